@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [AVX2] [AVX512] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -151,7 +151,7 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
- * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2, BITSTACK_NO_AVX512   (impl) leave kernels out
+ * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
  *                        multiple of 256; costs 4 bytes each. Default 16384 (64 KiB). Other values
  *                        change the last bits of results where cols * rank is larger
@@ -1685,15 +1685,15 @@ static void bitstack_combine_scalar_(float *total, const float *sums, const void
     }
 }
 
-/* ==================================================================================== [AVX2]
- * Functions carry their own target, so no flag is needed to build them; FMA is left out of it. */
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD) && \
-    !defined(BITSTACK_NO_AVX2)
+/* ==================================================================================== [SSE4]
+ * Functions carry their own target, so no flag is needed to build them. */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD)
 #define BITSTACK_X86_
 #include <cpuid.h>
 #include <immintrin.h>
 
-/* What CPU and operating system both support: bits of leaf 7 EBX and leaf 1 ECX, registers in XCR0. */
+/* What CPU and operating system both support: bits of leaf 1 ECX, leaf 7 EBX and ECX, and the states in
+ * XCR0. */
 static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned leaf7_ecx, unsigned xcr0) {
     unsigned a, b, c, d, low, high;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx) return 0;
@@ -1707,6 +1707,131 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
 }
 #endif
 
+#if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
+#define BITSTACK_HAS_SSE4_
+#define BITSTACK_SSE4_ __attribute__((target("sse4.1")))
+#define BITSTACK_SSE4_INLINE_ static inline __attribute__((target("sse4.1"), always_inline))
+
+static int bitstack_available_sse4_(void) { return bitstack_x86_has_(1u << 9 | 1u << 19, 0, 0, 0); } /* SSSE3, SSE4.1 */
+
+BITSTACK_SSE4_INLINE_ __m128i bitstack_load_sse4_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
+
+/* Four factors as floats. Halves: the exponent is put right by an exact product, but for infinity and NaN. */
+BITSTACK_SSE4_INLINE_ __m128 bitstack_factors_sse4_(const void *from, bitstack_type type, size_t first) {
+    __m128i half, rest, special;
+    if (type != BITSTACK_F16) return _mm_castsi128_ps(bitstack_load_sse4_((const char *)from + 4 * first));
+    half = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 2 * first)));
+    rest = _mm_and_si128(half, _mm_set1_epi32(0x7FFF));
+    special = _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x7F800000));
+    special = _mm_or_si128(special, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16)); /* and the sign */
+    return _mm_or_ps(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(rest, 13)), _mm_set1_ps(5.192296858534828e+33f)), /* 2^112 */
+                     _mm_castsi128_ps(special));
+}
+
+BITSTACK_SSE4_ static void bitstack_product_sse4_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        _mm_storeu_ps(z + j, _mm_mul_ps(bitstack_factors_sse4_(v, type, first + j), _mm_castsi128_ps(bitstack_load_sse4_((const char *)x + 4 * j))));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+    for (j = cols; j % 16; j++) z[j] = 0;
+}
+
+BITSTACK_SSE4_ static float bitstack_build_sse4_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const __m128 magnitude = _mm_castsi128_ps(_mm_set1_epi32(0x7FFFFFFF));
+    const __m128i signs = _mm_setr_epi16(-1, -1, 1, -1, -1, 1, 1, 1), bias = _mm_set1_epi32(257 * BITSTACK_BIAS_);
+    const __m128i low_byte = _mm_set1_epi16(255);
+    const size_t cols = (groups + 3) / 4 * 16;
+    __m128i largest = _mm_setzero_si128();
+    __m128 inverse;
+    float scale;
+    size_t j;
+    for (j = 0; j < cols; j += 4) {
+        __m128 a = _mm_and_ps(_mm_loadu_ps(z + j), magnitude);
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0xB1));
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0x4E));
+        largest = _mm_max_epi32(largest, _mm_castps_si128(a));
+    }
+    scale = bitstack_block_scale_((uint32_t)_mm_cvtsi128_si32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = _mm_set1_ps(1.0f / scale);
+    for (j = 0; j < cols; j += 4) { /* sums of q0, q1 and of q2, q3 with all signs, then those of both */
+        __m128i q = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(z + j), inverse)), a, b, c, d;
+        q = _mm_packs_epi32(q, q);
+        a = _mm_add_epi32(_mm_madd_epi16(_mm_shuffle_epi32(q, 0x00), signs), bias);
+        b = _mm_madd_epi16(_mm_shuffle_epi32(q, 0x55), signs);
+        c = _mm_packus_epi32(_mm_add_epi32(a, _mm_shuffle_epi32(b, 0x00)), _mm_add_epi32(a, _mm_shuffle_epi32(b, 0x55)));
+        d = _mm_packus_epi32(_mm_add_epi32(a, _mm_shuffle_epi32(b, 0xAA)), _mm_add_epi32(a, _mm_shuffle_epi32(b, 0xFF)));
+        _mm_storeu_si128((__m128i *)(void *)(high + 4 * j), _mm_packus_epi16(_mm_srli_epi16(c, 8), _mm_srli_epi16(d, 8)));
+        if (low) _mm_storeu_si128((__m128i *)(void *)(low + 4 * j), _mm_packus_epi16(_mm_and_si128(c, low_byte), _mm_and_si128(d, low_byte)));
+    }
+    return scale;
+}
+
+/* Bytes are summed in 16-bit lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and
+ * the even bytes are what is left (mod 65536, enough for 64 * 255). */
+BITSTACK_SSE4_INLINE_ void bitstack_look_sse4_(__m128i *pairs, __m128i *odd, __m128i table, __m128i index) {
+    const __m128i found = _mm_shuffle_epi8(table, index);
+    *pairs = _mm_add_epi16(*pairs, found);
+    *odd = _mm_add_epi16(*odd, _mm_srli_epi16(found, 8));
+}
+
+BITSTACK_SSE4_INLINE_ void bitstack_scale_sse4_(float *to, __m128i sums, __m128 scale) {
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm_mul_ps(_mm_cvtepi32_ps(_mm_cvtepi16_epi32(sums)), scale)));
+}
+
+/* to[0..15] += scale * (sums - bias) */
+BITSTACK_SSE4_INLINE_ void bitstack_widen_sse4_(float *to, __m128i pairs, __m128i odd, size_t groups, float scale) {
+    const __m128i even = _mm_sub_epi16(pairs, _mm_slli_epi16(odd, 8)), bias = _mm_set1_epi16((short)(groups * BITSTACK_BIAS_));
+    const __m128i a = _mm_sub_epi16(_mm_unpacklo_epi16(even, odd), bias), b = _mm_sub_epi16(_mm_unpackhi_epi16(even, odd), bias);
+    const __m128 factor = _mm_set1_ps(scale);
+    bitstack_scale_sse4_(to, a, factor);
+    bitstack_scale_sse4_(to + 4, _mm_unpackhi_epi64(a, a), factor);
+    bitstack_scale_sse4_(to + 8, b, factor);
+    bitstack_scale_sse4_(to + 12, _mm_unpackhi_epi64(b, b), factor);
+}
+
+BITSTACK_SSE4_ static void bitstack_lookup_sse4_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const __m128i nibble = _mm_set1_epi8(15);
+    const float *scale = run->scales;
+    size_t from, to, g, t;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++) {
+            __m128i p0 = _mm_setzero_si128(), p1 = p0, p2 = p0, p3 = p0, o0 = p0, o1 = p0, o2 = p0, o3 = p0;
+            for (g = from; g < to; g++) {
+                const __m128i table = bitstack_load_sse4_(run->tables + t * run->stride + 16 * g);
+                const __m128i a = bitstack_load_sse4_(run->signs + 32 * g), b = bitstack_load_sse4_(run->signs + 32 * g + 16);
+                _mm_prefetch(bitstack_ahead_(run, 32 * g, 2048), _MM_HINT_T0);
+                bitstack_look_sse4_(&p0, &o0, table, _mm_and_si128(a, nibble));
+                bitstack_look_sse4_(&p1, &o1, table, _mm_and_si128(b, nibble));
+                bitstack_look_sse4_(&p2, &o2, table, _mm_and_si128(_mm_srli_epi16(a, 4), nibble));
+                bitstack_look_sse4_(&p3, &o3, table, _mm_and_si128(_mm_srli_epi16(b, 4), nibble));
+            }
+            bitstack_widen_sse4_(sums[t], p0, o0, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 16, p1, o1, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 32, p2, o2, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 48, p3, o3, to - from, *scale);
+        }
+    }
+}
+
+BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *sums, const void *u, bitstack_type type,
+                                                  size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4) {
+        __m128 product = _mm_mul_ps(bitstack_factors_sse4_(u, type, first + i), _mm_loadu_ps(sums + i));
+        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        _mm_storeu_ps(total + i, _mm_add_ps(_mm_loadu_ps(total + i), product));
+    }
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+}
+#endif /* SSE4 */
+
+/* ==================================================================================== [AVX2] */
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_AVX2)
 #define BITSTACK_HAS_AVX2_
 #define BITSTACK_AVX2_ __attribute__((target("avx2,f16c")))
@@ -1987,6 +2112,10 @@ static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
      bitstack_combine_avx2_},
+#endif
+#ifdef BITSTACK_HAS_SSE4_
+    {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
+     bitstack_combine_sse4_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
      bitstack_combine_scalar_},
