@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -1580,6 +1580,12 @@ static const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t a
     return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
 }
 
+#if defined(__GNUC__)
+#define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
+#else
+#define BITSTACK_PREFETCH_(address) ((void)(address))
+#endif
+
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
@@ -2102,6 +2108,133 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
 }
 #endif /* AVX512 */
 
+/* ==================================================================================== [NEON]
+ * 64-bit ARM always has it. On 32-bit ARM it flushes denormals, so there it does the integer work only
+ * and floats stay with the scalar unit, to give the same bits. */
+#if defined(__GNUC__) && !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_NEON) && defined(__BYTE_ORDER__) && \
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
+#define BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_
+#elif defined(__arm__) && defined(__linux__) && !defined(__clang__) && defined(__ARM_FP) && __ARM_ARCH >= 7
+#define BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_ __attribute__((target("fpu=neon")))
+#include <sys/auxv.h>
+#endif
+#endif
+#ifdef BITSTACK_HAS_NEON_
+#include <arm_neon.h>
+
+static int bitstack_available_neon_(void) {
+#if defined(__aarch64__) || defined(__ARM_NEON)
+    return 1;
+#else
+    return (getauxval(AT_HWCAP) & 1ul << 12) != 0;
+#endif
+}
+
+#ifdef __aarch64__
+/* Four factors as floats. */
+static inline float32x4_t bitstack_factors_neon_(const void *from, bitstack_type type, size_t first) {
+    if (type == BITSTACK_F16) return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)from + 2 * first)));
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)from + 4 * first));
+}
+
+static void bitstack_product_neon_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        vst1q_f32(z + j, vmulq_f32(bitstack_factors_neon_(v, type, first + j), bitstack_factors_neon_(x, BITSTACK_F32, j)));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+    for (j = cols; j % 16; j++) z[j] = 0;
+}
+
+static float bitstack_build_neon_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    static const int16_t signs[3][8] = {{-1, 1, -1, 1, -1, 1, -1, 1}, {-1, -1, 1, 1, -1, -1, 1, 1}, {-1, -1, -1, -1, 1, 1, 1, 1}};
+    const int16x8_t s0 = vld1q_s16(signs[0]), s1 = vld1q_s16(signs[1]), s2 = vld1q_s16(signs[2]);
+    const int16x8_t bias = vreinterpretq_s16_u16(vdupq_n_u16(257 * BITSTACK_BIAS_));
+    const size_t cols = (groups + 3) / 4 * 16;
+    uint32x4_t largest = vdupq_n_u32(0);
+    float scale, inverse;
+    size_t j;
+    for (j = 0; j < cols; j += 16) {
+        const float32x4_t a = vpaddq_f32(vabsq_f32(vld1q_f32(z + j)), vabsq_f32(vld1q_f32(z + j + 4)));
+        const float32x4_t b = vpaddq_f32(vabsq_f32(vld1q_f32(z + j + 8)), vabsq_f32(vld1q_f32(z + j + 12)));
+        largest = vmaxq_u32(largest, vreinterpretq_u32_f32(vpaddq_f32(a, b)));
+    }
+    scale = bitstack_block_scale_(vmaxvq_u32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = 1.0f / scale;
+    for (j = 0; j < cols; j += 4) {
+        const int16x4_t q = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j), inverse)));
+        const int16x8_t sum = vmlaq_lane_s16(vmlaq_lane_s16(vmlaq_lane_s16(bias, s0, q, 0), s1, q, 1), s2, q, 2);
+        const uint16x8_t down = vreinterpretq_u16_s16(vsubq_s16(sum, vdupq_lane_s16(q, 3)));
+        const uint16x8_t up = vreinterpretq_u16_s16(vaddq_s16(sum, vdupq_lane_s16(q, 3)));
+        vst1q_u8(high + 4 * j, vcombine_u8(vshrn_n_u16(down, 8), vshrn_n_u16(up, 8)));
+        if (low) vst1q_u8(low + 4 * j, vcombine_u8(vmovn_u16(down), vmovn_u16(up)));
+    }
+    return scale;
+}
+
+static void bitstack_combine_neon_(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4) {
+        float32x4_t product = vmulq_f32(bitstack_factors_neon_(u, type, first + i), vld1q_f32(sums + i));
+        __asm__("" : "+w"(product)); /* so that no compiler fuses it with the sum */
+        vst1q_f32(total + i, vaddq_f32(vld1q_f32(total + i), product));
+    }
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+}
+#define BITSTACK_LOOK_NEON_(table, index) vqtbl1q_u8(table, index)
+#else
+#define bitstack_product_neon_ bitstack_product_scalar_
+#define bitstack_build_neon_ bitstack_build_scalar_
+#define bitstack_combine_neon_ bitstack_combine_scalar_
+#define BITSTACK_LOOK_NEON_(table, index) \
+    vcombine_u8(vtbl2_u8(table, vget_low_u8(index)), vtbl2_u8(table, vget_high_u8(index)))
+#endif
+
+BITSTACK_NEON_ static void bitstack_lookup_neon_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    size_t from, to, g, t, b;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++) {
+            uint16x8_t s0 = vdupq_n_u16(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+            uint16_t sum[BITSTACK_TILE_];
+            for (g = from; g < to; g++) {
+                const uint8x16_t a = vld1q_u8(run->signs + 32 * g), c = vld1q_u8(run->signs + 32 * g + 16);
+                const uint8x16_t nibble = vdupq_n_u8(15);
+                uint8x16_t found;
+#ifdef __aarch64__
+                const uint8x16_t table = vld1q_u8(run->tables + t * run->stride + 16 * g);
+#else
+                uint8x8x2_t table;
+                table.val[0] = vld1_u8(run->tables + t * run->stride + 16 * g);
+                table.val[1] = vld1_u8(run->tables + t * run->stride + 16 * g + 8);
+#endif
+                BITSTACK_PREFETCH_(bitstack_ahead_(run, 32 * g, 1024));
+                found = BITSTACK_LOOK_NEON_(table, vandq_u8(a, nibble));
+                s0 = vaddw_u8(s0, vget_low_u8(found)), s1 = vaddw_u8(s1, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vandq_u8(c, nibble));
+                s2 = vaddw_u8(s2, vget_low_u8(found)), s3 = vaddw_u8(s3, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vshrq_n_u8(a, 4));
+                s4 = vaddw_u8(s4, vget_low_u8(found)), s5 = vaddw_u8(s5, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vshrq_n_u8(c, 4));
+                s6 = vaddw_u8(s6, vget_low_u8(found)), s7 = vaddw_u8(s7, vget_high_u8(found));
+            }
+            vst1q_u16(sum, s0), vst1q_u16(sum + 8, s1), vst1q_u16(sum + 16, s2), vst1q_u16(sum + 24, s3);
+            vst1q_u16(sum + 32, s4), vst1q_u16(sum + 40, s5), vst1q_u16(sum + 48, s6), vst1q_u16(sum + 56, s7);
+            for (b = 0; b < BITSTACK_TILE_; b++)
+                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+        }
+    }
+}
+#endif /* NEON */
+
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
@@ -2116,6 +2249,10 @@ static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
      bitstack_combine_sse4_},
+#endif
+#ifdef BITSTACK_HAS_NEON_
+    {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_,
+     bitstack_combine_neon_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
      bitstack_combine_scalar_},
