@@ -30,7 +30,7 @@
  *   [METHOD]     what is stored        [FORMAT]   the file, byte by byte
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
- *   [PLATFORM] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
+ *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
  *   [TABLES] [SCALAR] [AVX2] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
@@ -455,8 +455,8 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 
 /* ==================================================================================== [STOP]
  * Stop here if you only want the API. */
-#if defined(BITSTACK_IMPLEMENTATION) && !defined(BITSTACK_IMPLEMENTED_)
-#define BITSTACK_IMPLEMENTED_
+#if (defined(BITSTACK_IMPLEMENTATION) || defined(BITSTACK_COMPRESS_IMPLEMENTATION)) && !defined(BITSTACK_INTERNAL_)
+#define BITSTACK_INTERNAL_
 
 /* ================================================================================ [PLATFORM] */
 #include <limits.h>
@@ -483,32 +483,184 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_MATRIX_RECORD_ 64u
 #define BITSTACK_BLOCK_RECORD_ 64u
 
-/* =================================================================================== [BYTES]
- * Little-endian loads and stores that compilers turn into one move, f16, checked arithmetic. */
-static uint32_t bitstack_load16_(const void *from) {
+/* ================================================================================ [INTERNAL]
+ * What the two implementations share: static inline, so each may be in a file of its own.
+ * Little-endian loads that compilers turn into one move, checked arithmetic, sizes of parts, errors,
+ * allocation, and the handle itself. */
+static inline uint32_t bitstack_load16_(const void *from) {
     const unsigned char *b = (const unsigned char *)from;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8;
 }
-static uint32_t bitstack_load32_(const void *from) {
+static inline uint32_t bitstack_load32_(const void *from) {
     const unsigned char *b = (const unsigned char *)from;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
-static uint64_t bitstack_load64_(const void *from) {
+static inline uint64_t bitstack_load64_(const void *from) {
     const unsigned char *b = (const unsigned char *)from;
     return (uint64_t)bitstack_load32_(b) | (uint64_t)bitstack_load32_(b + 4) << 32;
 }
-static float bitstack_float_from_bits_(uint32_t bits) {
+static inline float bitstack_float_from_bits_(uint32_t bits) {
     float value;
     memcpy(&value, &bits, 4);
     return value;
 }
-static uint32_t bitstack_bits_from_float_(float value) {
+static inline uint32_t bitstack_bits_from_float_(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
     return bits;
 }
-static float bitstack_load_f32_(const void *from) { return bitstack_float_from_bits_(bitstack_load32_(from)); }
+static inline float bitstack_load_f32_(const void *from) { return bitstack_float_from_bits_(bitstack_load32_(from)); }
 
+/* *out = a * b, or 0 returned on overflow. */
+static inline int bitstack_mul_(uint64_t a, uint64_t b, uint64_t *out) {
+    if (a && b > UINT64_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+static inline uint64_t bitstack_pad_(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+static inline uint64_t bitstack_groups_(const bitstack_shape *shape) {
+    return shape->group_cols ? ((uint64_t)shape->cols + shape->group_cols - 1) / shape->group_cols : 1;
+}
+static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
+
+/* The three parts of a block. A part of block `block` is live at level `level` when the product there
+ * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
+ * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
+enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
+
+static inline uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
+    uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
+    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
+    else if (part == BITSTACK_COLUMN_PART_) {
+        if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
+        bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
+    } else {
+        if (!bitstack_mul_((uint64_t)shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type),
+                           planes * bitstack_groups_(shape), &bytes) || bytes > UINT64_MAX / 8)
+            return 0; /* such a shape cannot stand in any file: see bitstack_block_bytes */
+    }
+    return bitstack_pad_(bytes, BITSTACK_ALIGN_);
+}
+static inline int bitstack_part_live_(const bitstack_shape *shape, uint32_t block, int part, uint32_t level) {
+    if (block > level) return 0;
+    if (part == BITSTACK_COLUMN_PART_)
+        return shape->columns == BITSTACK_COLUMNS_OWN ? 1
+             : shape->columns == BITSTACK_COLUMNS_FIRST ? block == 1 : block == level;
+    if (part == BITSTACK_COEFFICIENT_PART_)
+        return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
+    return 1;
+}
+
+/* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
+ * not printable ASCII as '?'). No printf, so that firmware does not pull it in. */
+static inline bitstack_result bitstack_fail_(bitstack_error *error, bitstack_result code, uint64_t offset,
+                                      const char *text, const char *name, size_t name_bytes) {
+    size_t used = 0, i;
+    if (!error) return code;
+    error->code = code;
+    error->byte_offset = offset;
+    for (; *text && used + 1 < sizeof error->message; text++) {
+        if (*text != '%') {
+            error->message[used++] = *text;
+            continue;
+        }
+        for (i = 0; i < name_bytes && i < 64 && used + 1 < sizeof error->message; i++)
+            error->message[used++] = name[i] >= 32 && name[i] < 127 ? name[i] : '?';
+    }
+    error->message[used] = 0;
+    return code;
+}
+static inline uint64_t bitstack_meta_size_(uint32_t type) {
+    static const unsigned char sizes[] = {0, 1, 4, 4, 4, 8, 8, 8};
+    return type < sizeof sizes ? sizes[type] : 0;
+}
+static inline uint64_t bitstack_tensor_size_(uint32_t type) {
+    return type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 0;
+}
+#ifndef BITSTACK_NO_MALLOC
+static inline void *bitstack_default_allocate_(void *user, size_t bytes) {
+    (void)user;
+    return BITSTACK_MALLOC(bytes);
+}
+static inline void bitstack_default_release_(void *user, void *pointer, size_t bytes) {
+    (void)user, (void)bytes;
+    BITSTACK_FREE(pointer);
+}
+#endif
+/* Fills in the default; 0 if there is none. */
+static inline int bitstack_allocator_(bitstack_allocator *allocator) {
+    if (allocator->allocate && allocator->release) return 1;
+#ifndef BITSTACK_NO_MALLOC
+    if (!allocator->allocate && !allocator->release) {
+        allocator->allocate = bitstack_default_allocate_;
+        allocator->release = bitstack_default_release_;
+        return 1;
+    }
+#endif
+    return 0;
+}
+
+/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. */
+typedef struct bitstack_state_ {
+    bitstack_shape shape;
+    uint32_t level;  /* loaded */
+    uint32_t target; /* what the last budget asks for */
+    uint32_t first;  /* index of its level 1 in slots, planes */
+} bitstack_state_;
+
+/* One block, by matrix and level: where it is, and what of it is in memory. */
+typedef struct bitstack_slot_ {
+    uint64_t offset;
+    uint32_t record;                   /* index in universal order */
+    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL (always NULL where memory is used in place) */
+} bitstack_slot_;
+
+struct bitstack {
+    bitstack_allocator allocator;
+    bitstack_precision precision;
+    int skip_checksums;
+    const unsigned char *memory; /* the whole stack, or NULL if it is read */
+    bitstack_read_at read;
+    void *read_user;
+#ifndef BITSTACK_NO_STDIO
+    FILE *file;
+#endif
+    uint64_t bytes, base, complete, tables;
+    const unsigned char *head;    /* header, tables and resident tensors: `base` bytes */
+    unsigned char *head_raw;      /* its allocation, or NULL */
+    const unsigned char *tensor_records, *matrix_records, *block_records, *names;
+    uint32_t metas, tensors, matrices, blocks, available, loaded;
+    uint64_t *meta_offsets;    /* [metas] */
+    uint64_t *resident_after;  /* [blocks] */
+    bitstack_state_ *states;   /* [matrices] */
+    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
+    bitstack_plane *planes;    /* [blocks], likewise */
+    uint64_t resident;
+};
+
+static inline const char *bitstack_name_(const bitstack *stack, const unsigned char *record, size_t *bytes) {
+    *bytes = bitstack_load32_(record + 4);
+    return (const char *)stack->names + bitstack_load32_(record);
+}
+
+#ifndef BITSTACK_NO_STDIO
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+#ifdef _WIN32
+    return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
+#else
+    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
+#endif
+}
+#endif
+
+#endif /* BITSTACK_INTERNAL_ */
+
+#if defined(BITSTACK_IMPLEMENTATION) && !defined(BITSTACK_IMPLEMENTED_)
+#define BITSTACK_IMPLEMENTED_
+
+/* =================================================================================== [BYTES]
+ * Half floats and the sizes that a shape fixes. */
 /* Subnormal halves become normal floats by a subtraction that is exact; everything else is shifts. */
 BITSTACK_API float bitstack_f16_to_f32(uint16_t value) {
     uint32_t sign = (uint32_t)(value & 0x8000u) << 16, rest = value & 0x7FFFu;
@@ -534,14 +686,6 @@ BITSTACK_API uint16_t bitstack_f32_to_f16(float value) {
     return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
 }
 
-/* *out = a * b, or 0 returned on overflow. */
-static int bitstack_mul_(uint64_t a, uint64_t b, uint64_t *out) {
-    if (a && b > UINT64_MAX / a) return 0;
-    *out = a * b;
-    return 1;
-}
-static uint64_t bitstack_pad_(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-
 /* A power of two that is a normal float. */
 static int bitstack_power_of_two_(float value) {
     uint32_t bits = bitstack_bits_from_float_(value), exponent = bits >> 23;
@@ -551,11 +695,6 @@ static int bitstack_power_of_two_(float value) {
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
     return ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32; /* below 2^57 */
 }
-static uint64_t bitstack_groups_(const bitstack_shape *shape) {
-    return shape->group_cols ? ((uint64_t)shape->cols + shape->group_cols - 1) / shape->group_cols : 1;
-}
-static uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
-
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
     return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
            shape->levels <= BITSTACK_MAX_LEVELS && shape->rank >= 1 && shape->rank <= 1024 &&
@@ -565,34 +704,6 @@ BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
            shape->coefficients <= BITSTACK_COEFFICIENTS_ALL &&
            (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16) &&
            bitstack_power_of_two_(shape->scale);
-}
-
-/* The three parts of a block. A part of block `block` is live at level `level` when the product there
- * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
- * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
-enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
-
-static uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
-    uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
-    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
-    else if (part == BITSTACK_COLUMN_PART_) {
-        if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
-        bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
-    } else {
-        if (!bitstack_mul_((uint64_t)shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type),
-                           planes * bitstack_groups_(shape), &bytes) || bytes > UINT64_MAX / 8)
-            return 0; /* such a shape cannot stand in any file: see bitstack_block_bytes */
-    }
-    return bitstack_pad_(bytes, BITSTACK_ALIGN_);
-}
-static int bitstack_part_live_(const bitstack_shape *shape, uint32_t block, int part, uint32_t level) {
-    if (block > level) return 0;
-    if (part == BITSTACK_COLUMN_PART_)
-        return shape->columns == BITSTACK_COLUMNS_OWN ? 1
-             : shape->columns == BITSTACK_COLUMNS_FIRST ? block == 1 : block == level;
-    if (part == BITSTACK_COEFFICIENT_PART_)
-        return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
-    return 1;
 }
 
 BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level) {
@@ -672,25 +783,6 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result) {
     return (unsigned)result < (unsigned)BITSTACK_RESULT_COUNT_ ? strings[(unsigned)result] : "unknown result";
 }
 
-/* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
- * not printable ASCII as '?'). No printf, so that firmware does not pull it in. */
-static bitstack_result bitstack_fail_(bitstack_error *error, bitstack_result code, uint64_t offset,
-                                      const char *text, const char *name, size_t name_bytes) {
-    size_t used = 0, i;
-    if (!error) return code;
-    error->code = code;
-    error->byte_offset = offset;
-    for (; *text && used + 1 < sizeof error->message; text++) {
-        if (*text != '%') {
-            error->message[used++] = *text;
-            continue;
-        }
-        for (i = 0; i < name_bytes && i < 64 && used + 1 < sizeof error->message; i++)
-            error->message[used++] = name[i] >= 32 && name[i] < 127 ? name[i] : '?';
-    }
-    error->message[used] = 0;
-    return code;
-}
 static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, const char *text) {
     return bitstack_fail_(error, BITSTACK_ERROR_FORMAT, offset, text, NULL, 0);
 }
@@ -698,67 +790,6 @@ static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, con
 /* ================================================================================== [READER]
  * Opening reads header and tables, checks every number against the bytes that are there, and only then
  * builds the handle's own small arrays. Nothing later trusts a value that was not checked here. */
-
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. */
-typedef struct bitstack_state_ {
-    bitstack_shape shape;
-    uint32_t level;  /* loaded */
-    uint32_t target; /* what the last budget asks for */
-    uint32_t first;  /* index of its level 1 in slots, planes */
-} bitstack_state_;
-
-/* One block, by matrix and level: where it is, and what of it is in memory. */
-typedef struct bitstack_slot_ {
-    uint64_t offset;
-    uint32_t record;                   /* index in universal order */
-    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL (always NULL where memory is used in place) */
-} bitstack_slot_;
-
-struct bitstack {
-    bitstack_allocator allocator;
-    bitstack_precision precision;
-    int skip_checksums;
-    const unsigned char *memory; /* the whole stack, or NULL if it is read */
-    bitstack_read_at read;
-    void *read_user;
-#ifndef BITSTACK_NO_STDIO
-    FILE *file;
-#endif
-    uint64_t bytes, base, complete, tables;
-    const unsigned char *head;    /* header, tables and resident tensors: `base` bytes */
-    unsigned char *head_raw;      /* its allocation, or NULL */
-    const unsigned char *tensor_records, *matrix_records, *block_records, *names;
-    uint32_t metas, tensors, matrices, blocks, available, loaded;
-    uint64_t *meta_offsets;    /* [metas] */
-    uint64_t *resident_after;  /* [blocks] */
-    bitstack_state_ *states;   /* [matrices] */
-    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
-    bitstack_plane *planes;    /* [blocks], likewise */
-    uint64_t resident;
-};
-
-#ifndef BITSTACK_NO_MALLOC
-static void *bitstack_default_allocate_(void *user, size_t bytes) {
-    (void)user;
-    return BITSTACK_MALLOC(bytes);
-}
-static void bitstack_default_release_(void *user, void *pointer, size_t bytes) {
-    (void)user, (void)bytes;
-    BITSTACK_FREE(pointer);
-}
-#endif
-/* Fills in the default; 0 if there is none. */
-static int bitstack_allocator_(bitstack_allocator *allocator) {
-    if (allocator->allocate && allocator->release) return 1;
-#ifndef BITSTACK_NO_MALLOC
-    if (!allocator->allocate && !allocator->release) {
-        allocator->allocate = bitstack_default_allocate_;
-        allocator->release = bitstack_default_release_;
-        return 1;
-    }
-#endif
-    return 0;
-}
 
 /* count * size bytes, zeroed; one byte at least, so that NULL always means failure. */
 static void *bitstack_take_(const bitstack *stack, uint64_t count, size_t size) {
@@ -785,13 +816,6 @@ static void bitstack_give_aligned_(const bitstack *stack, unsigned char *raw, ui
     if (raw) stack->allocator.release(stack->allocator.user, raw, (size_t)bytes + BITSTACK_ALIGN_ - 1);
 }
 
-static uint64_t bitstack_meta_size_(uint32_t type) {
-    static const unsigned char sizes[] = {0, 1, 4, 4, 4, 8, 8, 8};
-    return type < sizeof sizes ? sizes[type] : 0;
-}
-static uint64_t bitstack_tensor_size_(uint32_t type) {
-    return type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 0;
-}
 static int bitstack_zero_(const unsigned char *p, size_t bytes) {
     while (bytes--)
         if (*p++) return 0;
@@ -803,11 +827,6 @@ static int bitstack_name_ok_(const unsigned char *record, uint64_t names_bytes) 
     uint64_t offset = bitstack_load32_(record), bytes = bitstack_load32_(record + 4);
     return bytes >= 1 && offset <= names_bytes && bytes <= names_bytes - offset;
 }
-static const char *bitstack_name_(const bitstack *stack, const unsigned char *record, size_t *bytes) {
-    *bytes = bitstack_load32_(record + 4);
-    return (const char *)stack->names + bitstack_load32_(record);
-}
-
 static bitstack_result bitstack_check_header_(bitstack *stack, const unsigned char *h, bitstack_error *error) {
     uint64_t left;
     if (memcmp(h, "BITSTACK", 8) != 0) return bitstack_bad_(error, 0, "not a stack: the magic bytes are not BITSTACK");
@@ -1081,13 +1100,6 @@ BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_rea
 }
 
 #ifndef BITSTACK_NO_STDIO
-static int bitstack_seek_(FILE *file, uint64_t offset) {
-#ifdef _WIN32
-    return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
-#else
-    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
-#endif
-}
 static int bitstack_read_file_(void *user, uint64_t offset, void *to, size_t bytes) {
     FILE *file = (FILE *)user;
     return bitstack_seek_(file, offset) || fread(to, 1, bytes, file) != bytes;
