@@ -41,7 +41,7 @@ $(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
 test: all $(TESTS)
-	@tests/run.sh $(TESTS)
+	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
 
 clean:
 	rm -rf $(BUILD)

@@ -30,7 +30,7 @@
  *   [METHOD]     what is stored        [FORMAT]   the file, byte by byte
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
- *   [PLATFORM] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
+ *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
  *   [TABLES] [SCALAR] [AVX2] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
@@ -455,15 +455,977 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 
 /* ==================================================================================== [STOP]
  * Stop here if you only want the API. */
+#if (defined(BITSTACK_IMPLEMENTATION) || defined(BITSTACK_COMPRESS_IMPLEMENTATION)) && !defined(BITSTACK_INTERNAL_)
+#define BITSTACK_INTERNAL_
+
+/* ================================================================================ [PLATFORM] */
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#ifndef BITSTACK_NO_STDIO
+#include <stdio.h>
+#endif
+#ifndef BITSTACK_NO_MALLOC
+#include <stdlib.h>
+#ifndef BITSTACK_MALLOC
+#define BITSTACK_MALLOC(bytes) malloc(bytes)
+#define BITSTACK_FREE(pointer) free(pointer)
+#endif
+#endif
+#ifndef BITSTACK_ASSERT
+#define BITSTACK_ASSERT(condition) ((void)0)
+#endif
+
+#define BITSTACK_HEADER_BYTES_ 128u
+#define BITSTACK_ALIGN_ 64u
+#define BITSTACK_LEAST_META_ 24u
+#define BITSTACK_TENSOR_RECORD_ 72u
+#define BITSTACK_MATRIX_RECORD_ 64u
+#define BITSTACK_BLOCK_RECORD_ 64u
+
+/* ================================================================================ [INTERNAL]
+ * What the two implementations share: static inline, so each may be in a file of its own.
+ * Little-endian loads that compilers turn into one move, checked arithmetic, sizes of parts, errors,
+ * allocation, and the handle itself. */
+static inline uint32_t bitstack_load16_(const void *from) {
+    const unsigned char *b = (const unsigned char *)from;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8;
+}
+static inline uint32_t bitstack_load32_(const void *from) {
+    const unsigned char *b = (const unsigned char *)from;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+static inline uint64_t bitstack_load64_(const void *from) {
+    const unsigned char *b = (const unsigned char *)from;
+    return (uint64_t)bitstack_load32_(b) | (uint64_t)bitstack_load32_(b + 4) << 32;
+}
+static inline float bitstack_float_from_bits_(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+static inline uint32_t bitstack_bits_from_float_(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+static inline float bitstack_load_f32_(const void *from) { return bitstack_float_from_bits_(bitstack_load32_(from)); }
+
+/* *out = a * b, or 0 returned on overflow. */
+static inline int bitstack_mul_(uint64_t a, uint64_t b, uint64_t *out) {
+    if (a && b > UINT64_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+static inline uint64_t bitstack_pad_(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+static inline uint64_t bitstack_groups_(const bitstack_shape *shape) {
+    return shape->group_cols ? ((uint64_t)shape->cols + shape->group_cols - 1) / shape->group_cols : 1;
+}
+static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
+
+/* The three parts of a block. A part of block `block` is live at level `level` when the product there
+ * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
+ * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
+enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
+
+static inline uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
+    uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
+    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
+    else if (part == BITSTACK_COLUMN_PART_) {
+        if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
+        bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
+    } else {
+        if (!bitstack_mul_((uint64_t)shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type),
+                           planes * bitstack_groups_(shape), &bytes) || bytes > UINT64_MAX / 8)
+            return 0; /* such a shape cannot stand in any file: see bitstack_block_bytes */
+    }
+    return bitstack_pad_(bytes, BITSTACK_ALIGN_);
+}
+static inline int bitstack_part_live_(const bitstack_shape *shape, uint32_t block, int part, uint32_t level) {
+    if (block > level) return 0;
+    if (part == BITSTACK_COLUMN_PART_)
+        return shape->columns == BITSTACK_COLUMNS_OWN ? 1
+             : shape->columns == BITSTACK_COLUMNS_FIRST ? block == 1 : block == level;
+    if (part == BITSTACK_COEFFICIENT_PART_)
+        return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
+    return 1;
+}
+
+/* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
+ * not printable ASCII as '?'). No printf, so that firmware does not pull it in. */
+static inline bitstack_result bitstack_fail_(bitstack_error *error, bitstack_result code, uint64_t offset,
+                                      const char *text, const char *name, size_t name_bytes) {
+    size_t used = 0, i;
+    if (!error) return code;
+    error->code = code;
+    error->byte_offset = offset;
+    for (; *text && used + 1 < sizeof error->message; text++) {
+        if (*text != '%') {
+            error->message[used++] = *text;
+            continue;
+        }
+        for (i = 0; i < name_bytes && i < 64 && used + 1 < sizeof error->message; i++)
+            error->message[used++] = name[i] >= 32 && name[i] < 127 ? name[i] : '?';
+    }
+    error->message[used] = 0;
+    return code;
+}
+static inline uint64_t bitstack_meta_size_(uint32_t type) {
+    static const unsigned char sizes[] = {0, 1, 4, 4, 4, 8, 8, 8};
+    return type < sizeof sizes ? sizes[type] : 0;
+}
+static inline uint64_t bitstack_tensor_size_(uint32_t type) {
+    return type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 0;
+}
+#ifndef BITSTACK_NO_MALLOC
+static inline void *bitstack_default_allocate_(void *user, size_t bytes) {
+    (void)user;
+    return BITSTACK_MALLOC(bytes);
+}
+static inline void bitstack_default_release_(void *user, void *pointer, size_t bytes) {
+    (void)user, (void)bytes;
+    BITSTACK_FREE(pointer);
+}
+#endif
+/* Fills in the default; 0 if there is none. */
+static inline int bitstack_allocator_(bitstack_allocator *allocator) {
+    if (allocator->allocate && allocator->release) return 1;
+#ifndef BITSTACK_NO_MALLOC
+    if (!allocator->allocate && !allocator->release) {
+        allocator->allocate = bitstack_default_allocate_;
+        allocator->release = bitstack_default_release_;
+        return 1;
+    }
+#endif
+    return 0;
+}
+
+/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. */
+typedef struct bitstack_state_ {
+    bitstack_shape shape;
+    uint32_t level;  /* loaded */
+    uint32_t target; /* what the last budget asks for */
+    uint32_t first;  /* index of its level 1 in slots, planes */
+} bitstack_state_;
+
+/* One block, by matrix and level: where it is, and what of it is in memory. */
+typedef struct bitstack_slot_ {
+    uint64_t offset;
+    uint32_t record;                   /* index in universal order */
+    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL (always NULL where memory is used in place) */
+} bitstack_slot_;
+
+struct bitstack {
+    bitstack_allocator allocator;
+    bitstack_precision precision;
+    int skip_checksums;
+    const unsigned char *memory; /* the whole stack, or NULL if it is read */
+    bitstack_read_at read;
+    void *read_user;
+#ifndef BITSTACK_NO_STDIO
+    FILE *file;
+#endif
+    uint64_t bytes, base, complete, tables;
+    const unsigned char *head;    /* header, tables and resident tensors: `base` bytes */
+    unsigned char *head_raw;      /* its allocation, or NULL */
+    const unsigned char *tensor_records, *matrix_records, *block_records, *names;
+    uint32_t metas, tensors, matrices, blocks, available, loaded;
+    uint64_t *meta_offsets;    /* [metas] */
+    uint64_t *resident_after;  /* [blocks] */
+    bitstack_state_ *states;   /* [matrices] */
+    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
+    bitstack_plane *planes;    /* [blocks], likewise */
+    uint64_t resident;
+};
+
+static inline const char *bitstack_name_(const bitstack *stack, const unsigned char *record, size_t *bytes) {
+    *bytes = bitstack_load32_(record + 4);
+    return (const char *)stack->names + bitstack_load32_(record);
+}
+
+#ifndef BITSTACK_NO_STDIO
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+#ifdef _WIN32
+    return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
+#else
+    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
+#endif
+}
+#endif
+
+#endif /* BITSTACK_INTERNAL_ */
+
 #if defined(BITSTACK_IMPLEMENTATION) && !defined(BITSTACK_IMPLEMENTED_)
 #define BITSTACK_IMPLEMENTED_
 
-/* ================================================================================ [PLATFORM] */
-/* =================================================================================== [BYTES] */
-/* ================================================================================ [CHECKSUM] */
+/* =================================================================================== [BYTES]
+ * Half floats and the sizes that a shape fixes. */
+/* Subnormal halves become normal floats by a subtraction that is exact; everything else is shifts. */
+BITSTACK_API float bitstack_f16_to_f32(uint16_t value) {
+    uint32_t sign = (uint32_t)(value & 0x8000u) << 16, rest = value & 0x7FFFu;
+    if (rest >= 0x7C00u) return bitstack_float_from_bits_(sign | 0x7F800000u | (rest & 0x3FFu) << 13);
+    if (rest >= 0x0400u) return bitstack_float_from_bits_(sign | ((rest << 13) + 0x38000000u));
+    return bitstack_float_from_bits_(sign |
+        bitstack_bits_from_float_(bitstack_float_from_bits_(0x38800000u | rest << 13) -
+                                  bitstack_float_from_bits_(0x38800000u)));
+}
+
+BITSTACK_API uint16_t bitstack_f32_to_f16(float value) {
+    uint32_t bits = bitstack_bits_from_float_(value), sign = bits >> 16 & 0x8000u, rest = bits & 0x7FFFFFFFu;
+    if (rest > 0x7F800000u) return (uint16_t)(sign | 0x7E00u); /* NaN */
+    if (rest >= 0x47800000u) return (uint16_t)(sign | 0x7C00u); /* 65536 and more */
+    if (rest < 0x38800000u) {                                   /* subnormal half, or zero */
+        uint32_t shift = 126u - (rest >> 23), mantissa = (rest & 0x7FFFFFu) | 0x800000u, half, left;
+        if (shift > 24u) return (uint16_t)sign;
+        half = mantissa >> shift, left = mantissa & ((1u << shift) - 1u);
+        if (left > 1u << (shift - 1u) || (left == 1u << (shift - 1u) && (half & 1u))) half++;
+        return (uint16_t)(sign | half);
+    }
+    rest += 0xFFFu + (rest >> 13 & 1u); /* to nearest even; may carry into the exponent, up to infinity */
+    return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
+}
+
+/* A power of two that is a normal float. */
+static int bitstack_power_of_two_(float value) {
+    uint32_t bits = bitstack_bits_from_float_(value), exponent = bits >> 23;
+    return (bits & 0x7FFFFFu) == 0 && exponent >= 1 && exponent <= 254;
+}
+
+BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
+    return ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32; /* below 2^57 */
+}
+BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
+    return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
+           shape->levels <= BITSTACK_MAX_LEVELS && shape->rank >= 1 && shape->rank <= 1024 &&
+           shape->group_cols % 64 == 0 && shape->group_cols <= 1u << 30 &&
+           shape->columns >= BITSTACK_COLUMNS_OWN && shape->columns <= BITSTACK_COLUMNS_EVERY &&
+           shape->coefficients >= BITSTACK_COEFFICIENTS_OWN &&
+           shape->coefficients <= BITSTACK_COEFFICIENTS_ALL &&
+           (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16) &&
+           bitstack_power_of_two_(shape->scale);
+}
+
+BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level) {
+    if (!bitstack_shape_valid(shape) || level < 1 || level > BITSTACK_MAX_LEVELS) return 0;
+    return bitstack_part_bytes_(shape, level, BITSTACK_COLUMN_PART_);
+}
+BITSTACK_API uint64_t bitstack_coefficient_bytes(const bitstack_shape *shape, uint32_t level) {
+    if (!bitstack_shape_valid(shape) || level < 1 || level > BITSTACK_MAX_LEVELS) return 0;
+    return bitstack_part_bytes_(shape, level, BITSTACK_COEFFICIENT_PART_);
+}
+BITSTACK_API uint64_t bitstack_block_bytes(const bitstack_shape *shape, uint32_t level) {
+    uint64_t column, coefficient = bitstack_coefficient_bytes(shape, level);
+    if (coefficient == 0) return 0; /* invalid or overflowing */
+    column = bitstack_part_bytes_(shape, level, BITSTACK_COLUMN_PART_);
+    return column + coefficient + bitstack_plane_bytes(shape->rows, shape->cols);
+}
+BITSTACK_API uint64_t bitstack_live_bytes(const bitstack_shape *shape, uint32_t level) {
+    uint64_t bytes = 0;
+    uint32_t block;
+    int part;
+    if (!bitstack_shape_valid(shape) || level > BITSTACK_MAX_LEVELS) return 0;
+    for (block = 1; block <= level; block++)
+        for (part = 0; part < BITSTACK_PARTS_; part++)
+            if (bitstack_part_live_(shape, block, part, level)) bytes += bitstack_part_bytes_(shape, block, part);
+    return bytes;
+}
+
+/* ================================================================================ [CHECKSUM]
+ * XXH64 as specified by Yann Collet (xxHash, doc/xxhash_spec.md), seed 0, one shot. */
+#define BITSTACK_XXH_1_ 0x9E3779B185EBCA87u
+#define BITSTACK_XXH_2_ 0xC2B2AE3D27D4EB4Fu
+#define BITSTACK_XXH_3_ 0x165667B19E3779F9u
+#define BITSTACK_XXH_4_ 0x85EBCA77C2B2AE63u
+#define BITSTACK_XXH_5_ 0x27D4EB2F165667C5u
+static uint64_t bitstack_rotate_(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
+static uint64_t bitstack_xxh_round_(uint64_t lane, uint64_t input) {
+    return bitstack_rotate_(lane + input * BITSTACK_XXH_2_, 31) * BITSTACK_XXH_1_;
+}
+BITSTACK_API uint64_t bitstack_checksum(const void *data, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)data;
+    size_t left = bytes;
+    uint64_t hash;
+    if (bytes >= 32) {
+        uint64_t lane[4];
+        int i;
+        lane[0] = BITSTACK_XXH_1_ + BITSTACK_XXH_2_, lane[1] = BITSTACK_XXH_2_, lane[2] = 0;
+        lane[3] = 0 - BITSTACK_XXH_1_;
+        for (; left >= 32; p += 32, left -= 32)
+            for (i = 0; i < 4; i++) lane[i] = bitstack_xxh_round_(lane[i], bitstack_load64_(p + 8 * i));
+        hash = bitstack_rotate_(lane[0], 1) + bitstack_rotate_(lane[1], 7) + bitstack_rotate_(lane[2], 12) +
+               bitstack_rotate_(lane[3], 18);
+        for (i = 0; i < 4; i++)
+            hash = (hash ^ bitstack_xxh_round_(0, lane[i])) * BITSTACK_XXH_1_ + BITSTACK_XXH_4_;
+    } else hash = BITSTACK_XXH_5_;
+    hash += (uint64_t)bytes;
+    for (; left >= 8; p += 8, left -= 8)
+        hash = bitstack_rotate_(hash ^ bitstack_xxh_round_(0, bitstack_load64_(p)), 27) * BITSTACK_XXH_1_ +
+               BITSTACK_XXH_4_;
+    if (left >= 4) {
+        hash = bitstack_rotate_(hash ^ bitstack_load32_(p) * BITSTACK_XXH_1_, 23) * BITSTACK_XXH_2_ +
+               BITSTACK_XXH_3_;
+        p += 4, left -= 4;
+    }
+    for (; left; p++, left--) hash = bitstack_rotate_(hash ^ *p * BITSTACK_XXH_5_, 11) * BITSTACK_XXH_1_;
+    hash = (hash ^ hash >> 33) * BITSTACK_XXH_2_;
+    hash = (hash ^ hash >> 29) * BITSTACK_XXH_3_;
+    return hash ^ hash >> 32;
+}
+
 /* ================================================================================== [ERRORS] */
-/* ================================================================================== [READER] */
-/* ================================================================================== [BUDGET] */
+BITSTACK_API const char *bitstack_result_string(bitstack_result result) {
+    static const char *const strings[] = {
+#define BITSTACK_RESULT_STRING_(name, text) text,
+        BITSTACK_RESULTS(BITSTACK_RESULT_STRING_)
+#undef BITSTACK_RESULT_STRING_
+    };
+    return (unsigned)result < (unsigned)BITSTACK_RESULT_COUNT_ ? strings[(unsigned)result] : "unknown result";
+}
+
+static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, const char *text) {
+    return bitstack_fail_(error, BITSTACK_ERROR_FORMAT, offset, text, NULL, 0);
+}
+
+/* ================================================================================== [READER]
+ * Opening reads header and tables, checks every number against the bytes that are there, and only then
+ * builds the handle's own small arrays. Nothing later trusts a value that was not checked here. */
+
+/* count * size bytes, zeroed; one byte at least, so that NULL always means failure. */
+static void *bitstack_take_(const bitstack *stack, uint64_t count, size_t size) {
+    uint64_t bytes;
+    void *pointer;
+    if (!bitstack_mul_(count, size, &bytes) || bytes > SIZE_MAX - BITSTACK_ALIGN_) return NULL;
+    pointer = stack->allocator.allocate(stack->allocator.user, bytes ? (size_t)bytes : 1);
+    if (pointer) memset(pointer, 0, bytes ? (size_t)bytes : 1);
+    return pointer;
+}
+static void bitstack_give_(const bitstack *stack, void *pointer, uint64_t count, size_t size) {
+    size_t bytes = (size_t)(count * size);
+    if (pointer) stack->allocator.release(stack->allocator.user, pointer, bytes ? bytes : 1);
+}
+static unsigned char *bitstack_aligned_(unsigned char *raw) {
+    return raw + (BITSTACK_ALIGN_ - (uintptr_t)raw % BITSTACK_ALIGN_) % BITSTACK_ALIGN_;
+}
+/* Room for `bytes` bytes aligned to 64; not zeroed. */
+static unsigned char *bitstack_take_aligned_(const bitstack *stack, uint64_t bytes) {
+    if (bytes > SIZE_MAX - BITSTACK_ALIGN_) return NULL;
+    return (unsigned char *)stack->allocator.allocate(stack->allocator.user, (size_t)bytes + BITSTACK_ALIGN_ - 1);
+}
+static void bitstack_give_aligned_(const bitstack *stack, unsigned char *raw, uint64_t bytes) {
+    if (raw) stack->allocator.release(stack->allocator.user, raw, (size_t)bytes + BITSTACK_ALIGN_ - 1);
+}
+
+static int bitstack_zero_(const unsigned char *p, size_t bytes) {
+    while (bytes--)
+        if (*p++) return 0;
+    return 1;
+}
+
+/* A name's place, checked against the pool. */
+static int bitstack_name_ok_(const unsigned char *record, uint64_t names_bytes) {
+    uint64_t offset = bitstack_load32_(record), bytes = bitstack_load32_(record + 4);
+    return bytes >= 1 && offset <= names_bytes && bytes <= names_bytes - offset;
+}
+static bitstack_result bitstack_check_header_(bitstack *stack, const unsigned char *h, bitstack_error *error) {
+    uint64_t left;
+    if (memcmp(h, "BITSTACK", 8) != 0) return bitstack_bad_(error, 0, "not a stack: the magic bytes are not BITSTACK");
+    if (bitstack_load32_(h + 8) != BITSTACK_FORMAT_VERSION)
+        return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, 8, "the format version is not 1", NULL, 0);
+    if (bitstack_checksum(h, 120) != bitstack_load64_(h + 120))
+        return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, 120, "the header's checksum does not match", NULL, 0);
+    if (bitstack_load32_(h + 12) != BITSTACK_HEADER_BYTES_) return bitstack_bad_(error, 12, "the header size is not 128");
+    if (!bitstack_zero_(h + 72, 48))
+        return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, 72, "reserved header bytes are not zero", NULL, 0);
+    stack->tables = bitstack_load64_(h + 16);
+    stack->base = bitstack_load64_(h + 24);
+    stack->complete = bitstack_load64_(h + 32);
+    stack->metas = bitstack_load32_(h + 40);
+    stack->tensors = bitstack_load32_(h + 44);
+    stack->matrices = bitstack_load32_(h + 48);
+    stack->blocks = bitstack_load32_(h + 52);
+    if (stack->base % BITSTACK_ALIGN_ || stack->base < BITSTACK_HEADER_BYTES_) return bitstack_bad_(error, 24, "base bytes are not a multiple of 64 of at least 128");
+    if (stack->tables % 8 || stack->tables > stack->base - BITSTACK_HEADER_BYTES_) return bitstack_bad_(error, 16, "the tables do not fit before the first block");
+    if (stack->complete < stack->base) return bitstack_bad_(error, 32, "the complete size is smaller than the base");
+    if (stack->bytes < stack->base)
+        return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "the stack ends before its resident part does", NULL, 0);
+    if (stack->base > SIZE_MAX - BITSTACK_ALIGN_)
+        return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 24, "the resident part is larger than the address space", NULL, 0);
+    if (stack->metas > INT32_MAX || stack->tensors > INT32_MAX || stack->matrices > INT32_MAX || stack->blocks > INT32_MAX)
+        return bitstack_bad_(error, 40, "a count is above 2^31 - 1");
+    /* Four counts below 2^31 times less than 2^7 cannot overflow. */
+    left = stack->tables;
+#define BITSTACK_FITS_(count, size, offset)                                                                       \
+    if ((uint64_t)(count) * (size) > left) return bitstack_bad_(error, offset, "the tables are too small for a count"); \
+    left -= (uint64_t)(count) * (size)
+    BITSTACK_FITS_(stack->tensors, BITSTACK_TENSOR_RECORD_, 44);
+    BITSTACK_FITS_(stack->matrices, BITSTACK_MATRIX_RECORD_, 48);
+    BITSTACK_FITS_(stack->blocks, BITSTACK_BLOCK_RECORD_, 52);
+    if (bitstack_load64_(h + 56) % 8 || bitstack_load64_(h + 56) > left) return bitstack_bad_(error, 56, "the tables are too small for the names");
+    left -= bitstack_load64_(h + 56);
+    BITSTACK_FITS_(stack->metas, BITSTACK_LEAST_META_, 40);
+#undef BITSTACK_FITS_
+    return BITSTACK_OK;
+}
+
+/* Walks metadata; *end is where it must stop (the first tensor record). */
+static bitstack_result bitstack_check_meta_(bitstack *stack, uint64_t end, bitstack_error *error) {
+    uint64_t at = BITSTACK_HEADER_BYTES_, i, s;
+    for (i = 0; i < stack->metas; i++) {
+        const unsigned char *entry = stack->head + at, *value;
+        uint64_t key_bytes, count, bytes, expected, size;
+        uint32_t type, flags;
+        stack->meta_offsets[i] = at;
+        if (end - at < BITSTACK_LEAST_META_) return bitstack_bad_(error, at, "metadata runs beyond its table");
+        key_bytes = bitstack_load32_(entry), type = bitstack_load16_(entry + 4), flags = bitstack_load16_(entry + 6);
+        count = bitstack_load64_(entry + 8), bytes = bitstack_load64_(entry + 16);
+        if (key_bytes < 1 || key_bytes > 65535) return bitstack_bad_(error, at, "a metadata key's length is not 1 to 65535");
+        at += BITSTACK_LEAST_META_;
+        if (bitstack_pad_(key_bytes, 8) > end - at) return bitstack_bad_(error, at, "a metadata key runs beyond its table");
+        if (flags & ~1u) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, at - 18, "metadata '%' has unknown flags", (const char *)stack->head + at, (size_t)key_bytes);
+        if (flags & 1u) /* version 1 has no mandatory entries, so every one is unknown */
+            return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, at, "needs a reader that knows '%'", (const char *)stack->head + at, (size_t)key_bytes);
+        at += bitstack_pad_(key_bytes, 8);
+        if (bytes > end - at || bitstack_pad_(bytes, 8) > end - at) return bitstack_bad_(error, at, "a metadata value runs beyond its table");
+        value = stack->head + at;
+        at += bitstack_pad_(bytes, 8);
+        size = bitstack_meta_size_(type);
+        if (size && (!bitstack_mul_(count, size, &expected) || expected != bytes)) return bitstack_bad_(error, stack->meta_offsets[i] + 16, "a metadata value's size does not match its count");
+        if (type != BITSTACK_META_STRING) continue;
+        for (s = 0, expected = 0; s < count; s++) {
+            uint64_t length;
+            if (bytes - expected < 4) return bitstack_bad_(error, stack->meta_offsets[i], "a metadata string is cut short");
+            length = bitstack_load32_(value + expected);
+            if (length > bytes - expected - 4) return bitstack_bad_(error, stack->meta_offsets[i], "a metadata string is cut short");
+            expected += 4 + length;
+        }
+        if (expected != bytes) return bitstack_bad_(error, stack->meta_offsets[i], "metadata strings do not fill their value");
+    }
+    if (at != end) return bitstack_bad_(error, at, "metadata does not end where the records begin");
+    return BITSTACK_OK;
+}
+
+/* Records of tensors: in file order, without gaps, each inside the resident part. */
+static bitstack_result bitstack_check_tensors_(bitstack *stack, uint64_t names_bytes, bitstack_error *error) {
+    uint64_t at = bitstack_pad_(BITSTACK_HEADER_BYTES_ + stack->tables, BITSTACK_ALIGN_);
+    uint32_t i, d;
+    if (at > stack->base) return bitstack_bad_(error, 24, "the resident part starts beyond the base");
+    for (i = 0; i < stack->tensors; i++) {
+        const unsigned char *r = stack->tensor_records + (size_t)i * BITSTACK_TENSOR_RECORD_;
+        uint64_t where = (uint64_t)(r - stack->head), bytes = bitstack_tensor_size_(bitstack_load32_(r + 8));
+        if (!bitstack_name_ok_(r, names_bytes)) return bitstack_bad_(error, where, "a tensor's name is outside the names");
+        if (bytes == 0) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 8, "the type of tensor '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
+        if (bitstack_load32_(r + 12) > 4) return bitstack_bad_(error, where + 12, "a tensor has more than 4 dimensions");
+        for (d = 0; d < 4; d++) {
+            uint64_t n = bitstack_load64_(r + 16 + 8 * d);
+            if (d >= bitstack_load32_(r + 12) && n != 1) return bitstack_bad_(error, where + 16 + 8 * d, "an unused tensor dimension is not 1");
+            if (!bitstack_mul_(bytes, n, &bytes)) return bitstack_bad_(error, where + 16, "a tensor's shape overflows");
+        }
+        if (bytes != bitstack_load64_(r + 56)) return bitstack_bad_(error, where + 56, "a tensor's size does not match its shape");
+        if (bitstack_load64_(r + 48) != at) return bitstack_bad_(error, where + 48, "a tensor is not where the one before ends");
+        if (bytes > stack->base - at || bitstack_pad_(bytes, BITSTACK_ALIGN_) > stack->base - at) return bitstack_bad_(error, where + 56, "a tensor runs beyond the resident part");
+        at += bitstack_pad_(bytes, BITSTACK_ALIGN_);
+    }
+    if (at != stack->base) return bitstack_bad_(error, 24, "the resident tensors do not fill the resident part");
+    return BITSTACK_OK;
+}
+
+static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_bytes, bitstack_error *error) {
+    uint64_t first = 0;
+    uint32_t i;
+    for (i = 0; i < stack->matrices; i++) {
+        const unsigned char *r = stack->matrix_records + (size_t)i * BITSTACK_MATRIX_RECORD_;
+        uint64_t where = (uint64_t)(r - stack->head);
+        bitstack_shape *shape = &stack->states[i].shape;
+        if (!bitstack_name_ok_(r, names_bytes)) return bitstack_bad_(error, where, "a matrix's name is outside the names");
+        if (bitstack_load32_(r + 16) != 1 || r[31] || !bitstack_zero_(r + 44, 20))
+            return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 16, "the encoding of matrix '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
+        shape->rows = bitstack_load32_(r + 8), shape->cols = bitstack_load32_(r + 12);
+        shape->levels = bitstack_load32_(r + 20), shape->rank = bitstack_load32_(r + 24);
+        shape->columns = (bitstack_columns)r[28], shape->coefficients = (bitstack_coefficients)r[29];
+        shape->factor_type = (bitstack_type)r[30];
+        shape->group_cols = bitstack_load32_(r + 32);
+        shape->scale = bitstack_load_f32_(r + 36);
+        if (!bitstack_shape_valid(shape)) return bitstack_bad_(error, where + 8, "a matrix's shape is not valid");
+        stack->states[i].first = (uint32_t)first;
+        first += shape->levels;
+        if (first > stack->blocks) return bitstack_bad_(error, where + 20, "the matrices have more levels than there are blocks");
+    }
+    if (first != stack->blocks) return bitstack_bad_(error, 52, "the matrices' levels do not add up to the blocks");
+    return BITSTACK_OK;
+}
+
+/* Blocks: levels of a matrix in turn, payloads without gaps up to the complete size. Uses state->target as
+ * the count of levels seen and leaves it at 0. */
+static bitstack_result bitstack_check_blocks_(bitstack *stack, bitstack_error *error) {
+    uint64_t at = stack->base, resident = stack->base;
+    uint32_t i;
+    stack->available = stack->blocks;
+    for (i = 0; i < stack->blocks; i++) {
+        const unsigned char *r = stack->block_records + (size_t)i * BITSTACK_BLOCK_RECORD_;
+        uint64_t where = (uint64_t)(r - stack->head), bytes;
+        uint32_t matrix = bitstack_load32_(r), level = bitstack_load32_(r + 4);
+        bitstack_state_ *state;
+        bitstack_slot_ *slot;
+        if (matrix >= stack->matrices) return bitstack_bad_(error, where, "a block names a matrix that does not exist");
+        state = stack->states + matrix;
+        if (level != state->target + 1 || level > state->shape.levels) return bitstack_bad_(error, where + 4, "a block's level is not the next one of its matrix");
+        state->target = level;
+        bytes = bitstack_block_bytes(&state->shape, level);
+        if (bytes == 0 || bitstack_load64_(r + 16) != bytes) return bitstack_bad_(error, where + 16, "a block's size does not match its matrix");
+        if (bitstack_load64_(r + 8) != at) return bitstack_bad_(error, where + 8, "a block is not where the one before ends");
+        if (bytes > stack->complete - at) return bitstack_bad_(error, where + 16, "a block runs beyond the complete size");
+        if (!bitstack_zero_(r + 56, 8)) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 56, "reserved block bytes are not zero", NULL, 0);
+        slot = stack->slots + state->first + level - 1;
+        slot->offset = at;
+        slot->record = i;
+        at += bytes;
+        if (at > stack->bytes && i < stack->available) stack->available = i;
+        resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, level - 1);
+        stack->resident_after[i] = resident;
+    }
+    if (at != stack->complete) return bitstack_bad_(error, 32, "the blocks do not end at the complete size");
+    for (i = 0; i < stack->matrices; i++) stack->states[i].target = 0;
+    return BITSTACK_OK;
+}
+
+static bitstack_result bitstack_get_(const bitstack *stack, uint64_t offset, void *to, uint64_t bytes) {
+    if (bytes > SIZE_MAX || stack->read(stack->read_user, offset, to, (size_t)bytes) != 0) return BITSTACK_ERROR_IO;
+    return BITSTACK_OK;
+}
+
+/* Everything between a source and a usable handle at level 0. */
+static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *error) {
+    unsigned char header[BITSTACK_HEADER_BYTES_];
+    uint64_t names_bytes, at;
+    bitstack_result result;
+    uint32_t i;
+    if (stack->bytes < BITSTACK_HEADER_BYTES_)
+        return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "the stack is shorter than its 128-byte header", NULL, 0);
+    if (stack->memory) memcpy(header, stack->memory, sizeof header);
+    else if (bitstack_get_(stack, 0, header, sizeof header) != BITSTACK_OK)
+        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "reading the header failed", NULL, 0);
+    result = bitstack_check_header_(stack, header, error);
+    if (result != BITSTACK_OK) return result;
+    if (stack->memory) stack->head = stack->memory;
+    else {
+        unsigned char *head;
+        stack->head_raw = bitstack_take_aligned_(stack, stack->base);
+        if (!stack->head_raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the resident part", NULL, 0);
+        stack->head = head = bitstack_aligned_(stack->head_raw);
+        memcpy(head, header, sizeof header);
+        if (bitstack_get_(stack, sizeof header, head + sizeof header, stack->base - sizeof header) != BITSTACK_OK)
+            return bitstack_fail_(error, BITSTACK_ERROR_IO, sizeof header, "reading the resident part failed", NULL, 0);
+    }
+    if (bitstack_checksum(stack->head + BITSTACK_HEADER_BYTES_, (size_t)stack->tables) != bitstack_load64_(header + 64))
+        return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, 64, "the tables' checksum does not match", NULL, 0);
+    names_bytes = bitstack_load64_(header + 56);
+    at = BITSTACK_HEADER_BYTES_ + stack->tables - names_bytes;
+    stack->names = stack->head + at;
+    stack->block_records = stack->names - (size_t)stack->blocks * BITSTACK_BLOCK_RECORD_;
+    stack->matrix_records = stack->block_records - (size_t)stack->matrices * BITSTACK_MATRIX_RECORD_;
+    stack->tensor_records = stack->matrix_records - (size_t)stack->tensors * BITSTACK_TENSOR_RECORD_;
+    stack->meta_offsets = (uint64_t *)bitstack_take_(stack, stack->metas, sizeof *stack->meta_offsets);
+    stack->resident_after = (uint64_t *)bitstack_take_(stack, stack->blocks, sizeof *stack->resident_after);
+    stack->states = (bitstack_state_ *)bitstack_take_(stack, stack->matrices, sizeof *stack->states);
+    stack->slots = (bitstack_slot_ *)bitstack_take_(stack, stack->blocks, sizeof *stack->slots);
+    stack->planes = (bitstack_plane *)bitstack_take_(stack, stack->blocks, sizeof *stack->planes);
+    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes)
+        return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle's tables", NULL, 0);
+    result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
+    if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
+    if (result == BITSTACK_OK) result = bitstack_check_matrices_(stack, names_bytes, error);
+    if (result == BITSTACK_OK) result = bitstack_check_blocks_(stack, error);
+    if (result != BITSTACK_OK) return result;
+    for (i = 0; i < stack->tensors && !stack->skip_checksums; i++) {
+        const unsigned char *r = stack->tensor_records + (size_t)i * BITSTACK_TENSOR_RECORD_;
+        uint64_t offset = bitstack_load64_(r + 48);
+        if (bitstack_checksum(stack->head + offset, (size_t)bitstack_load64_(r + 56)) != bitstack_load64_(r + 64))
+            return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, offset, "the checksum of tensor '%' does not match",
+                                  (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
+    }
+    stack->resident = stack->base;
+    return BITSTACK_OK;
+}
+
+static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, const bitstack_options *options,
+                                      bitstack_error *error) {
+    bitstack start = *source, *stack;
+    bitstack_result result;
+    if (options) {
+        start.allocator = options->allocator;
+        start.precision = options->precision;
+        start.skip_checksums = options->skip_checksums;
+    }
+    if (!bitstack_allocator_(&start.allocator))
+        return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "an allocator needs both functions", NULL, 0);
+    stack = (bitstack *)start.allocator.allocate(start.allocator.user, sizeof *stack);
+    if (!stack) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle", NULL, 0);
+    *stack = start;
+    result = bitstack_read_head_(stack, error);
+    if (result == BITSTACK_OK && !(options && options->load_nothing)) {
+        result = bitstack_set_budget(stack, options && options->budget ? options->budget : UINT64_MAX, error);
+        if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO) result = BITSTACK_OK;
+    } else if (result == BITSTACK_OK && error) error->code = BITSTACK_OK;
+    if (result != BITSTACK_OK) {
+#ifndef BITSTACK_NO_STDIO
+        stack->file = NULL; /* the caller's, still */
+#endif
+        bitstack_close(stack);
+        return result;
+    }
+    *out = stack;
+    return BITSTACK_OK;
+}
+
+BITSTACK_API bitstack_result bitstack_open_memory(bitstack **out, const void *data, size_t bytes,
+                                                  const bitstack_options *options, bitstack_error *error) {
+    bitstack source;
+    if (!out || !data) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no data", NULL, 0);
+    memset(&source, 0, sizeof source);
+    source.memory = (const unsigned char *)data;
+    source.bytes = bytes;
+    return bitstack_open_(out, &source, options, error);
+}
+
+BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_read_at read, void *user, uint64_t bytes,
+                                                    const bitstack_options *options, bitstack_error *error) {
+    bitstack source;
+    if (!out || !read) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no callback", NULL, 0);
+    memset(&source, 0, sizeof source);
+    source.read = read;
+    source.read_user = user;
+    source.bytes = bytes;
+    return bitstack_open_(out, &source, options, error);
+}
+
+#ifndef BITSTACK_NO_STDIO
+static int bitstack_read_file_(void *user, uint64_t offset, void *to, size_t bytes) {
+    FILE *file = (FILE *)user;
+    return bitstack_seek_(file, offset) || fread(to, 1, bytes, file) != bytes;
+}
+BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options,
+                                                bitstack_error *error) {
+    bitstack source;
+    bitstack_result result;
+    size_t length;
+    if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
+    memset(&source, 0, sizeof source);
+    length = strlen(path);
+    source.file = fopen(path, "rb");
+    if (!source.file)
+        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot open '%'", path, length);
+    source.read = bitstack_read_file_;
+    source.read_user = source.file;
+    if (fseek(source.file, 0, SEEK_END) == 0) {
+#ifdef _WIN32
+        int64_t end = _ftelli64(source.file);
+#else
+        long end = ftell(source.file);
+#endif
+        if (end >= 0) source.bytes = (uint64_t)end;
+    }
+    result = bitstack_open_(out, &source, options, error);
+    if (result != BITSTACK_OK) fclose(source.file);
+    return result;
+}
+#endif
+
+/* --- Asking ------------------------------------------------------------------------------------ */
+BITSTACK_API uint64_t bitstack_base_bytes(const bitstack *stack) { return stack->base; }
+BITSTACK_API uint64_t bitstack_resident_bytes(const bitstack *stack) { return stack->resident; }
+BITSTACK_API uint64_t bitstack_total_bytes(const bitstack *stack) {
+    return stack->available ? stack->resident_after[stack->available - 1] : stack->base;
+}
+BITSTACK_API uint64_t bitstack_file_bytes(const bitstack *stack) { return stack->bytes; }
+BITSTACK_API uint64_t bitstack_complete_file_bytes(const bitstack *stack) { return stack->complete; }
+BITSTACK_API int bitstack_meta_count(const bitstack *stack) { return (int)stack->metas; }
+BITSTACK_API int bitstack_tensor_count(const bitstack *stack) { return (int)stack->tensors; }
+BITSTACK_API int bitstack_matrix_count(const bitstack *stack) { return (int)stack->matrices; }
+BITSTACK_API int bitstack_block_count(const bitstack *stack) { return (int)stack->blocks; }
+BITSTACK_API int bitstack_blocks_available(const bitstack *stack) { return (int)stack->available; }
+BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack) { return (int)stack->loaded; }
+
+BITSTACK_API bitstack_result bitstack_get_meta(const bitstack *stack, int index, bitstack_meta *out) {
+    const unsigned char *entry;
+    if (index < 0 || (uint32_t)index >= stack->metas) return BITSTACK_ERROR_ARGUMENT;
+    entry = stack->head + stack->meta_offsets[index];
+    out->key = (const char *)entry + BITSTACK_LEAST_META_;
+    out->key_bytes = bitstack_load32_(entry);
+    out->type = (int)bitstack_load16_(entry + 4);
+    out->mandatory = (int)(bitstack_load16_(entry + 6) & 1u);
+    out->count = bitstack_load64_(entry + 8);
+    out->value_bytes = bitstack_load64_(entry + 16);
+    out->value = entry + BITSTACK_LEAST_META_ + bitstack_pad_(out->key_bytes, 8);
+    return BITSTACK_OK;
+}
+BITSTACK_API bitstack_result bitstack_get_tensor(const bitstack *stack, int index, bitstack_tensor *out) {
+    const unsigned char *r;
+    int d;
+    if (index < 0 || (uint32_t)index >= stack->tensors) return BITSTACK_ERROR_ARGUMENT;
+    r = stack->tensor_records + (size_t)index * BITSTACK_TENSOR_RECORD_;
+    out->name = bitstack_name_(stack, r, &out->name_bytes);
+    out->type = (bitstack_type)bitstack_load32_(r + 8);
+    out->dimensions = (int)bitstack_load32_(r + 12);
+    for (d = 0; d < 4; d++) out->shape[d] = bitstack_load64_(r + 16 + 8 * d);
+    out->data = stack->head + bitstack_load64_(r + 48);
+    out->bytes = bitstack_load64_(r + 56);
+    return BITSTACK_OK;
+}
+BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int index, bitstack_matrix *out) {
+    const unsigned char *r;
+    if (index < 0 || (uint32_t)index >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
+    r = stack->matrix_records + (size_t)index * BITSTACK_MATRIX_RECORD_;
+    out->name = bitstack_name_(stack, r, &out->name_bytes);
+    out->shape = stack->states[index].shape;
+    out->level = stack->states[index].level;
+    out->resident_bytes = bitstack_live_bytes(&out->shape, out->level);
+    out->sensitivity = bitstack_load_f32_(r + 40);
+    return BITSTACK_OK;
+}
+BITSTACK_API bitstack_result bitstack_get_block(const bitstack *stack, int index, bitstack_block *out) {
+    const unsigned char *r;
+    if (index < 0 || (uint32_t)index >= stack->blocks) return BITSTACK_ERROR_ARGUMENT;
+    r = stack->block_records + (size_t)index * BITSTACK_BLOCK_RECORD_;
+    out->matrix = bitstack_load32_(r);
+    out->level = bitstack_load32_(r + 4);
+    out->offset = bitstack_load64_(r + 8);
+    out->bytes = bitstack_load64_(r + 16);
+    out->resident_after = stack->resident_after[index];
+    out->rel_err2 = bitstack_load_f32_(r + 48);
+    out->score = bitstack_load_f32_(r + 52);
+    return BITSTACK_OK;
+}
+
+static int bitstack_find_name_(const bitstack *stack, const unsigned char *records, uint32_t count, size_t size, const char *name) {
+    size_t length = strlen(name), bytes;
+    uint32_t i;
+    for (i = 0; i < count; i++) {
+        const char *other = bitstack_name_(stack, records + i * size, &bytes);
+        if (bytes == length && memcmp(other, name, length) == 0) return (int)i;
+    }
+    return -1;
+}
+BITSTACK_API int bitstack_find_tensor(const bitstack *stack, const char *name) {
+    return bitstack_find_name_(stack, stack->tensor_records, stack->tensors, BITSTACK_TENSOR_RECORD_, name);
+}
+BITSTACK_API int bitstack_find_matrix(const bitstack *stack, const char *name) {
+    return bitstack_find_name_(stack, stack->matrix_records, stack->matrices, BITSTACK_MATRIX_RECORD_, name);
+}
+BITSTACK_API int bitstack_find_meta(const bitstack *stack, const char *key) {
+    size_t length = strlen(key);
+    uint32_t i;
+    for (i = 0; i < stack->metas; i++) {
+        const unsigned char *entry = stack->head + stack->meta_offsets[i];
+        if (bitstack_load32_(entry) == length && memcmp(entry + BITSTACK_LEAST_META_, key, length) == 0) return (int)i;
+    }
+    return -1;
+}
+
+BITSTACK_API double bitstack_meta_element(const bitstack_meta *meta, uint64_t i) {
+    uint64_t size = meta->type < 0 ? 0 : bitstack_meta_size_((uint32_t)meta->type);
+    const unsigned char *at = (const unsigned char *)meta->value + i * size;
+    uint64_t bits;
+    double value;
+    if (i >= meta->count) return 0;
+    switch (meta->type) {
+    case BITSTACK_META_U8: return at[0];
+    case BITSTACK_META_U32: return bitstack_load32_(at);
+    case BITSTACK_META_I32: return (int32_t)bitstack_load32_(at);
+    case BITSTACK_META_F32: return bitstack_load_f32_(at);
+    case BITSTACK_META_U64: return (double)bitstack_load64_(at);
+    case BITSTACK_META_I64: return (double)(int64_t)bitstack_load64_(at);
+    case BITSTACK_META_F64:
+        bits = bitstack_load64_(at);
+        memcpy(&value, &bits, 8);
+        return value;
+    default: return 0;
+    }
+}
+BITSTACK_API double bitstack_meta_number(const bitstack *stack, const char *key, double fallback) {
+    bitstack_meta meta;
+    if (bitstack_get_meta(stack, bitstack_find_meta(stack, key), &meta) != BITSTACK_OK) return fallback;
+    if (meta.count == 0 || meta.type < BITSTACK_META_U8 || meta.type > BITSTACK_META_F64) return fallback;
+    return bitstack_meta_element(&meta, 0);
+}
+BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, uint64_t *cursor, size_t *bytes) {
+    const unsigned char *at = (const unsigned char *)meta->value + *cursor;
+    if (meta->type != BITSTACK_META_STRING || *cursor >= meta->value_bytes) return NULL;
+    *bytes = bitstack_load32_(at);
+    *cursor += 4 + (uint64_t)*bytes;
+    return (const char *)at + 4;
+}
+BITSTACK_API const char *bitstack_meta_string(const bitstack *stack, const char *key, size_t *bytes) {
+    bitstack_meta meta;
+    uint64_t cursor = 0;
+    if (bitstack_get_meta(stack, bitstack_find_meta(stack, key), &meta) != BITSTACK_OK) return NULL;
+    return bitstack_meta_next_string(&meta, &cursor, bytes);
+}
+
+/* ================================================================================== [BUDGET]
+ * A matrix moves between levels by taking up the parts that are live at the new level and only then
+ * releasing those that are not, so a failure leaves it at a level that is whole. */
+
+/* The part in memory, or NULL. */
+static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
+    const bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    uint64_t offset = slot->offset;
+    int before;
+    if (!stack->memory) return slot->raw[part] ? bitstack_aligned_(slot->raw[part]) : NULL;
+    for (before = 0; before < part; before++) offset += bitstack_part_bytes_(&state->shape, block, before);
+    return stack->memory + offset;
+}
+
+/* Makes the part be there; its checksum is verified the first time it is wanted. */
+static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
+                                           bitstack_error *error) {
+    bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
+    const unsigned char *matrix = stack->matrix_records + (size_t)(state - stack->states) * BITSTACK_MATRIX_RECORD_, *data;
+    uint64_t bytes = bitstack_part_bytes_(&state->shape, block, part), offset = slot->offset;
+    size_t name_bytes;
+    const char *name = bitstack_name_(stack, matrix, &name_bytes);
+    int before;
+    if (bytes == 0 || slot->raw[part]) return BITSTACK_OK;
+    for (before = 0; before < part; before++) offset += bitstack_part_bytes_(&state->shape, block, before);
+    if (stack->memory) data = stack->memory + offset;
+    else {
+        unsigned char *raw = bitstack_take_aligned_(stack, bytes);
+        if (!raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, offset, "no memory for a block of matrix '%'", name, name_bytes);
+        if (bitstack_get_(stack, offset, bitstack_aligned_(raw), bytes) != BITSTACK_OK) {
+            bitstack_give_aligned_(stack, raw, bytes);
+            return bitstack_fail_(error, BITSTACK_ERROR_IO, offset, "reading a block of matrix '%' failed", name, name_bytes);
+        }
+        slot->raw[part] = raw;
+        data = bitstack_aligned_(raw);
+    }
+    if (!stack->skip_checksums && bitstack_checksum(data, (size_t)bytes) != bitstack_load64_(record + 24 + 8 * part)) {
+        bitstack_give_aligned_(stack, slot->raw[part], bytes);
+        slot->raw[part] = NULL;
+        return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
+    }
+    return BITSTACK_OK;
+}
+
+/* Points the planes at what level `level` uses. */
+static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_t level) {
+    const bitstack_shape *shape = &state->shape;
+    size_t step = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
+    uint32_t p;
+    for (p = 1; p <= level; p++) {
+        bitstack_plane *plane = stack->planes + state->first + p - 1;
+        uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
+        plane->signs = bitstack_part_(stack, state, p, BITSTACK_PLANE_PART_);
+        plane->columns = bitstack_part_(stack, state, v, BITSTACK_COLUMN_PART_);
+        plane->coefficients = shape->coefficients == BITSTACK_COEFFICIENTS_OWN
+            ? bitstack_part_(stack, state, p, BITSTACK_COEFFICIENT_PART_)
+            : bitstack_part_(stack, state, level, BITSTACK_COEFFICIENT_PART_) + (size_t)(p - 1) * step;
+    }
+}
+
+/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. */
+static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, uint32_t level, bitstack_error *error) {
+    bitstack_result first = BITSTACK_OK, result;
+    uint32_t block, old = state->level;
+    int part;
+    for (block = 1; block <= level;) { /* restarts from below each time a block turns out bad */
+        for (part = 0, result = BITSTACK_OK; part < BITSTACK_PARTS_ && result == BITSTACK_OK; part++)
+            if (bitstack_part_live_(&state->shape, block, part, level) &&
+                !(stack->memory && bitstack_part_live_(&state->shape, block, part, old))) /* verified before */
+                result = bitstack_take_part_(stack, state, block, part, first == BITSTACK_OK ? error : NULL);
+        if (result == BITSTACK_OK) {
+            block++;
+            continue;
+        }
+        if (first == BITSTACK_OK) first = result;
+        level = block - 1;
+        block = 1;
+    }
+    for (block = 1; block <= state->shape.levels && !stack->memory; block++)
+        for (part = 0; part < BITSTACK_PARTS_; part++) {
+            bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+            if (!slot->raw[part] || bitstack_part_live_(&state->shape, block, part, level)) continue;
+            bitstack_give_aligned_(stack, slot->raw[part], bitstack_part_bytes_(&state->shape, block, part));
+            slot->raw[part] = NULL;
+        }
+    stack->resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, old);
+    state->level = level;
+    bitstack_aim_(stack, state, level);
+    return first;
+}
+
+BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error) {
+    bitstack_result first = BITSTACK_OK, result;
+    uint32_t low = 0, high = stack->available, i;
+    int growing;
+    if (bytes < stack->base)
+        return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part", NULL, 0);
+    if (error) error->code = BITSTACK_OK;
+    while (low < high) { /* how many blocks fit */
+        uint32_t middle = low + (high - low) / 2;
+        if (stack->resident_after[middle] <= bytes) low = middle + 1;
+        else high = middle;
+    }
+    for (; stack->loaded < low; stack->loaded++)
+        stack->states[bitstack_load32_(stack->block_records + (size_t)stack->loaded * BITSTACK_BLOCK_RECORD_)].target++;
+    for (; stack->loaded > low; stack->loaded--)
+        stack->states[bitstack_load32_(stack->block_records + (size_t)(stack->loaded - 1) * BITSTACK_BLOCK_RECORD_)].target--;
+    for (growing = 0; growing < 2; growing++) /* first make room, then use it */
+        for (i = 0; i < stack->matrices; i++) {
+            bitstack_state_ *state = stack->states + i;
+            if (growing ? state->level >= state->target : state->level <= state->target) continue;
+            result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
+            if (first == BITSTACK_OK) first = result;
+        }
+    return first;
+}
+
+BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error) {
+    bitstack_state_ *state;
+    if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
+        return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
+    state = stack->states + matrix;
+    if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
+        return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
+    return level == state->level ? BITSTACK_OK : bitstack_move_(stack, state, level, error);
+}
+
+BITSTACK_API void bitstack_close(bitstack *stack) {
+    uint32_t i, block;
+    int part;
+    if (!stack) return;
+    for (i = 0; stack->slots && i < stack->matrices; i++)
+        for (block = 1; block <= stack->states[i].shape.levels && !stack->memory && stack->resident; block++)
+            for (part = 0; part < BITSTACK_PARTS_; part++)
+                bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
+                                       bitstack_part_bytes_(&stack->states[i].shape, block, part));
+    bitstack_give_(stack, stack->meta_offsets, stack->metas, sizeof *stack->meta_offsets);
+    bitstack_give_(stack, stack->resident_after, stack->blocks, sizeof *stack->resident_after);
+    bitstack_give_(stack, stack->states, stack->matrices, sizeof *stack->states);
+    bitstack_give_(stack, stack->slots, stack->blocks, sizeof *stack->slots);
+    bitstack_give_(stack, stack->planes, stack->blocks, sizeof *stack->planes);
+    bitstack_give_aligned_(stack, stack->head_raw, stack->base);
+#ifndef BITSTACK_NO_STDIO
+    if (stack->file) fclose(stack->file);
+#endif
+    stack->allocator.release(stack->allocator.user, stack, sizeof *stack);
+}
+
+BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
+    const bitstack_state_ *state;
+    if (matrix < 0 || (uint32_t)matrix >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
+    state = stack->states + matrix;
+    out->rows = state->shape.rows;
+    out->cols = state->shape.cols;
+    out->rank = state->shape.rank;
+    out->group_cols = state->shape.group_cols;
+    out->level = state->level;
+    out->factor_type = state->shape.factor_type;
+    out->scale = state->shape.scale;
+    out->planes = stack->planes + state->first;
+    return BITSTACK_OK;
+}
+
 /* ============================================================================= [RECONSTRUCT] */
 /* ================================================================================== [TABLES] */
 /* ================================================================================== [SCALAR] */

@@ -614,6 +614,571 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_inverse_factor_(double *h, size_t n, 
 /* ==================================================================================== [IABS] */
 /* ================================================================================== [NESTED] */
 /* =================================================================================== [ORDER] */
-/* ================================================================================== [WRITER] */
+/* ================================================================================== [WRITER]
+ * Payloads go to a spool file as they come, in the order of arrival, with their checksums and sizes kept
+ * in memory; only finish knows the order of the blocks. Reordering is the same assembly with an existing
+ * stack in the spool's place. */
+#ifndef BITSTACK_NO_STDIO
+#ifndef _WIN32
+#include <unistd.h> /* fsync where there is one */
+#endif
+
+/* A growing byte buffer. */
+typedef struct bitstack_bytes_ {
+    unsigned char *data;
+    size_t used, room;
+} bitstack_bytes_;
+
+typedef struct bitstack_written_block_ {
+    uint64_t at, bytes; /* in the spool */
+    uint64_t checksums[BITSTACK_PARTS_];
+    float rel_err2, out_err2, score;
+} bitstack_written_block_;
+
+typedef struct bitstack_written_matrix_ {
+    bitstack_shape shape;
+    float sensitivity;
+    size_t name, name_bytes;
+    bitstack_written_block_ *blocks; /* [levels] */
+    double out_norm2;
+} bitstack_written_matrix_;
+
+typedef struct bitstack_written_tensor_ {
+    bitstack_type type;
+    int dimensions;
+    uint64_t shape[4], at, bytes, checksum;
+    size_t name, name_bytes;
+} bitstack_written_tensor_;
+
+struct bitstack_writer {
+    bitstack_allocator allocator;
+    char *path, *part_path, *spool_path; /* one allocation, at path */
+    size_t path_bytes;
+    FILE *spool;
+    uint64_t spooled;
+    bitstack_result failed; /* the first failure: finish refuses after it */
+    bitstack_bytes_ meta, names, tensors, matrices; /* the last two: arrays of the structs above */
+    uint32_t metas;
+};
+
+static bitstack_result bitstack_grow_(bitstack_writer *writer, bitstack_bytes_ *buffer, size_t bytes) {
+    size_t room = buffer->room ? buffer->room : 1024;
+    unsigned char *data;
+    if (bytes <= buffer->room - buffer->used) return BITSTACK_OK;
+    if (bytes > SIZE_MAX / 4 - buffer->used) return writer->failed = BITSTACK_ERROR_MEMORY;
+    while (room - buffer->used < bytes) room *= 2;
+    data = (unsigned char *)writer->allocator.allocate(writer->allocator.user, room);
+    if (!data) return writer->failed = BITSTACK_ERROR_MEMORY;
+    if (buffer->used) memcpy(data, buffer->data, buffer->used);
+    if (buffer->data) writer->allocator.release(writer->allocator.user, buffer->data, buffer->room);
+    buffer->data = data;
+    buffer->room = room;
+    return BITSTACK_OK;
+}
+/* Appends bytes (or zeros, from NULL). */
+static bitstack_result bitstack_append_(bitstack_writer *writer, bitstack_bytes_ *buffer, const void *from, size_t bytes) {
+    bitstack_result result = bitstack_grow_(writer, buffer, bytes);
+    if (result != BITSTACK_OK) return result;
+    if (from && bytes) memcpy(buffer->data + buffer->used, from, bytes);
+    else if (bytes) memset(buffer->data + buffer->used, 0, bytes);
+    buffer->used += bytes;
+    return BITSTACK_OK;
+}
+static void bitstack_store32_(unsigned char *to, uint32_t value) {
+    int i;
+    for (i = 0; i < 4; i++) to[i] = (unsigned char)(value >> 8 * i);
+}
+static void bitstack_store64_(unsigned char *to, uint64_t value) {
+    bitstack_store32_(to, (uint32_t)value);
+    bitstack_store32_(to + 4, (uint32_t)(value >> 32));
+}
+static bitstack_written_matrix_ *bitstack_written_(const bitstack_writer *writer, uint32_t i) {
+    return (bitstack_written_matrix_ *)(void *)writer->matrices.data + i;
+}
+static uint32_t bitstack_written_count_(const bitstack_writer *writer) {
+    return (uint32_t)(writer->matrices.used / sizeof(bitstack_written_matrix_));
+}
+
+static void bitstack_writer_free_(bitstack_writer *writer) {
+    bitstack_bytes_ *buffers[4];
+    uint32_t i;
+    int b;
+    buffers[0] = &writer->meta, buffers[1] = &writer->names;
+    buffers[2] = &writer->tensors, buffers[3] = &writer->matrices;
+    for (i = 0; i < bitstack_written_count_(writer); i++) {
+        bitstack_written_matrix_ *m = bitstack_written_(writer, i);
+        if (m->blocks) writer->allocator.release(writer->allocator.user, m->blocks, m->shape.levels * sizeof *m->blocks);
+    }
+    for (b = 0; b < 4; b++)
+        if (buffers[b]->data) writer->allocator.release(writer->allocator.user, buffers[b]->data, buffers[b]->room);
+    if (writer->spool) fclose(writer->spool);
+    if (writer->spool_path) remove(writer->spool_path);
+    if (writer->path) writer->allocator.release(writer->allocator.user, writer->path, writer->path_bytes);
+    writer->allocator.release(writer->allocator.user, writer, sizeof *writer);
+}
+
+/* The handle without its spool. */
+static bitstack_writer *bitstack_writer_new_(const char *path, const bitstack_allocator *allocator, bitstack_error *error) {
+    bitstack_allocator with;
+    bitstack_writer *writer;
+    size_t length = strlen(path);
+    memset(&with, 0, sizeof with);
+    if (allocator) with = *allocator;
+    if (!bitstack_allocator_(&with)) {
+        bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "an allocator needs both functions", NULL, 0);
+        return NULL;
+    }
+    writer = (bitstack_writer *)with.allocate(with.user, sizeof *writer);
+    if (!writer) {
+        bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the writer", NULL, 0);
+        return NULL;
+    }
+    memset(writer, 0, sizeof *writer);
+    writer->allocator = with;
+    writer->path_bytes = 3 * length + 24;
+    writer->path = (char *)with.allocate(with.user, writer->path_bytes);
+    if (!writer->path) {
+        bitstack_writer_free_(writer);
+        bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the writer", NULL, 0);
+        return NULL;
+    }
+    writer->part_path = writer->path + length + 1;
+    memcpy(writer->path, path, length + 1);
+    memcpy(writer->part_path, path, length);
+    memcpy(writer->part_path + length, ".part", 6);
+    return writer;
+}
+
+BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const char *path, const bitstack_allocator *allocator,
+                                                  bitstack_error *error) {
+    bitstack_writer *writer;
+    bitstack_error local;
+    size_t length;
+    if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
+    if (!error) error = &local;
+    writer = bitstack_writer_new_(path, allocator, error);
+    if (!writer) return error->code;
+    length = strlen(path);
+    writer->spool_path = writer->part_path + length + 6;
+    memcpy(writer->spool_path, path, length);
+    memcpy(writer->spool_path + length, ".spool", 7);
+    writer->spool = fopen(writer->spool_path, "w+b");
+    if (!writer->spool) {
+        bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot create '%'", writer->spool_path, length + 6);
+        bitstack_writer_free_(writer);
+        return BITSTACK_ERROR_IO;
+    }
+    *out = writer;
+    return BITSTACK_OK;
+}
+
+BITSTACK_API void bitstack_writer_abort(bitstack_writer *writer) {
+    if (writer) bitstack_writer_free_(writer);
+}
+
+/* Starts a metadata entry whose value, of `bytes` bytes, the caller appends. */
+static bitstack_result bitstack_meta_entry_(bitstack_writer *writer, const char *key, bitstack_meta_type type, uint64_t count,
+                                            uint64_t bytes, int mandatory) {
+    unsigned char head[BITSTACK_LEAST_META_];
+    size_t length = strlen(key);
+    if (length < 1 || length > 65535) return BITSTACK_ERROR_ARGUMENT;
+    bitstack_store32_(head, (uint32_t)length);
+    bitstack_store32_(head + 4, (uint32_t)type | (mandatory ? 1u << 16 : 0u));
+    bitstack_store64_(head + 8, count);
+    bitstack_store64_(head + 16, bytes);
+    /* Room for all of it first: a failure later would leave half an entry. */
+    if (bytes > SIZE_MAX / 4 || bitstack_grow_(writer, &writer->meta, sizeof head + length + (size_t)bytes + 16) != BITSTACK_OK)
+        return writer->failed = BITSTACK_ERROR_MEMORY;
+    writer->metas++;
+    bitstack_append_(writer, &writer->meta, head, sizeof head);
+    bitstack_append_(writer, &writer->meta, key, length);
+    return bitstack_append_(writer, &writer->meta, NULL, (size_t)(bitstack_pad_(length, 8) - length));
+}
+static bitstack_result bitstack_meta_pad_(bitstack_writer *writer) {
+    return bitstack_append_(writer, &writer->meta, NULL, (size_t)(bitstack_pad_(writer->meta.used, 8) - writer->meta.used));
+}
+
+BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type,
+                                                  const void *elements, uint64_t count, int mandatory) {
+    uint64_t size = bitstack_meta_size_((uint32_t)type), bytes, i;
+    bitstack_result result;
+    if (type == BITSTACK_META_STRING || size == 0 || (!elements && count) || !bitstack_mul_(count, size, &bytes))
+        return BITSTACK_ERROR_ARGUMENT;
+    result = bitstack_meta_entry_(writer, key, type, count, bytes, mandatory);
+    for (i = 0; i < count && result == BITSTACK_OK; i++) {
+        const unsigned char *from = (const unsigned char *)elements + i * size;
+        unsigned char to[8];
+        uint32_t four = 0;
+        uint64_t eight = 0;
+        if (size == 8) memcpy(&eight, from, 8);
+        else if (size == 4) memcpy(&four, from, 4), eight = four;
+        else eight = *from;
+        bitstack_store64_(to, eight);
+        result = bitstack_append_(writer, &writer->meta, to, (size_t)size);
+    }
+    return result == BITSTACK_OK ? bitstack_meta_pad_(writer) : result;
+}
+BITSTACK_API bitstack_result bitstack_writer_meta_u32(bitstack_writer *writer, const char *key, uint32_t value) {
+    return bitstack_writer_meta(writer, key, BITSTACK_META_U32, &value, 1, 0);
+}
+BITSTACK_API bitstack_result bitstack_writer_meta_f32(bitstack_writer *writer, const char *key, float value) {
+    return bitstack_writer_meta(writer, key, BITSTACK_META_F32, &value, 1, 0);
+}
+BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *writer, const char *key, const char *const *strings,
+                                                          const size_t *bytes, uint64_t count) {
+    uint64_t total = 0, i;
+    bitstack_result result;
+    for (i = 0; i < count; i++) {
+        size_t length = bytes ? bytes[i] : strlen(strings[i]);
+        if (length > UINT32_MAX) return BITSTACK_ERROR_ARGUMENT;
+        total += 4 + (uint64_t)length;
+    }
+    result = bitstack_meta_entry_(writer, key, BITSTACK_META_STRING, count, total, 0);
+    for (i = 0; i < count && result == BITSTACK_OK; i++) {
+        size_t length = bytes ? bytes[i] : strlen(strings[i]);
+        unsigned char head[4];
+        bitstack_store32_(head, (uint32_t)length);
+        bitstack_append_(writer, &writer->meta, head, 4);
+        result = bitstack_append_(writer, &writer->meta, strings[i], length);
+    }
+    return result == BITSTACK_OK ? bitstack_meta_pad_(writer) : result;
+}
+
+static bitstack_result bitstack_spool_(bitstack_writer *writer, const void *data, uint64_t bytes) {
+    if (bytes > SIZE_MAX || (bytes && fwrite(data, 1, (size_t)bytes, writer->spool) != bytes))
+        return writer->failed = BITSTACK_ERROR_IO;
+    writer->spooled += bytes;
+    return BITSTACK_OK;
+}
+static bitstack_result bitstack_name_add_(bitstack_writer *writer, const char *name, size_t length, size_t *at, size_t *bytes) {
+    if (length < 1 || length > 65535) return BITSTACK_ERROR_ARGUMENT;
+    *at = writer->names.used;
+    *bytes = length;
+    return bitstack_append_(writer, &writer->names, name, length);
+}
+
+BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, const char *name, bitstack_type type, int dimensions,
+                                                    const uint64_t *shape, const void *data) {
+    bitstack_written_tensor_ tensor;
+    bitstack_result result;
+    int d;
+    memset(&tensor, 0, sizeof tensor);
+    tensor.type = type;
+    tensor.dimensions = dimensions;
+    tensor.bytes = bitstack_tensor_size_((uint32_t)type);
+    if (tensor.bytes == 0 || dimensions < 0 || dimensions > 4) return BITSTACK_ERROR_ARGUMENT;
+    for (d = 0; d < 4; d++) {
+        tensor.shape[d] = d < dimensions ? shape[d] : 1;
+        if (!bitstack_mul_(tensor.bytes, tensor.shape[d], &tensor.bytes)) return BITSTACK_ERROR_ARGUMENT;
+    }
+    if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data)) return BITSTACK_ERROR_ARGUMENT;
+    tensor.at = writer->spooled;
+    tensor.checksum = bitstack_checksum(data, (size_t)tensor.bytes);
+    result = bitstack_name_add_(writer, name, strlen(name), &tensor.name, &tensor.name_bytes);
+    if (result == BITSTACK_OK) result = bitstack_spool_(writer, data, tensor.bytes);
+    if (result == BITSTACK_OK) result = bitstack_append_(writer, &writer->tensors, &tensor, sizeof tensor);
+    return result;
+}
+
+/* A matrix's entry with room for its blocks. */
+static bitstack_result bitstack_matrix_add_(bitstack_writer *writer, const char *name, size_t length, const bitstack_shape *shape,
+                                            float sensitivity, bitstack_written_matrix_ **out) {
+    bitstack_written_matrix_ matrix;
+    size_t bytes = (shape->levels ? shape->levels : 1) * sizeof *matrix.blocks;
+    bitstack_result result;
+    memset(&matrix, 0, sizeof matrix);
+    matrix.shape = *shape;
+    matrix.sensitivity = sensitivity;
+    result = bitstack_name_add_(writer, name, length, &matrix.name, &matrix.name_bytes);
+    if (result != BITSTACK_OK) return result;
+    result = bitstack_grow_(writer, &writer->matrices, sizeof matrix);
+    if (result != BITSTACK_OK) return result;
+    if (shape->levels) {
+        matrix.blocks = (bitstack_written_block_ *)writer->allocator.allocate(writer->allocator.user, bytes);
+        if (!matrix.blocks) return writer->failed = BITSTACK_ERROR_MEMORY;
+        memset(matrix.blocks, 0, bytes);
+    }
+    bitstack_append_(writer, &writer->matrices, &matrix, sizeof matrix);
+    *out = bitstack_written_(writer, bitstack_written_count_(writer) - 1);
+    return BITSTACK_OK;
+}
+
+BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, const char *name, const bitstack_coded *coded, float sensitivity) {
+    const bitstack_shape *shape = &coded->shape;
+    bitstack_written_matrix_ *matrix;
+    bitstack_result result;
+    uint32_t level;
+    int part;
+    if (!bitstack_shape_valid(shape) || !(sensitivity >= 0)) return BITSTACK_ERROR_ARGUMENT;
+    for (level = 1; level <= shape->levels; level++)
+        if (!coded->blocks[level - 1] || bitstack_block_bytes(shape, level) > SIZE_MAX) return BITSTACK_ERROR_ARGUMENT;
+    result = bitstack_matrix_add_(writer, name, strlen(name), shape, sensitivity, &matrix);
+    if (result != BITSTACK_OK) return result;
+    matrix->out_norm2 = coded->out_norm2;
+    for (level = 1; level <= shape->levels && result == BITSTACK_OK; level++) {
+        bitstack_written_block_ *block = matrix->blocks + level - 1;
+        const unsigned char *at = coded->blocks[level - 1];
+        block->at = writer->spooled;
+        block->bytes = bitstack_block_bytes(shape, level);
+        block->rel_err2 = (float)coded->rel_err2[level];
+        block->out_err2 = (float)coded->out_err2[level];
+        for (part = 0; part < BITSTACK_PARTS_; part++) {
+            uint64_t bytes = bitstack_part_bytes_(shape, level, part);
+            block->checksums[part] = bitstack_checksum(at, (size_t)bytes);
+            at += bytes;
+        }
+        result = bitstack_spool_(writer, coded->blocks[level - 1], block->bytes);
+    }
+    return result;
+}
+
+/* Copies bytes of the source (spool or stack) to the end of the file, padded to 64. */
+static bitstack_result bitstack_copy_(FILE *from, uint64_t at, uint64_t bytes, FILE *to) {
+    unsigned char buffer[16384];
+    uint64_t pad = bitstack_pad_(bytes, BITSTACK_ALIGN_) - bytes;
+    if (bytes && bitstack_seek_(from, at)) return BITSTACK_ERROR_IO;
+    while (bytes) {
+        size_t now = bytes < sizeof buffer ? (size_t)bytes : sizeof buffer;
+        if (fread(buffer, 1, now, from) != now || fwrite(buffer, 1, now, to) != now) return BITSTACK_ERROR_IO;
+        bytes -= now;
+    }
+    memset(buffer, 0, BITSTACK_ALIGN_);
+    return pad && fwrite(buffer, 1, (size_t)pad, to) != pad ? BITSTACK_ERROR_IO : BITSTACK_OK;
+}
+
+/* Every block once, each matrix's levels ascending. */
+static int bitstack_order_valid_(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries) {
+    uint32_t matrices = bitstack_written_count_(writer), i;
+    uint32_t *seen = (uint32_t *)writer->allocator.allocate(writer->allocator.user, (matrices + (size_t)1) * sizeof *seen);
+    size_t e;
+    int good = seen != NULL;
+    for (i = 0; i < matrices && good; i++) seen[i] = 0;
+    for (e = 0; e < entries && good; e++) {
+        good = order[e].matrix < matrices && order[e].level == seen[order[e].matrix] + 1;
+        if (good) seen[order[e].matrix]++;
+    }
+    for (i = 0; i < matrices && good; i++) good = seen[i] == bitstack_written_(writer, i)->shape.levels;
+    if (seen) writer->allocator.release(writer->allocator.user, seen, (matrices + (size_t)1) * sizeof *seen);
+    return good;
+}
+
+/* The predicted order from the errors and sensitivities that came with the matrices. */
+static bitstack_result bitstack_writer_order_(bitstack_writer *writer, bitstack_order_entry *order) {
+    uint32_t matrices = bitstack_written_count_(writer), i, l;
+    size_t points = 0, bytes;
+    bitstack_result result = BITSTACK_ERROR_MEMORY;
+    unsigned char *room;
+    for (i = 0; i < matrices; i++) points += bitstack_written_(writer, i)->shape.levels + (size_t)1;
+    bytes = points * 16 + matrices * (2 * sizeof(void *) + sizeof(uint32_t)) + 16;
+    room = (unsigned char *)writer->allocator.allocate(writer->allocator.user, bytes);
+    if (room) {
+        double *loss = (double *)(void *)room;
+        uint64_t *size = (uint64_t *)(void *)(room + points * 8);
+        const double **loss_at = (const double **)(void *)(room + points * 16);
+        const uint64_t **bytes_at = (const uint64_t **)(void *)(loss_at + matrices);
+        uint32_t *levels = (uint32_t *)(void *)(bytes_at + matrices);
+        for (i = 0; i < matrices; i++) {
+            const bitstack_written_matrix_ *m = bitstack_written_(writer, i);
+            loss_at[i] = loss, bytes_at[i] = size, levels[i] = m->shape.levels;
+            for (l = 0; l <= m->shape.levels; l++) {
+                *loss++ = (double)m->sensitivity * (l ? (double)m->blocks[l - 1].out_err2 : 1.0);
+                *size++ = bitstack_live_bytes(&m->shape, l);
+            }
+        }
+        result = bitstack_order_predicted(levels, matrices, loss_at, bytes_at, order);
+        writer->allocator.release(writer->allocator.user, room, bytes);
+    }
+    return result;
+}
+
+/* Header and tables into one buffer, for blocks in the order given. */
+static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries, bitstack_bytes_ *out) {
+    uint32_t tensors = (uint32_t)(writer->tensors.used / sizeof(bitstack_written_tensor_)), i;
+    uint32_t matrices = bitstack_written_count_(writer);
+    uint64_t tables, at, base;
+    size_t e;
+    int d;
+    while (writer->names.used % 8)
+        if (bitstack_append_(writer, &writer->names, NULL, 1) != BITSTACK_OK) return BITSTACK_ERROR_MEMORY;
+    tables = writer->meta.used + (uint64_t)tensors * BITSTACK_TENSOR_RECORD_ + (uint64_t)matrices * BITSTACK_MATRIX_RECORD_ +
+             (uint64_t)entries * BITSTACK_BLOCK_RECORD_ + writer->names.used;
+    at = bitstack_pad_(BITSTACK_HEADER_BYTES_ + tables, BITSTACK_ALIGN_);
+    if (at > SIZE_MAX / 4 || bitstack_grow_(writer, out, (size_t)at) != BITSTACK_OK) return BITSTACK_ERROR_MEMORY;
+    bitstack_append_(writer, out, NULL, BITSTACK_HEADER_BYTES_);
+    bitstack_append_(writer, out, writer->meta.data, writer->meta.used);
+    for (i = 0; i < tensors; i++) {
+        const bitstack_written_tensor_ *t = (const bitstack_written_tensor_ *)(void *)writer->tensors.data + i;
+        unsigned char r[BITSTACK_TENSOR_RECORD_];
+        bitstack_store32_(r, (uint32_t)t->name), bitstack_store32_(r + 4, (uint32_t)t->name_bytes);
+        bitstack_store32_(r + 8, (uint32_t)t->type), bitstack_store32_(r + 12, (uint32_t)t->dimensions);
+        for (d = 0; d < 4; d++) bitstack_store64_(r + 16 + 8 * d, t->shape[d]);
+        bitstack_store64_(r + 48, at), bitstack_store64_(r + 56, t->bytes), bitstack_store64_(r + 64, t->checksum);
+        bitstack_append_(writer, out, r, sizeof r);
+        at += bitstack_pad_(t->bytes, BITSTACK_ALIGN_);
+    }
+    base = at;
+    for (i = 0; i < matrices; i++) {
+        const bitstack_written_matrix_ *m = bitstack_written_(writer, i);
+        unsigned char r[BITSTACK_MATRIX_RECORD_];
+        memset(r, 0, sizeof r);
+        bitstack_store32_(r, (uint32_t)m->name), bitstack_store32_(r + 4, (uint32_t)m->name_bytes);
+        bitstack_store32_(r + 8, m->shape.rows), bitstack_store32_(r + 12, m->shape.cols);
+        bitstack_store32_(r + 16, 1), bitstack_store32_(r + 20, m->shape.levels), bitstack_store32_(r + 24, m->shape.rank);
+        r[28] = (unsigned char)m->shape.columns, r[29] = (unsigned char)m->shape.coefficients;
+        r[30] = (unsigned char)m->shape.factor_type;
+        bitstack_store32_(r + 32, m->shape.group_cols);
+        bitstack_store32_(r + 36, bitstack_bits_from_float_(m->shape.scale));
+        bitstack_store32_(r + 40, bitstack_bits_from_float_(m->sensitivity));
+        bitstack_append_(writer, out, r, sizeof r);
+    }
+    for (e = 0; e < entries; e++) {
+        const bitstack_written_block_ *b = bitstack_written_(writer, order[e].matrix)->blocks + order[e].level - 1;
+        unsigned char r[BITSTACK_BLOCK_RECORD_];
+        memset(r, 0, sizeof r);
+        bitstack_store32_(r, order[e].matrix), bitstack_store32_(r + 4, order[e].level);
+        bitstack_store64_(r + 8, at), bitstack_store64_(r + 16, b->bytes);
+        for (d = 0; d < BITSTACK_PARTS_; d++) bitstack_store64_(r + 24 + 8 * d, b->checksums[d]);
+        bitstack_store32_(r + 48, bitstack_bits_from_float_(b->rel_err2));
+        bitstack_store32_(r + 52, bitstack_bits_from_float_(order[e].score));
+        bitstack_append_(writer, out, r, sizeof r);
+        at += b->bytes;
+    }
+    bitstack_append_(writer, out, writer->names.data, writer->names.used);
+    bitstack_append_(writer, out, NULL, (size_t)(bitstack_pad_(out->used, BITSTACK_ALIGN_) - out->used));
+    memcpy(out->data, "BITSTACK", 8);
+    bitstack_store32_(out->data + 8, BITSTACK_FORMAT_VERSION), bitstack_store32_(out->data + 12, BITSTACK_HEADER_BYTES_);
+    bitstack_store64_(out->data + 16, tables), bitstack_store64_(out->data + 24, base), bitstack_store64_(out->data + 32, at);
+    bitstack_store32_(out->data + 40, writer->metas), bitstack_store32_(out->data + 44, tensors);
+    bitstack_store32_(out->data + 48, matrices), bitstack_store32_(out->data + 52, (uint32_t)entries);
+    bitstack_store64_(out->data + 56, writer->names.used);
+    bitstack_store64_(out->data + 64, bitstack_checksum(out->data + BITSTACK_HEADER_BYTES_, (size_t)tables));
+    bitstack_store64_(out->data + 120, bitstack_checksum(out->data, 120));
+    return BITSTACK_OK;
+}
+
+/* Writes path.part from `source` and renames it. */
+static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source, const bitstack_order_entry *order, size_t entries,
+                                          bitstack_error *error) {
+    bitstack_bytes_ tables;
+    bitstack_result result;
+    FILE *to;
+    size_t i;
+    memset(&tables, 0, sizeof tables);
+    if (entries > INT32_MAX || !bitstack_order_valid_(writer, order, entries))
+        return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the order does not list every block once, levels ascending", NULL, 0);
+    result = bitstack_tables_(writer, order, entries, &tables);
+    if (result != BITSTACK_OK) return bitstack_fail_(error, result, 0, "no memory for the tables", NULL, 0);
+    to = fopen(writer->part_path, "wb");
+    if (to) {
+        if (fwrite(tables.data, 1, tables.used, to) != tables.used) result = BITSTACK_ERROR_IO;
+        for (i = 0; i < writer->tensors.used / sizeof(bitstack_written_tensor_) && result == BITSTACK_OK; i++) {
+            const bitstack_written_tensor_ *t = (const bitstack_written_tensor_ *)(void *)writer->tensors.data + i;
+            result = bitstack_copy_(source, t->at, t->bytes, to);
+        }
+        for (i = 0; i < entries && result == BITSTACK_OK; i++) {
+            const bitstack_written_block_ *b = bitstack_written_(writer, order[i].matrix)->blocks + order[i].level - 1;
+            result = bitstack_copy_(source, b->at, b->bytes, to);
+        }
+        if (result == BITSTACK_OK && fflush(to)) result = BITSTACK_ERROR_IO;
+#if !defined(_WIN32) && (defined(_POSIX_C_SOURCE) || defined(__APPLE__))
+        if (result == BITSTACK_OK && fsync(fileno(to))) result = BITSTACK_ERROR_IO; /* before the rename */
+#endif
+        if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO;
+#ifdef _WIN32
+        if (result == BITSTACK_OK) remove(writer->path); /* rename does not replace there */
+#endif
+        if (result == BITSTACK_OK && rename(writer->part_path, writer->path)) result = BITSTACK_ERROR_IO;
+        if (result != BITSTACK_OK) remove(writer->part_path);
+    } else result = BITSTACK_ERROR_IO;
+    writer->allocator.release(writer->allocator.user, tables.data, tables.room);
+    return result == BITSTACK_OK ? result
+                                 : bitstack_fail_(error, result, 0, "writing '%' failed", writer->part_path, strlen(writer->part_path));
+}
+
+BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries,
+                                                    bitstack_error *error) {
+    bitstack_order_entry *own = NULL;
+    bitstack_result result = writer->failed;
+    size_t blocks = 0;
+    uint32_t i;
+    if (result == BITSTACK_OK && fflush(writer->spool)) result = BITSTACK_ERROR_IO;
+    if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+    for (i = 0; i < bitstack_written_count_(writer); i++) blocks += bitstack_written_(writer, i)->shape.levels;
+    if (result == BITSTACK_OK && !order) {
+        own = (bitstack_order_entry *)writer->allocator.allocate(writer->allocator.user, (blocks + 1) * sizeof *own);
+        result = own ? bitstack_writer_order_(writer, own) : BITSTACK_ERROR_MEMORY;
+        if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "cannot order the blocks", NULL, 0);
+        order = own;
+        entries = blocks;
+    }
+    if (result == BITSTACK_OK) result = bitstack_assemble_(writer, writer->spool, order, entries, error);
+    if (own) writer->allocator.release(writer->allocator.user, own, (blocks + 1) * sizeof *own);
+    bitstack_writer_free_(writer);
+    return result;
+}
+
+/* Fills a writer with what an opened, complete stack holds; payloads stay in its file. */
+static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *stack) {
+    bitstack_result result;
+    uint32_t i, level;
+    int part, d;
+    size_t meta_bytes = (size_t)(stack->tensor_records - stack->head) - BITSTACK_HEADER_BYTES_;
+    result = bitstack_append_(writer, &writer->meta, stack->head + BITSTACK_HEADER_BYTES_, meta_bytes);
+    writer->metas = stack->metas;
+    for (i = 0; i < stack->tensors && result == BITSTACK_OK; i++) {
+        bitstack_written_tensor_ tensor;
+        bitstack_tensor t;
+        memset(&tensor, 0, sizeof tensor);
+        bitstack_get_tensor(stack, (int)i, &t);
+        tensor.type = t.type, tensor.dimensions = t.dimensions, tensor.bytes = t.bytes;
+        for (d = 0; d < 4; d++) tensor.shape[d] = t.shape[d];
+        tensor.at = (uint64_t)((const unsigned char *)t.data - stack->head);
+        tensor.checksum = bitstack_checksum(t.data, (size_t)t.bytes);
+        result = bitstack_name_add_(writer, t.name, t.name_bytes, &tensor.name, &tensor.name_bytes);
+        if (result == BITSTACK_OK) result = bitstack_append_(writer, &writer->tensors, &tensor, sizeof tensor);
+    }
+    for (i = 0; i < stack->matrices && result == BITSTACK_OK; i++) {
+        bitstack_written_matrix_ *matrix;
+        bitstack_matrix m;
+        bitstack_get_matrix(stack, (int)i, &m);
+        result = bitstack_matrix_add_(writer, m.name, m.name_bytes, &m.shape, m.sensitivity, &matrix);
+        for (level = 1; level <= m.shape.levels && result == BITSTACK_OK; level++) {
+            const bitstack_slot_ *slot = stack->slots + stack->states[i].first + level - 1;
+            const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
+            matrix->blocks[level - 1].at = slot->offset;
+            matrix->blocks[level - 1].bytes = bitstack_load64_(record + 16);
+            matrix->blocks[level - 1].rel_err2 = bitstack_load_f32_(record + 48);
+            for (part = 0; part < BITSTACK_PARTS_; part++)
+                matrix->blocks[level - 1].checksums[part] = bitstack_load64_(record + 24 + 8 * part);
+        }
+    }
+    return result;
+}
+
+BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
+                                              bitstack_error *error) {
+    bitstack_options options;
+    bitstack_error local;
+    bitstack_writer *writer;
+    bitstack_result result;
+    bitstack *stack;
+    if (!from || !to || !order) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no order", NULL, 0);
+    if (!error) error = &local;
+    memset(&options, 0, sizeof options);
+    options.load_nothing = 1;
+    result = bitstack_open_file(&stack, from, &options, error);
+    if (result != BITSTACK_OK) return result;
+    if (stack->available != stack->blocks) result = bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "'%' is not complete", from, strlen(from));
+    else if ((writer = bitstack_writer_new_(to, NULL, error)) == NULL) result = error->code;
+    else {
+        result = bitstack_adopt_(writer, stack);
+        if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "no memory to reorder", NULL, 0);
+        else result = bitstack_assemble_(writer, stack->file, order, entries, error);
+        bitstack_writer_free_(writer);
+    }
+    bitstack_close(stack);
+    return result;
+}
+#endif /* BITSTACK_NO_STDIO */
 
 #endif /* BITSTACK_COMPRESS_IMPLEMENTATION */
