@@ -2137,34 +2137,31 @@ BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitst
     return result;
 }
 
+/* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
+#define BITSTACK_ON_STACK_(call)                                          \
+    bitstack_view view;                                                   \
+    unsigned ticket = bitstack_enter_(stack);                             \
+    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);  \
+    if (result == BITSTACK_OK) result = call;                             \
+    bitstack_leave_(stack, ticket);                                       \
+    return result
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y,
                                                 uint32_t begin, uint32_t count) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemv(&view, stack->precision, x, y, begin, count) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, begin, count));
 }
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows));
 }
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
                                            size_t y_stride, size_t count) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count));
 }
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_dequantize(&view, begin, count, out, out_stride) : result;
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, begin, count, out, out_stride));
 }
 BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matrix, float *out, size_t out_stride) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_dequantize(&view, 0, view.rows, out, out_stride) : result;
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, 0, view.rows, out, out_stride));
 }
-
 
 #endif /* BITSTACK_IMPLEMENTATION */
