@@ -719,7 +719,7 @@ static int bitstack_power_of_two_(float value) {
 }
 
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
-    return ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32; /* below 2^57 */
+    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
 }
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
     return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
@@ -1461,8 +1461,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     uint32_t i, block;
     int part;
     if (!stack) return;
-    for (i = 0; stack->slots && i < stack->matrices; i++)
-        for (block = 1; block <= stack->states[i].shape.levels && !stack->memory && stack->resident; block++)
+    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as far as that */
+        for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
                 bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
