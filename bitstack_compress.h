@@ -341,15 +341,15 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #include <immintrin.h>
 #endif
 
-#define BITSTACK_TILE_ 6     /* rows of the register tile */
+#define BITSTACK_GEMM_ROWS_ 6     /* rows of the register tile */
 #define BITSTACK_NB_ 192     /* block of the factorisations: a multiple of 6 and 16 */
 #define BITSTACK_PANEL32_ 16 /* columns of a packed panel, float */
 #define BITSTACK_PANEL64_ 8  /* double */
 #define BITSTACK_PACK_ (256 * 256) /* elements of packing scratch that a product needs */
 
 /* c (rows x panel, row stride crs) += a (rows x k) times a packed panel (k x panel). */
-#define BITSTACK_TILE_SCALAR_(suffix, real, panel)                                                        \
-    BITSTACK_PRIVATE_ void bitstack_tile_scalar_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
+#define BITSTACK_GEMM_TILE_SCALAR_(suffix, real, panel)                                                        \
+    BITSTACK_PRIVATE_ void bitstack_gemm_tile_scalar_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
                                                             size_t acs, const real *b, real *c, size_t crs) { \
         for (size_t i = 0; i < rows; i++) {                                                               \
             real sum[panel] = {0};                                                                        \
@@ -360,13 +360,13 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
             for (size_t j = 0; j < panel; j++) c[i * crs + j] += sum[j];                                  \
         }                                                                                                 \
     }
-BITSTACK_TILE_SCALAR_(f32, float, BITSTACK_PANEL32_)
-BITSTACK_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_TILE_SCALAR_(f32, float, BITSTACK_PANEL32_)
+BITSTACK_GEMM_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
-#define BITSTACK_TILE_AVX2_(suffix, real, vector, width, p_, load, store, zero, set1, fma, add)                \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_tile_avx2_##suffix##_(                 \
+#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, p_, load, store, zero, set1, fma, add)                \
+    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(                 \
         size_t k, const real *a, size_t ars, size_t acs, const real *b, real *c, size_t crs) {                 \
         vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();                   \
         vector r0 = zero(), r1 = zero(), r2 = zero(), r3 = zero(), r4 = zero(), r5 = zero();                   \
@@ -387,27 +387,27 @@ BITSTACK_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
         store(c, add(load(c), s4)), store(c + width, add(load(c + width), r4)), c += crs;                      \
         store(c, add(load(c), s5)), store(c + width, add(load(c + width), r5));                                \
     }
-BITSTACK_TILE_AVX2_(f32, float, __m256, 8, ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
+BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
                     _mm256_fmadd_ps, _mm256_add_ps)
-BITSTACK_TILE_AVX2_(f64, double, __m256d, 4, pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
+BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
                     _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
 #endif
 
 /* The fast tile of this CPU, or NULL; the compiler's own check covers the OS state as well. */
-#define BITSTACK_TILE_PICK_(suffix, real)                                                                      \
-    typedef void (*bitstack_tile_##suffix##_)(size_t k, const real *a, size_t ars, size_t acs, const real *b,  \
+#define BITSTACK_GEMM_TILE_PICK_(suffix, real)                                                                      \
+    typedef void (*bitstack_gemm_tile_##suffix##_)(size_t k, const real *a, size_t ars, size_t acs, const real *b,  \
                                               real *c, size_t crs);                                            \
-    BITSTACK_PRIVATE_ bitstack_tile_##suffix##_ bitstack_tile_pick_##suffix##_(void) {                         \
-        return BITSTACK_TILE_BEST_(suffix);                                                                    \
+    BITSTACK_PRIVATE_ bitstack_gemm_tile_##suffix##_ bitstack_gemm_tile_pick_##suffix##_(void) {                         \
+        return BITSTACK_GEMM_TILE_BEST_(suffix);                                                                    \
     }
 #ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_TILE_BEST_(suffix) \
-    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_tile_avx2_##suffix##_ : NULL
+#define BITSTACK_GEMM_TILE_BEST_(suffix) \
+    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx2_##suffix##_ : NULL
 #else
-#define BITSTACK_TILE_BEST_(suffix) NULL
+#define BITSTACK_GEMM_TILE_BEST_(suffix) NULL
 #endif
-BITSTACK_TILE_PICK_(f32, float)
-BITSTACK_TILE_PICK_(f64, double)
+BITSTACK_GEMM_TILE_PICK_(f32, float)
+BITSTACK_GEMM_TILE_PICK_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
  * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. */
@@ -416,7 +416,7 @@ BITSTACK_TILE_PICK_(f64, double)
                                                      size_t ars, size_t acs, const real *b, size_t brs,        \
                                                      size_t bcs, real *c, size_t crs, real *pack) {            \
         const size_t kc = 256, nc = 256;                                                                       \
-        bitstack_tile_##suffix##_ fast = bitstack_tile_pick_##suffix##_();                                     \
+        bitstack_gemm_tile_##suffix##_ fast = bitstack_gemm_tile_pick_##suffix##_();                                     \
         for (size_t j0 = 0; j0 < n; j0 += nc)                                                                  \
             for (size_t p0 = 0; p0 < k; p0 += kc) {                                                            \
                 size_t nn = BITSTACK_MIN_(nc, n - j0), kk = BITSTACK_MIN_(kc, k - p0);                         \
@@ -428,15 +428,15 @@ BITSTACK_TILE_PICK_(f64, double)
                         for (size_t q = 0; q < panel; q++)                                                     \
                             to[p * panel + q] = q < w ? alpha * from[p * brs + q * bcs] : 0;                   \
                 }                                                                                              \
-                for (size_t i = 0; i < m; i += BITSTACK_TILE_)                                                 \
+                for (size_t i = 0; i < m; i += BITSTACK_GEMM_ROWS_)                                                 \
                     for (size_t j = 0; j < nn; j += panel) {                                                   \
-                        size_t h = BITSTACK_MIN_((size_t)BITSTACK_TILE_, m - i);                               \
+                        size_t h = BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, m - i);                               \
                         size_t w = BITSTACK_MIN_((size_t)panel, nn - j), rs = w < panel ? panel : crs;         \
                         const real *from = a + i * ars + p0 * acs;                                             \
-                        real edge[BITSTACK_TILE_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
+                        real edge[BITSTACK_GEMM_ROWS_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
                         real *to = w < panel ? edge : at;                                                      \
-                        if (fast && h == BITSTACK_TILE_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
-                        else bitstack_tile_scalar_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
+                        if (fast && h == BITSTACK_GEMM_ROWS_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
+                        else bitstack_gemm_tile_scalar_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
                         if (w < panel)                                                                         \
                             for (size_t r = 0; r < h; r++)                                                     \
                                 for (size_t q = 0; q < w; q++) at[r * crs + q] += edge[r * panel + q];         \
@@ -622,7 +622,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_inverse_factor_(double *h, size_t n, 
     }                                                                                                          \
     BITSTACK_PRIVATE_ size_t name##scalar_ parameters { return name##body_ arguments; }                        \
     BITSTACK_PRIVATE_ size_t name parameters {                                                                 \
-        return bitstack_tile_pick_f64_() ? name##avx2_ arguments : name##scalar_ arguments;                    \
+        return bitstack_gemm_tile_pick_f64_() ? name##avx2_ arguments : name##scalar_ arguments;                    \
     }
 #else
 #define BITSTACK_INLINE_ static inline
@@ -794,17 +794,17 @@ typedef struct bitstack_power_ {
     uint32_t chunks;
 } bitstack_power_;
 
-BITSTACK_PRIVATE_ void bitstack_tile_f32_any_(bitstack_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
+BITSTACK_PRIVATE_ void bitstack_gemm_tile_f32_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
                                               size_t acs, const float *b, float *c) {
-    if (fast && h == BITSTACK_TILE_) fast(k, a, ars, acs, b, c, BITSTACK_PANEL32_);
-    else bitstack_tile_scalar_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
+    if (fast && h == BITSTACK_GEMM_ROWS_) fast(k, a, ars, acs, b, c, BITSTACK_PANEL32_);
+    else bitstack_gemm_tile_scalar_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
 }
 
 /* One chunk of rows: B = A Q, z = A^T B, reading A from memory once. */
 BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_power_ *s = (const bitstack_power_ *)arg;
-    const size_t w = BITSTACK_PANEL32_, tall = BITSTACK_TILE_, n = s->n;
-    bitstack_tile_f32_ fast = bitstack_tile_pick_f32_();
+    const size_t w = BITSTACK_PANEL32_, tall = BITSTACK_GEMM_ROWS_, n = s->n;
+    bitstack_gemm_tile_f32_ fast = bitstack_gemm_tile_pick_f32_();
     float *z = s->z + task * n * s->l;
     const size_t begin = task * s->rows, end = BITSTACK_MIN_(begin + s->rows, s->m);
     (void)worker;
@@ -816,12 +816,12 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
         for (size_t j0 = 0; j0 < n; j0 += 512)
             for (size_t p = 0; p < s->l / w; p++)
                 for (size_t i = 0; i < h; i += tall)
-                    bitstack_tile_f32_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
+                    bitstack_gemm_tile_f32_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
                                            a + i * s->stride + j0, s->stride, 1, s->q + (p * n + j0) * w,
                                            s->b + (p * s->m + i0 + i) * w);
         for (size_t j = 0; j < n; j += tall)
             for (size_t p = 0; p < s->l / w; p++)
-                bitstack_tile_f32_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
+                bitstack_gemm_tile_f32_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
                                        s->b + (p * s->m + i0) * w, z + (p * n + j) * w);
     }
 }
@@ -836,7 +836,7 @@ BITSTACK_PRIVATE_ void bitstack_power_sum_(void *arg, uint32_t task, uint32_t wo
 }
 
 /* g (l x l, both triangles) = X^T Y, assumed symmetric, for panels of n rows; double sums. */
-BITSTACK_INLINE_ size_t bitstack_gram_body_(const float *x, const float *y, size_t n, size_t l, double *g) {
+BITSTACK_INLINE_ size_t bitstack_power_gram_body_(const float *x, const float *y, size_t n, size_t l, double *g) {
     const size_t w = BITSTACK_PANEL32_;
     for (size_t p = 0; p < l / w; p++)
         for (size_t q = 0; q <= p; q++)
@@ -851,10 +851,10 @@ BITSTACK_INLINE_ size_t bitstack_gram_body_(const float *x, const float *y, size
             }
     return 0;
 }
-BITSTACK_TWICE_(bitstack_gram_, (const float *x, const float *y, size_t n, size_t l, double *g), (x, y, n, l, g))
+BITSTACK_TWICE_(bitstack_power_gram_, (const float *x, const float *y, size_t n, size_t l, double *g), (x, y, n, l, g))
 
 /* to = X T for panels of n rows and T (l x l, row-major). */
-BITSTACK_INLINE_ size_t bitstack_combine_body_(const float *x, size_t n, size_t l, const float *t, float *to) {
+BITSTACK_INLINE_ size_t bitstack_power_combine_body_(const float *x, size_t n, size_t l, const float *t, float *to) {
     const size_t w = BITSTACK_PANEL32_;
     for (size_t q = 0; q < l / w; q++)
         for (size_t i = 0; i < n; i++) {
@@ -867,7 +867,7 @@ BITSTACK_INLINE_ size_t bitstack_combine_body_(const float *x, size_t n, size_t 
         }
     return 0;
 }
-BITSTACK_TWICE_(bitstack_combine_, (const float *x, size_t n, size_t l, const float *t, float *to), (x, n, l, t, to))
+BITSTACK_TWICE_(bitstack_power_combine_, (const float *x, size_t n, size_t l, const float *t, float *to), (x, n, l, t, to))
 
 /* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
  * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
@@ -964,8 +964,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, ui
         double before = energy, last = gain;
         bitstack_parallel_(threads, p->chunks, bitstack_power_pass_, p);
         bitstack_parallel_(threads, (uint32_t)((p->n * l + 4095) / 4096), bitstack_power_sum_, p);
-        bitstack_gram_(p->q, p->q, p->n, l, c);
-        bitstack_gram_(p->q, p->z, p->n, l, g);
+        bitstack_power_gram_(p->q, p->q, p->n, l, c);
+        bitstack_power_gram_(p->q, p->z, p->n, l, g);
         bitstack_result result = bitstack_ritz_(c, g, l, t, value, ritz);
         if (result != BITSTACK_OK) return result;
         energy = 0;
@@ -979,7 +979,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, ui
         for (size_t j = 0; j < l; j++)
             for (size_t i = 0; i < l; i++)
                 step[i * l + j] = value[j] > 0 ? (float)(t[i * l + j] / value[j]) : 0;
-        bitstack_combine_(p->z, p->n, l, step, p->q);
+        bitstack_power_combine_(p->z, p->n, l, step, p->q);
     }
     return BITSTACK_OK;
 }
@@ -1359,7 +1359,7 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
  * of the stored factors, whose square-root split halves the exponent. The stack's scale is 1 unless the factors
  * would be lost in the range of their type. */
 
-#define BITSTACK_IABS_TOLERANCE_ 2e-4 /* excess squared error of each block's truncated SVD, at most about */
+#define BITSTACK_IABS_TOLERANCE_ 2e-5 /* excess squared error of each block's truncated SVD, at most about */
 
 typedef struct bitstack_iabs_ {
     const float *w;
