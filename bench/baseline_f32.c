@@ -105,8 +105,8 @@ static void f32_openblas(const bench_problem *p, const void *weights, uint32_t b
     sgemv(ROW_MAJOR, NO_TRANSPOSE, (int)count, (int)p->cols, 1, (const float *)weights + (size_t)begin * p->cols,
           (int)p->cols, p->x, 1, 0, p->y + begin, 1);
 }
-void bench_openblas_gemm(int m, int n, int k, const float *a, const float *b, float *c) {
-    sgemm(ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE, m, n, k, 1, a, k, b, k, 0, c, n);
+void bench_openblas_gemm(int m, int n, int k, const float *a, const float *b, float *c, int c_stride) {
+    sgemm(ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE, m, n, k, 1, a, k, b, k, 0, c, c_stride);
 }
 
 const bench_baseline bench_f32[] = {

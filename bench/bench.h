@@ -91,8 +91,8 @@ int bench_has_avx2(void);
 int bench_has_avx512(void);
 int bench_always(void);
 
-/* OpenBLAS, if the system has it as a shared library: row-major y = W x and C = A B^T, one thread each
- * call. Zero if absent. */
+/* OpenBLAS, if the system has it as a shared library: y = W x, and C = A B^T with A m x k, B n x k, C m x n
+ * and c_stride floats a row of C; one thread each call. */
 int bench_has_openblas(void);
-void bench_openblas_gemm(int m, int n, int k, const float *a, const float *b, float *c);
+void bench_openblas_gemm(int m, int n, int k, const float *a, const float *b, float *c, int c_stride);
 #endif
