@@ -151,6 +151,7 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
+ * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
  *                        multiple of 256; costs about 4 bytes each. Default 4096 (16 KiB tables)
@@ -313,8 +314,11 @@ typedef struct bitstack_view {
 
 /* ===================================================================================== [API]
  * Threads. Different stacks share nothing. On one stack, any number of threads may call functions
- * that take a const bitstack * at the same time. Functions that take a bitstack * (set_budget,
- * set_level, close) must not run while another thread uses the stack.
+ * that take a const bitstack * at the same time. ONE thread at a time may call set_budget or set_level,
+ * and it may do so while others are inside gemv, gemm and dequantize: each of their calls sees one level
+ * of its matrix from start to end, takes no lock, and never waits; the resizing call frees what it
+ * drops only after the calls that may still use it have returned. The functions that ask (resident
+ * bytes, get_matrix, ...) belong to the resizing thread meanwhile, and bitstack_close comes after all.
  * Pointers handed out by level (bitstack_matrix_view) are valid until the next set_budget or
  * set_level; all others until bitstack_close. */
 
@@ -393,15 +397,17 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  *
  * How exact: FAST differs from the product with the reconstructed weights (in exact arithmetic) by at
  * most, for each row i,
- *     sum over planes p, ranks r, 256-column scale blocks b of  |scale u_pir| * 0.502 * G_b * A_b / 127
- * with G_b the 4-column groups in the block and A_b the largest sum of |v_j x_j| over one of them, plus
- * 1e-6 of sum_j |W_ij x_j| for the floats; the typical error is 10 times smaller (relative 1e-2
- * of the bound's square: about 6e-5 of |y|^2 for normal x). EXACT replaces 127 by 32512. REFERENCE is
- * accurate to float rounding.
+ *     sum over planes p, ranks r, 256-column scale blocks b of  |scale u_pir| * 0.51 * G_b * A_b / 127
+ * with G_b the 4-column groups in the block (blocks start anew with each coefficient group) and A_b the
+ * largest sum of |v_j x_j| over one of them, plus (24 + n) * 2^-24 of the sum of all |scale u v x| for
+ * the floats, where y is rounded n times: once for every BITSTACK_CHUNK_COLS / rank columns, and plane
+ * if each has its own V. The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
+ * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
- * infinite. Scale blocks whose A_b is below 1e-30 count as zero.
- * Scratch is on the C stack: about 6 * BITSTACK_CHUNK_COLS bytes + 2 KiB. No allocation, no locks.
+ * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
+ * zero.
+ * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 8 KiB. No allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -474,6 +480,23 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #endif
 #ifndef BITSTACK_ASSERT
 #define BITSTACK_ASSERT(condition) ((void)0)
+#endif
+
+#ifndef BITSTACK_NO_THREADS
+#if !defined(__GNUC__)
+#error "bitstack.h: define BITSTACK_NO_THREADS; the atomics are those of gcc and clang"
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <sched.h>
+#define BITSTACK_YIELD_() ((void)sched_yield())
+#else
+#define BITSTACK_YIELD_() ((void)0)
+#endif
+#define BITSTACK_READER_STRIPES_ 8u
+#define BITSTACK_READER_STEP_ 16u /* words a cache line */
+#define BITSTACK_READER_WORDS_ ((1u + 2u * BITSTACK_READER_STRIPES_) * BITSTACK_READER_STEP_)
+#else
+#define BITSTACK_READER_WORDS_ 1u
 #endif
 
 #define BITSTACK_HEADER_BYTES_ 128u
@@ -601,9 +624,11 @@ static inline int bitstack_allocator_(bitstack_allocator *allocator) {
     return 0;
 }
 
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. */
+/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. The planes
+ * exist twice: one set is in use while the other is prepared for the next level. */
 typedef struct bitstack_state_ {
     bitstack_shape shape;
+    uint32_t shown;  /* 2 * level + which set of planes: what readers load, atomically */
     uint32_t level;  /* loaded */
     uint32_t target; /* what the last budget asks for */
     uint32_t first;  /* index of its level 1 in slots, planes */
@@ -635,7 +660,8 @@ struct bitstack {
     uint64_t *resident_after;  /* [blocks] */
     bitstack_state_ *states;   /* [matrices] */
     bitstack_slot_ *slots;     /* [blocks], by matrix and level */
-    bitstack_plane *planes;    /* [blocks], likewise */
+    bitstack_plane *planes;    /* [2 * blocks], likewise, both sets one after the other */
+    uint32_t *readers;         /* see bitstack_enter_ */
     uint64_t resident;
 };
 
@@ -693,7 +719,7 @@ static int bitstack_power_of_two_(float value) {
 }
 
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
-    return ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32; /* below 2^57 */
+    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
 }
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
     return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
@@ -1029,8 +1055,9 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
     stack->resident_after = (uint64_t *)bitstack_take_(stack, stack->blocks, sizeof *stack->resident_after);
     stack->states = (bitstack_state_ *)bitstack_take_(stack, stack->matrices, sizeof *stack->states);
     stack->slots = (bitstack_slot_ *)bitstack_take_(stack, stack->blocks, sizeof *stack->slots);
-    stack->planes = (bitstack_plane *)bitstack_take_(stack, stack->blocks, sizeof *stack->planes);
-    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes)
+    stack->planes = (bitstack_plane *)bitstack_take_(stack, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
+    stack->readers = (uint32_t *)bitstack_take_(stack, BITSTACK_READER_WORDS_, sizeof *stack->readers);
+    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes || !stack->readers)
         return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle's tables", NULL, 0);
     result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
     if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
@@ -1307,13 +1334,51 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
     return BITSTACK_OK;
 }
 
-/* Points the planes at what level `level` uses. */
-static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_t level) {
+/* Readers against one resizer, without a lock for the readers: sleepable read-copy-update (McKenney,
+ * Using RCU in the Linux 2.5 kernel, 2003). A reader counts itself in, under the parity it sees, before it
+ * loads `shown`, and out when done. The resizer publishes the new planes, then flips the parity and waits
+ * for the old one's readers, twice, since a reader may have seen the parity long before it counted. The
+ * counters are striped over cache lines by the thread's stack address. */
+#ifndef BITSTACK_NO_THREADS
+static unsigned bitstack_enter_(const bitstack *stack) {
+    unsigned char here;
+    unsigned parity = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+    unsigned stripe = (unsigned)((uintptr_t)&here >> 16) % BITSTACK_READER_STRIPES_;
+    unsigned ticket = (1 + parity * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_;
+    __atomic_fetch_add(stack->readers + ticket, 1u, __ATOMIC_SEQ_CST);
+    return ticket;
+}
+static void bitstack_leave_(const bitstack *stack, unsigned ticket) {
+    __atomic_fetch_sub(stack->readers + ticket, 1u, __ATOMIC_RELEASE);
+}
+static void bitstack_wait_for_readers_(const bitstack *stack) {
+    unsigned turn, stripe;
+    for (turn = 0; turn < 2; turn++) {
+        unsigned old = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+        __atomic_store_n(stack->readers, old ^ 1u, __ATOMIC_SEQ_CST);
+        for (stripe = 0; stripe < BITSTACK_READER_STRIPES_; stripe++)
+            while (__atomic_load_n(stack->readers + (1 + old * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_, __ATOMIC_SEQ_CST))
+                BITSTACK_YIELD_();
+    }
+}
+#define BITSTACK_SHOWN_(state) __atomic_load_n(&(state)->shown, __ATOMIC_SEQ_CST)
+#define BITSTACK_SHOW_(state, value) __atomic_store_n(&(state)->shown, value, __ATOMIC_SEQ_CST)
+#else
+static unsigned bitstack_enter_(const bitstack *stack) { return (void)stack, 0; }
+static void bitstack_leave_(const bitstack *stack, unsigned ticket) { (void)stack, (void)ticket; }
+static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
+#define BITSTACK_SHOWN_(state) ((state)->shown)
+#define BITSTACK_SHOW_(state, value) ((state)->shown = (value))
+#endif
+
+/* Points the set of planes that is not shown at what level `level` uses, and shows it. */
+static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
+    uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
     size_t step = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
     uint32_t p;
     for (p = 1; p <= level; p++) {
-        bitstack_plane *plane = stack->planes + state->first + p - 1;
+        bitstack_plane *plane = stack->planes + (size_t)set * stack->blocks + state->first + p - 1;
         uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
         plane->signs = bitstack_part_(stack, state, p, BITSTACK_PLANE_PART_);
         plane->columns = bitstack_part_(stack, state, v, BITSTACK_COLUMN_PART_);
@@ -1321,6 +1386,8 @@ static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_
             ? bitstack_part_(stack, state, p, BITSTACK_COEFFICIENT_PART_)
             : bitstack_part_(stack, state, level, BITSTACK_COEFFICIENT_PART_) + (size_t)(p - 1) * step;
     }
+    BITSTACK_SHOW_(state, 2 * level + set);
+    bitstack_wait_for_readers_(stack);
 }
 
 /* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. */
@@ -1341,6 +1408,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         level = block - 1;
         block = 1;
     }
+    bitstack_show_(stack, state, level); /* from here on no reader uses what is released below */
     for (block = 1; block <= state->shape.levels && !stack->memory; block++)
         for (part = 0; part < BITSTACK_PARTS_; part++) {
             bitstack_slot_ *slot = stack->slots + state->first + block - 1;
@@ -1350,7 +1418,6 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         }
     stack->resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, old);
     state->level = level;
-    bitstack_aim_(stack, state, level);
     return first;
 }
 
@@ -1394,8 +1461,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     uint32_t i, block;
     int part;
     if (!stack) return;
-    for (i = 0; stack->slots && i < stack->matrices; i++)
-        for (block = 1; block <= stack->states[i].shape.levels && !stack->memory && stack->resident; block++)
+    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as far as that */
+        for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
                 bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
@@ -1403,7 +1470,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     bitstack_give_(stack, stack->resident_after, stack->blocks, sizeof *stack->resident_after);
     bitstack_give_(stack, stack->states, stack->matrices, sizeof *stack->states);
     bitstack_give_(stack, stack->slots, stack->blocks, sizeof *stack->slots);
-    bitstack_give_(stack, stack->planes, stack->blocks, sizeof *stack->planes);
+    bitstack_give_(stack, stack->planes, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
+    bitstack_give_(stack, stack->readers, BITSTACK_READER_WORDS_, sizeof *stack->readers);
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
     if (stack->file) fclose(stack->file);
@@ -1413,24 +1481,687 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
 
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
     const bitstack_state_ *state;
+    uint32_t shown;
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     state = stack->states + matrix;
+    shown = BITSTACK_SHOWN_(state);
     out->rows = state->shape.rows;
     out->cols = state->shape.cols;
     out->rank = state->shape.rank;
     out->group_cols = state->shape.group_cols;
-    out->level = state->level;
+    out->level = shown / 2;
     out->factor_type = state->shape.factor_type;
     out->scale = state->shape.scale;
-    out->planes = stack->planes + state->first;
+    out->planes = stack->planes + (size_t)(shown & 1u) * stack->blocks + state->first;
     return BITSTACK_OK;
 }
 
 /* ============================================================================= [RECONSTRUCT] */
-/* ================================================================================== [TABLES] */
+
+#ifndef BITSTACK_CHUNK_COLS
+#define BITSTACK_CHUNK_COLS 4096
+#endif
+#if BITSTACK_CHUNK_COLS < 512 || BITSTACK_CHUNK_COLS % 256
+#error "BITSTACK_CHUNK_COLS must be a multiple of 256, at least 512"
+#endif
+#define BITSTACK_TILE_ 64   /* rows of a tile */
+#define BITSTACK_BLOCK_ 256 /* columns of a scale block */
+
+/* One float at any alignment. */
+static float bitstack_get_float_(const void *at, size_t index) {
+    float value;
+    memcpy(&value, (const char *)at + 4 * index, sizeof value);
+    return value;
+}
+static void bitstack_put_float_(void *at, size_t index, float value) {
+    memcpy((char *)at + 4 * index, &value, sizeof value);
+}
+
+/* Factors [first, first + count) of a part of a payload, as floats. */
+static void bitstack_factors_(float *to, const void *from, bitstack_type type, size_t first, size_t count) {
+    const unsigned char *at = (const unsigned char *)from + first * (size_t)bitstack_factor_size_(type);
+    size_t i;
+    if (type == BITSTACK_F16)
+        for (i = 0; i < count; i++) to[i] = bitstack_f16_to_f32((uint16_t)bitstack_load16_(at + 2 * i));
+    else
+        for (i = 0; i < count; i++) to[i] = bitstack_load_f32_(at + 4 * i);
+}
+
+static size_t bitstack_tile_bytes_(const bitstack_view *view) { return ((size_t)view->cols + 3) / 4 * 32; }
+
+/* First of the coefficients of the view's plane for a column and rank, one per row. */
+static size_t bitstack_coefficient_at_(const bitstack_view *view, size_t col, size_t rank) {
+    size_t group = view->group_cols ? col / view->group_cols : 0;
+    return (group * view->rank + rank) * view->rows;
+}
+
+/* Columns from `col` to the end of its scale block: blocks start anew with each coefficient group and
+ * at the end of what is worked on. Both starts are multiples of 64. */
+static size_t bitstack_block_cols_(const bitstack_view *view, size_t col, size_t end) {
+    size_t left = end - col;
+    if (view->group_cols && left > view->group_cols - col % view->group_cols)
+        left = view->group_cols - col % view->group_cols;
+    return left < BITSTACK_BLOCK_ ? left : BITSTACK_BLOCK_;
+}
+
+static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
+    return view && view->rank && view->group_cols % 64 == 0 && begin <= view->rows &&
+           count <= view->rows - begin && (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16) &&
+           (view->planes || !view->level);
+}
+
+/* Sums are taken in double in one order: products of two floats are exact there, so fused
+ * multiply-adds change no bit. */
+BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count,
+                                                      float *out, size_t out_stride) {
+    const size_t most_rows = 16, most_cols = 64;
+    double sum[16][64];
+    float u[16], v[64];
+    size_t row, col, rows, cols, i, j, r;
+    uint32_t p;
+    if (!bitstack_view_valid_(view, begin, count) || (!out && count) || out_stride < view->cols)
+        return BITSTACK_ERROR_ARGUMENT;
+    for (row = begin; row < (size_t)begin + count; row += rows) {
+        rows = (size_t)begin + count - row < most_rows ? (size_t)begin + count - row : most_rows;
+        for (col = 0; col < view->cols; col += cols) {
+            cols = view->cols - col < most_cols ? view->cols - col : most_cols;
+            memset(sum, 0, sizeof sum);
+            for (p = 0; p < view->level; p++) {
+                const bitstack_plane *plane = view->planes + p;
+                for (r = 0; r < view->rank; r++) {
+                    bitstack_factors_(v, plane->columns, view->factor_type, r * view->cols + col, cols);
+                    bitstack_factors_(u, plane->coefficients, view->factor_type,
+                                      bitstack_coefficient_at_(view, col, r) + row, rows);
+                    for (i = 0; i < rows; i++) {
+                        size_t in_tile = (row + i) % BITSTACK_TILE_;
+                        const unsigned char *bits = plane->signs + (row + i) / BITSTACK_TILE_ * bitstack_tile_bytes_(view) +
+                                                    col / 4 * 32 + in_tile % 32;
+                        unsigned shift = in_tile < 32 ? 0 : 4;
+                        const double with_sign[2] = {-(double)u[i], (double)u[i]};
+                        for (j = 0; j < cols; j++)
+                            sum[i][j] += with_sign[bits[j / 4 * 32] >> (shift + j % 4) & 1] * (double)v[j];
+                    }
+                }
+            }
+            for (i = 0; i < rows; i++)
+                for (j = 0; j < cols; j++)
+                    bitstack_put_float_(out, (row - begin + i) * out_stride + col + j,
+                                        (float)((double)view->scale * sum[i][j]));
+        }
+    }
+    return BITSTACK_OK;
+}
+
+/* BITSTACK_REFERENCE: the definition, in double precision. */
+static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, float *y, size_t begin, size_t count) {
+    float z[BITSTACK_BLOCK_], v[BITSTACK_BLOCK_], u;
+    size_t row, col, cols, r, j;
+    uint32_t p;
+    for (row = begin; row < begin + count; row++) {
+        size_t in_tile = row % BITSTACK_TILE_;
+        double total = 0;
+        for (p = 0; p < view->level; p++)
+            for (r = 0; r < view->rank; r++)
+                for (col = 0; col < view->cols; col += cols) {
+                    const unsigned char *bits = view->planes[p].signs + row / BITSTACK_TILE_ * bitstack_tile_bytes_(view) +
+                                                col / 4 * 32 + in_tile % 32;
+                    unsigned shift = in_tile < 32 ? 0 : 4;
+                    double sum = 0;
+                    cols = bitstack_block_cols_(view, col, view->cols);
+                    bitstack_factors_(v, view->planes[p].columns, view->factor_type, r * view->cols + col, cols);
+                    bitstack_factors_(&u, view->planes[p].coefficients, view->factor_type,
+                                      bitstack_coefficient_at_(view, col, r) + row, 1);
+                    memcpy(z, (const char *)x + 4 * col, 4 * cols);
+                    for (j = 0; j < cols; j++) {
+                        double product = (double)v[j] * (double)z[j];
+                        sum += bits[j / 4 * 32] >> (shift + j % 4) & 1 ? product : -product;
+                    }
+                    total += (double)u * sum;
+                }
+        bitstack_put_float_(y, row - begin, (float)((double)view->scale * total));
+    }
+}
+
+/* ================================================================================== [TABLES]
+ * How a product is made of table look-ups. For one vector z = v .* x and each group of 4 columns, the
+ * 16 signed sums of the four z are tabled; a nibble of the plane is the index. Sums are quantised to
+ * integers with one scale for every 256 columns, so the inner loops add integers, and every step that
+ * rounds is one IEEE operation whose order is fixed or whose result is exact. That is why all ISAs,
+ * compilers and FMA settings give the same bits:
+ *   z      one float product each, stored to memory before anything is added to it
+ *   A      the largest (|z0| + |z1|) + (|z2| + |z3|) of the block
+ *   s      A / 32512 rounded up to 11 significant bits
+ *   q      z / s rounded to an integer, ties to even; four of them sum to at most 32514
+ *   table  the signed sum of four q, plus 32896, which fits 16 bits unsigned. Its high byte is the
+ *          sum / 256 rounded, plus 128 (FAST looks up this one only); its low byte the rest, plus 128.
+ *   sums   of one block's bytes: integers of at most 13 bits beside their bias; times a scale of 11
+ *          bits they are exact floats, so that adding them fused or not is the same
+ *   y      in double: products of floats are exact there
+ * A block whose A is not finite has NaN for its scale; one with A < 1e-30 counts as zero. */
+
+#define BITSTACK_BIAS_ 128
+#define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_) /* at most so many at once */
+#define BITSTACK_BAND_ 8                                         /* tiles whose sums are held at once */
+
+/* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
+typedef struct bitstack_kernels_ {
+    const char *name;
+    int (*available)(void);
+    /* z[0..cols-1] = v[first..] .* x, then zeros up to a multiple of 16. */
+    void (*product)(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols);
+    /* Tables of `groups` groups of 4 from z: the high bytes to `high`, and the low ones to `low` unless
+     * it is NULL. Writes whole fours of groups. Returns s, or 0 or NaN. */
+    float (*build)(const float *z, size_t groups, unsigned char *high, unsigned char *low);
+    /* sums[t][row] += scales[t] * (sum over groups of table t at the row's nibble) for `count` tables at
+     * tables + t * stride, for the 64 rows of a tile; at most 64 groups. `next`: signs to prefetch. */
+    void (*lookup)(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, const unsigned char *next, size_t groups,
+                   const unsigned char *tables, size_t stride, const float *scales, size_t count);
+    /* total[i] += u[first + i] * sums[i], i < rows <= 64 */
+    void (*combine)(double *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
+    /* y[i] = scale * total[i], plus the old y[i] if `add` */
+    void (*finish)(float *y, const double *total, float scale, size_t rows, int add);
+} bitstack_kernels_;
+
+/* The scale for a largest sum given as bits (the order of positive floats is that of their bits, and
+ * NaN is the largest): 0 for a zero block, NaN for one that is not finite. */
+static float bitstack_block_scale_(uint32_t largest_bits) {
+    float value;
+    uint32_t bits;
+    memcpy(&value, &largest_bits, 4);
+    if (largest_bits >= 0x7F800000u) bits = 0x7FC00000u;
+    else {
+        if (value < 1e-30f) return 0;
+        value /= 32512.0f;
+        memcpy(&bits, &value, 4);
+        bits = (bits + 0x1FFFu) & ~0x1FFFu;
+    }
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
 /* ================================================================================== [SCALAR] */
-/* ==================================================================================== [AVX2] */
-/* ================================================================================ [DISPATCH] */
+
+static int bitstack_always_(void) { return 1; }
+
+static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type, size_t first, const float *x,
+                                     size_t cols) {
+    size_t j;
+    bitstack_factors_(z, v, type, first, cols);
+    for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
+    for (; j % 16; j++) z[j] = 0;
+}
+
+static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    uint32_t largest = 0;
+    float scale, inverse;
+    size_t g;
+    int n;
+    for (g = 0; g < groups; g++, z += 4) {
+        float sum = (fabsf(z[0]) + fabsf(z[1])) + (fabsf(z[2]) + fabsf(z[3]));
+        uint32_t bits;
+        memcpy(&bits, &sum, 4);
+        if (bits > largest) largest = bits;
+    }
+    z -= 4 * groups;
+    scale = bitstack_block_scale_(largest);
+    inverse = scale > 0 ? 1.0f / scale : 0; /* not for NaN */
+    for (g = 0; g < groups; g++, z += 4) {
+        int32_t q[4] = {0, 0, 0, 0};
+        if (inverse > 0)
+            for (n = 0; n < 4; n++) q[n] = (int32_t)lrintf(z[n] * inverse);
+        for (n = 0; n < 16; n++) {
+            int32_t sum = (n & 1 ? q[0] : -q[0]) + (n & 2 ? q[1] : -q[1]) + (n & 4 ? q[2] : -q[2]) + (n & 8 ? q[3] : -q[3]);
+            uint32_t biased = (uint32_t)(sum + 257 * BITSTACK_BIAS_);
+            high[16 * g + (size_t)n] = (unsigned char)(biased >> 8);
+            if (low) low[16 * g + (size_t)n] = (unsigned char)(biased & 255);
+        }
+    }
+    return scale;
+}
+
+static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
+                                    const unsigned char *next, size_t groups, const unsigned char *tables,
+                                    size_t stride, const float *scales, size_t count) {
+    size_t t, g, b;
+    (void)next;
+    for (t = 0; t < count; t++) {
+        uint16_t sum[BITSTACK_TILE_] = {0};
+        for (g = 0; g < groups; g++) {
+            const unsigned char *table = tables + t * stride + 16 * g, *group = signs + 32 * g;
+            for (b = 0; b < 32; b++) {
+                sum[b] = (uint16_t)(sum[b] + table[group[b] & 15]);
+                sum[b + 32] = (uint16_t)(sum[b + 32] + table[group[b] >> 4]);
+            }
+        }
+        for (b = 0; b < BITSTACK_TILE_; b++)
+            sums[t][b] += (float)((int)sum[b] - (int)groups * BITSTACK_BIAS_) * scales[t];
+    }
+}
+
+static void bitstack_combine_scalar_(double *total, const float *sums, const void *u, bitstack_type type, size_t first,
+                                     size_t rows) {
+    float value[BITSTACK_TILE_];
+    size_t i;
+    bitstack_factors_(value, u, type, first, rows);
+    for (i = 0; i < rows; i++) total[i] += (double)value[i] * (double)sums[i];
+}
+
+static void bitstack_finish_scalar_(float *y, const double *total, float scale, size_t rows, int add) {
+    size_t i;
+    for (i = 0; i < rows; i++)
+        bitstack_put_float_(y, i, (float)((double)scale * total[i] + (add ? (double)bitstack_get_float_(y, i) : 0.0)));
+}
+
+/* ==================================================================================== [AVX2]
+ * Functions carry their own target, so no flag is needed to build them; FMA is left out of it. */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD) && \
+    !defined(BITSTACK_NO_AVX2)
+#define BITSTACK_X86_
+#include <cpuid.h>
+#include <immintrin.h>
+
+/* What CPU and operating system both support: bits of leaf 7 EBX and leaf 1 ECX, registers in XCR0. */
+static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned leaf7_ecx, unsigned xcr0) {
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx) return 0;
+    if (xcr0) {
+        if (!(c & 1u << 27)) return 0; /* OSXSAVE */
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        if ((low & xcr0) != xcr0) return 0;
+    }
+    if (!(leaf7_ebx | leaf7_ecx)) return 1;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
+}
+#endif
+
+#if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_AVX2)
+#define BITSTACK_HAS_AVX2_
+#define BITSTACK_AVX2_ __attribute__((target("avx2,f16c")))
+#define BITSTACK_AVX2_INLINE_ static inline __attribute__((target("avx2,f16c"), always_inline))
+
+/* AVX, F16C; AVX2; the SSE and AVX state. */
+static int bitstack_available_avx2_(void) { return bitstack_x86_has_(1u << 28 | 1u << 29, 1u << 5, 0, 6); }
+
+BITSTACK_AVX2_INLINE_ __m256i bitstack_load_avx2_(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
+BITSTACK_AVX2_INLINE_ __m128i bitstack_load_half_avx2_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
+BITSTACK_AVX2_INLINE_ void bitstack_store_avx2_(void *to, __m256i value) { _mm256_storeu_si256((__m256i *)to, value); }
+/* Eight factors as floats. */
+BITSTACK_AVX2_INLINE_ __m256 bitstack_factors_avx2_(const void *from, bitstack_type type, size_t first) {
+    if (type == BITSTACK_F16) return _mm256_cvtph_ps(bitstack_load_half_avx2_((const char *)from + 2 * first));
+    return _mm256_castsi256_ps(bitstack_load_avx2_((const char *)from + 4 * first));
+}
+
+BITSTACK_AVX2_ static void bitstack_product_avx2_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 8 <= cols; j += 8)
+        _mm256_storeu_ps(z + j, _mm256_mul_ps(bitstack_factors_avx2_(v, type, first + j), _mm256_castsi256_ps(bitstack_load_avx2_((const char *)x + 4 * j))));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+    for (j = cols; j % 16; j++) z[j] = 0;
+}
+
+BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+    /* signs of q0, q1 and q2, q3 in the sums 0..7, and of q2, q3 in 8..15 */
+    const __m256i signs01 = _mm256_setr_epi16(-1, -1, 1, -1, -1, 1, 1, 1, -1, -1, 1, -1, -1, 1, 1, 1);
+    const __m256i signs23 = _mm256_setr_epi16(-1, -1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, 1, -1, 1, -1);
+    const __m256i signs23_up = _mm256_setr_epi16(-1, 1, -1, 1, -1, 1, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+    const __m256i bias = _mm256_set1_epi16((short)(257 * BITSTACK_BIAS_ - 65536)), low_byte = _mm256_set1_epi16(255);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    int16_t q[BITSTACK_BLOCK_];
+    __m256i largest = _mm256_setzero_si256();
+    float scale;
+    __m256 inverse;
+    size_t j, g, cols = (groups + 3) / 4 * 16;
+    for (j = 0; j < cols; j += 8) {
+        __m256 a = _mm256_and_ps(_mm256_loadu_ps(z + j), magnitude);
+        a = _mm256_add_ps(a, _mm256_permute_ps(a, 0xB1));
+        a = _mm256_add_ps(a, _mm256_permute_ps(a, 0x4E));
+        largest = _mm256_max_epi32(largest, _mm256_castps_si256(a));
+    }
+    scale = bitstack_block_scale_((uint32_t)_mm_cvtsi128_si32(
+        _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1))));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = _mm256_set1_ps(1.0f / scale);
+    for (j = 0; j < cols; j += 16) {
+        __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(z + j), inverse));
+        __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(z + j + 8), inverse));
+        bitstack_store_avx2_(q + j, _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8));
+    }
+    for (g = 0; g < cols / 4; g += 2) {
+        __m256i sum[2];
+        int k;
+        for (k = 0; k < 2; k++) {
+            int32_t pair[2];
+            __m256i q01, q23, both;
+            memcpy(pair, q + 4 * (g + (size_t)k), 8);
+            q01 = _mm256_madd_epi16(_mm256_set1_epi32(pair[0]), signs01);
+            q23 = _mm256_set1_epi32(pair[1]);
+            both = _mm256_packs_epi32(_mm256_add_epi32(q01, _mm256_madd_epi16(q23, signs23)),
+                                      _mm256_add_epi32(q01, _mm256_madd_epi16(q23, signs23_up)));
+            sum[k] = _mm256_add_epi16(both, bias);
+        }
+        bitstack_store_avx2_(high + 16 * g, _mm256_permutevar8x32_epi32(
+            _mm256_packus_epi16(_mm256_srli_epi16(sum[0], 8), _mm256_srli_epi16(sum[1], 8)), order));
+        if (low)
+            bitstack_store_avx2_(low + 16 * g, _mm256_permutevar8x32_epi32(
+                _mm256_packus_epi16(_mm256_and_si256(sum[0], low_byte), _mm256_and_si256(sum[1], low_byte)), order));
+    }
+    return scale;
+}
+
+/* sums[0..31] += scale * (the 32 biased byte sums held as 16-bit sums of pairs and of high bytes) */
+BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *sums, __m256i pairs, __m256i odd, int bias, __m256 scale) {
+    const __m256i even = _mm256_sub_epi16(pairs, _mm256_slli_epi16(odd, 8)), less = _mm256_set1_epi16((short)bias);
+    const __m256i low = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), less);  /* rows 0..7, 16..23 */
+    const __m256i high = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), less); /* rows 8..15, 24..31 */
+    const __m128i part[4] = {_mm256_castsi256_si128(low), _mm256_castsi256_si128(high),
+                             _mm256_extracti128_si256(low, 1), _mm256_extracti128_si256(high, 1)};
+    int i;
+    for (i = 0; i < 4; i++) {
+        __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(part[i])), scale);
+        _mm256_storeu_ps(sums + 8 * i, _mm256_add_ps(_mm256_loadu_ps(sums + 8 * i), value));
+    }
+}
+
+/* One or two tables at a time share the loads and the splitting of the nibbles. Bytes are summed in
+ * 16-bit lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and the even bytes
+ * are what is left (mod 65536, enough for 64 * 255). */
+BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
+                                                      const unsigned char *next, size_t groups, const unsigned char *tables,
+                                                      size_t stride, const float *scales, const int count) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i pairs[2][2], odd[2][2];
+    size_t g;
+    int t, h;
+    for (t = 0; t < count; t++)
+        for (h = 0; h < 2; h++) pairs[t][h] = odd[t][h] = _mm256_setzero_si256();
+    for (g = 0; g < groups; g++) {
+        const __m256i bytes = bitstack_load_avx2_(signs + 32 * g);
+        const __m256i index[2] = {_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)};
+        if (next) _mm_prefetch((const char *)next + 32 * g, _MM_HINT_T0);
+        for (t = 0; t < count; t++) {
+            const __m256i table = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(tables + (size_t)t * stride + 16 * g));
+            for (h = 0; h < 2; h++) {
+                const __m256i found = _mm256_shuffle_epi8(table, index[h]);
+                pairs[t][h] = _mm256_add_epi16(pairs[t][h], found);
+                odd[t][h] = _mm256_add_epi16(odd[t][h], _mm256_srli_epi16(found, 8));
+            }
+        }
+    }
+    for (t = 0; t < count; t++)
+        for (h = 0; h < 2; h++)
+            bitstack_widen_avx2_(sums[t] + 32 * h, pairs[t][h], odd[t][h], (int)groups * BITSTACK_BIAS_, _mm256_set1_ps(scales[t]));
+}
+
+BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
+                                                 const unsigned char *next, size_t groups, const unsigned char *tables,
+                                                 size_t stride, const float *scales, size_t count) {
+    for (; count >= 2; count -= 2, sums += 2, tables += 2 * stride, scales += 2, next = NULL)
+        bitstack_lookup_some_avx2_(sums, signs, next, groups, tables, stride, scales, 2);
+    if (count) bitstack_lookup_some_avx2_(sums, signs, next, groups, tables, stride, scales, 1);
+}
+
+BITSTACK_AVX2_ static void bitstack_combine_avx2_(double *total, const float *sums, const void *u, bitstack_type type,
+                                                  size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 8 <= rows; i += 8) {
+        const __m256 factor = bitstack_factors_avx2_(u, type, first + i), sum = _mm256_loadu_ps(sums + i);
+        __m256d low = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(factor)), _mm256_cvtps_pd(_mm256_castps256_ps128(sum)));
+        __m256d high = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(factor, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(sum, 1)));
+        _mm256_storeu_pd(total + i, _mm256_add_pd(_mm256_loadu_pd(total + i), low));
+        _mm256_storeu_pd(total + i + 4, _mm256_add_pd(_mm256_loadu_pd(total + i + 4), high));
+    }
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+}
+
+BITSTACK_AVX2_ static void bitstack_finish_avx2_(float *y, const double *total, float scale, size_t rows, int add) {
+    const __m256d factor = _mm256_set1_pd((double)scale);
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4) {
+        char *at = (char *)y + 4 * i;
+        const __m256d old = add ? _mm256_cvtps_pd(_mm_castsi128_ps(bitstack_load_half_avx2_(at))) : _mm256_setzero_pd();
+        const __m256d value = _mm256_add_pd(_mm256_mul_pd(factor, _mm256_loadu_pd(total + i)), old);
+        _mm_storeu_si128((__m128i *)(void *)at, _mm_castps_si128(_mm256_cvtpd_ps(value)));
+    }
+    if (i < rows) bitstack_finish_scalar_((float *)(void *)((char *)y + 4 * i), total + i, scale, rows - i, add);
+}
+#endif /* AVX2 */
+
+/* ================================================================================ [DISPATCH]
+ * One line per ISA, best first. */
+static const bitstack_kernels_ bitstack_isas_[] = {
+#ifdef BITSTACK_HAS_AVX2_
+    {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
+     bitstack_combine_avx2_, bitstack_finish_avx2_},
+#endif
+    {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
+     bitstack_combine_scalar_, bitstack_finish_scalar_},
+};
+#define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
+
+/* Threads that arrive first at the same time all store the same value. */
+#if defined(__GNUC__)
+static int bitstack_isa_chosen_ = -1;
+#define BITSTACK_ISA_LOAD_() __atomic_load_n(&bitstack_isa_chosen_, __ATOMIC_RELAXED)
+#define BITSTACK_ISA_STORE_(value) __atomic_store_n(&bitstack_isa_chosen_, value, __ATOMIC_RELAXED)
+#else
+static volatile int bitstack_isa_chosen_ = -1;
+#define BITSTACK_ISA_LOAD_() bitstack_isa_chosen_
+#define BITSTACK_ISA_STORE_(value) (bitstack_isa_chosen_ = (value))
+#endif
+
+static const bitstack_kernels_ *bitstack_kernels_in_use_(void) {
+    int isa = BITSTACK_ISA_LOAD_();
+    if (isa < 0) {
+        isa = 0;
+        while (!bitstack_isas_[isa].available()) isa++; /* the last one is always there */
+        BITSTACK_ISA_STORE_(isa);
+    }
+    return bitstack_isas_ + isa;
+}
+
+BITSTACK_API const char *bitstack_isa(void) { return bitstack_kernels_in_use_()->name; }
+
+BITSTACK_API const char *bitstack_isa_name(int index) {
+    return index >= 0 && index < BITSTACK_ISA_COUNT_ ? bitstack_isas_[index].name : NULL;
+}
+
+BITSTACK_API int bitstack_isa_available(int index) {
+    return index >= 0 && index < BITSTACK_ISA_COUNT_ && bitstack_isas_[index].available();
+}
+
+BITSTACK_API bitstack_result bitstack_set_isa(const char *name) {
+    int i;
+    if (!name) {
+        BITSTACK_ISA_STORE_(-1);
+        return BITSTACK_OK;
+    }
+    for (i = 0; i < BITSTACK_ISA_COUNT_; i++)
+        if (!strcmp(name, bitstack_isas_[i].name) && bitstack_isas_[i].available()) {
+            BITSTACK_ISA_STORE_(i);
+            return BITSTACK_OK;
+        }
+    return BITSTACK_ERROR_UNSUPPORTED;
+}
+
 /* ==================================================================================== [GEMV] */
+
+/* Consecutive planes from `first` that share their columns V. */
+static uint32_t bitstack_sharing_(const bitstack_view *view, uint32_t first) {
+    uint32_t end = first + 1;
+    while (end < view->level && view->planes[end].columns == view->planes[first].columns) end++;
+    return end;
+}
+
+/* One pass: the tables of some vectors over a chunk of columns, used by planes that share V. */
+typedef struct bitstack_pass_ {
+    const bitstack_view *view;
+    const bitstack_kernels_ *kernels;
+    size_t from, to;         /* columns of the chunk */
+    size_t rank, ranks;      /* the first and how many */
+    size_t batch, halves;    /* inputs; tables of each vector: 1 FAST, 2 EXACT */
+    size_t tables, stride;   /* batch * ranks * halves, that many bytes apart */
+    unsigned char *space;    /* the tables, aligned */
+    unsigned char room[BITSTACK_TABLES_ * BITSTACK_BLOCK_ * 4 + 64];
+    float scales[BITSTACK_TABLES_ * BITSTACK_BLOCK_ / 64]; /* of each block, of each table */
+} bitstack_pass_;
+
+static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float *x, size_t x_stride) {
+    const bitstack_view *view = pass->view;
+    float z[BITSTACK_BLOCK_], *scale = pass->scales;
+    size_t col, cols, b, r;
+    for (col = pass->from; col < pass->to; col += cols) {
+        unsigned char *table = pass->space + (col - pass->from) * 4;
+        cols = bitstack_block_cols_(view, col, pass->to);
+        for (b = 0; b < pass->batch; b++)
+            for (r = pass->rank; r < pass->rank + pass->ranks; r++) {
+                float s;
+                pass->kernels->product(z, view->planes[plane].columns, view->factor_type, r * view->cols + col,
+                                       x + b * x_stride + col, cols);
+                s = pass->kernels->build(z, (cols + 3) / 4, table, pass->halves == 2 ? table + pass->stride : NULL);
+                scale[pass->halves - 1] = s;
+                scale[0] = s * 256.0f;
+                scale += pass->halves;
+                table += pass->halves * pass->stride;
+            }
+    }
+}
+
+/* Adds a tile of a plane to totals, `total_stride` apart for each input. `next`: signs needed after. */
+static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
+                            const unsigned char *next, double *total, size_t total_stride) {
+    const bitstack_view *view = pass->view;
+    const unsigned char *signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
+    const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
+    const float *scale = pass->scales;
+    float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
+    size_t col, cols, t;
+    memset(sums, 0, pass->tables * sizeof sums[0]);
+    for (col = pass->from; col < pass->to; col += cols, scale += pass->tables) {
+        int last;
+        cols = bitstack_block_cols_(view, col, pass->to);
+        last = col + cols == pass->to;
+        pass->kernels->lookup(sums, signs, last ? next : signs + cols * 8, (cols + 3) / 4,
+                              pass->space + (col - pass->from) * 4, pass->stride, scale, pass->tables);
+        signs += cols * 8;
+        if (!last && (!view->group_cols || (col + cols) % view->group_cols)) continue;
+        for (t = 0; t < pass->tables; t++) {
+            size_t vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
+            pass->kernels->combine(total + vector / pass->ranks * total_stride, sums[t], plane->coefficients,
+                                   view->factor_type, bitstack_coefficient_at_(view, col, r) + row, rows);
+        }
+        memset(sums, 0, pass->tables * sizeof sums[0]);
+    }
+}
+
+/* Sweeps the planes [plane, end) over the rows in bands of tiles, plane after plane, so that signs are
+ * read in long runs, and writes (or adds to) rows [begin, begin + count) of y. */
+static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, uint32_t end, float *y, size_t y_stride,
+                                   size_t begin, size_t count, int add) {
+    const bitstack_view *view = pass->view;
+    const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
+    const size_t band = BITSTACK_BAND_ / pass->batch;
+    double total[BITSTACK_BAND_ * BITSTACK_TILE_];
+    size_t tile, after, k, b;
+    uint32_t p;
+    for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
+        size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
+        after = tiles - tile < band ? tiles : tile + band;
+        high = after * BITSTACK_TILE_ < begin + count ? after * BITSTACK_TILE_ : begin + count;
+        memset(total, 0, sizeof total);
+        for (p = plane; p < end; p++)
+            for (k = tile; k < after; k++) {
+                const bitstack_plane *then = view->planes + p; /* where reading goes on */
+                size_t then_tile = k + 1;
+                if (k + 1 == after) then_tile = p + 1 < end ? (then++, tile) : after < tiles ? (then -= p - plane, after) : k;
+                bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
+                                total + (k - tile) * BITSTACK_TILE_, band * BITSTACK_TILE_);
+            }
+        for (b = 0; b < pass->batch; b++)
+            pass->kernels->finish(y + b * y_stride + (low + skip - begin), total + b * band * BITSTACK_TILE_ + skip,
+                                  view->scale, high - low - skip, add);
+    }
+}
+
+/* Up to BITSTACK_TABLES_ / 2 inputs at once, by look-up. */
+static void bitstack_lookup_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y,
+                                     size_t y_stride, size_t batch, size_t begin, size_t count) {
+    bitstack_pass_ pass;
+    size_t most, chunk;
+    uint32_t plane, end;
+    pass.view = view;
+    pass.kernels = bitstack_kernels_in_use_();
+    pass.batch = batch;
+    pass.halves = exact ? 2 : 1;
+    most = BITSTACK_TABLES_ / (batch * pass.halves);
+    if (most > view->rank) most = view->rank;
+    chunk = BITSTACK_TABLES_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
+    pass.stride = chunk * 4;
+    pass.space = pass.room + (64 - ((uintptr_t)pass.room & 63));
+    for (pass.from = 0; pass.from < view->cols; pass.from = pass.to) {
+        pass.to = view->cols - pass.from < chunk ? view->cols : pass.from + chunk;
+        for (plane = 0; plane < view->level; plane = end) {
+            end = bitstack_sharing_(view, plane);
+            for (pass.rank = 0; pass.rank < view->rank; pass.rank += most) {
+                pass.ranks = view->rank - pass.rank < most ? view->rank - pass.rank : most;
+                pass.tables = batch * pass.ranks * pass.halves;
+                bitstack_tabulate_(&pass, plane, x, x_stride);
+                bitstack_sweep_planes_(&pass, plane, end, y, y_stride, begin, count, pass.from || plane || pass.rank);
+            }
+        }
+    }
+}
+
+BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
+                                                float *y, uint32_t begin, uint32_t count) {
+    if (!bitstack_view_valid_(view, begin, count) || (count && !y) || (count && view->cols && view->level && !x))
+        return BITSTACK_ERROR_ARGUMENT;
+    if (count == 0) return BITSTACK_OK;
+    if (view->level == 0 || view->cols == 0) memset(y, 0, 4 * (size_t)count);
+    else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, x, y, begin, count);
+    else bitstack_lookup_product_(view, precision == BITSTACK_EXACT, x, 0, y, 0, 1, begin, count);
+    return BITSTACK_OK;
+}
+
+BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x,
+                                                size_t x_stride, float *y, size_t y_stride, size_t count) {
+    bitstack_result result = BITSTACK_OK;
+    size_t b;
+    if (!view || (count > 1 && (x_stride < view->cols || y_stride < view->rows))) return BITSTACK_ERROR_ARGUMENT;
+    for (b = 0; b < count && result == BITSTACK_OK; b++)
+        result = bitstack_view_gemv(view, precision, x + b * x_stride, y + b * y_stride, 0, view->rows);
+    return result;
+}
+
+/* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
+#define BITSTACK_ON_STACK_(call)                                          \
+    bitstack_view view;                                                   \
+    unsigned ticket = bitstack_enter_(stack);                             \
+    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);  \
+    if (result == BITSTACK_OK) result = call;                             \
+    bitstack_leave_(stack, ticket);                                       \
+    return result
+BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y,
+                                                uint32_t begin, uint32_t count) {
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, begin, count));
+}
+BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows));
+}
+BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
+                                           size_t y_stride, size_t count) {
+    BITSTACK_ON_STACK_(bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count));
+}
+BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count,
+                                                      float *out, size_t out_stride) {
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, begin, count, out, out_stride));
+}
+BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matrix, float *out, size_t out_stride) {
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, 0, view.rows, out, out_stride));
+}
 
 #endif /* BITSTACK_IMPLEMENTATION */
