@@ -50,7 +50,23 @@ $(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
 test: all $(TESTS)
 	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
 
+# Kernels: the library as users build it, the baselines at -O3. BENCH=full measures everything.
+BENCH_CFLAGS ?= -O3 -g
+BENCH_C = $(BUILD)/bench/bench.o $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/baseline_*.c))
+BENCH_PROGRAMS = $(BUILD)/bench/gemv $(BUILD)/bench/gemm $(BUILD)/bench/plot
+BENCH_FLAGS = $(filter-out $(CFLAGS),$(FLAGS)) $(BENCH_CFLAGS) -DBENCH_FLAGS='"library $(CFLAGS), baselines $(BENCH_CFLAGS)"'
+$(BUILD)/bench/%.o: bench/%.c bench/bench.h bitstack.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) -c $< -o $@
+$(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_C) $(BUILD)/bitstack.o
+	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) -ldl
+
+bench: $(BENCH_PROGRAMS)
+	$(BUILD)/bench/gemv $(BUILD)/bench/gemv.csv
+	$(BUILD)/bench/gemm $(BUILD)/bench/gemm.csv
+	$(BUILD)/bench/plot $(BUILD)/bench/gemv.csv $(BUILD)/bench/roofline.svg
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test clean
+.PHONY: all test bench clean
