@@ -13,6 +13,7 @@ HEADERS = bitstack.h bitstack_compress.h
 
 LIB = $(BUILD)/bitstack.o $(BUILD)/bitstack_compress.o
 LLM = $(patsubst examples/llm/%.c,$(BUILD)/llm/%.o,$(wildcard examples/llm/*.c))
+PEERS = $(patsubst bench/peers/%.c,$(BUILD)/peers/%.o,$(wildcard bench/peers/*.c))
 COMMAND = $(patsubst examples/bitstack/%.c,$(BUILD)/command/%.o,$(wildcard examples/bitstack/*.c))
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
@@ -29,6 +30,9 @@ $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
+$(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -c $< -o $@
 $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
@@ -36,6 +40,9 @@ $(BUILD)/bitstack: $(COMMAND) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 $(BUILD)/%: examples/%.c $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h $(PEERS) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(PEERS) $(LIB) -o $@ $(LIBS)
 $(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)

@@ -151,6 +151,7 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
+ * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
  *                        multiple of 256; costs about 4 bytes each. Default 4096 (16 KiB tables)
@@ -313,8 +314,11 @@ typedef struct bitstack_view {
 
 /* ===================================================================================== [API]
  * Threads. Different stacks share nothing. On one stack, any number of threads may call functions
- * that take a const bitstack * at the same time. Functions that take a bitstack * (set_budget,
- * set_level, close) must not run while another thread uses the stack.
+ * that take a const bitstack * at the same time. ONE thread at a time may call set_budget or set_level,
+ * and it may do so while others are inside gemv, gemm and dequantize: each of their calls sees one level
+ * of its matrix from start to end, takes no lock, and never waits; the resizing call frees what it
+ * drops only after the calls that may still use it have returned. The functions that ask (resident
+ * bytes, get_matrix, ...) belong to the resizing thread meanwhile, and bitstack_close comes after all.
  * Pointers handed out by level (bitstack_matrix_view) are valid until the next set_budget or
  * set_level; all others until bitstack_close. */
 
@@ -478,6 +482,23 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_ASSERT(condition) ((void)0)
 #endif
 
+#ifndef BITSTACK_NO_THREADS
+#if !defined(__GNUC__)
+#error "bitstack.h: define BITSTACK_NO_THREADS; the atomics are those of gcc and clang"
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <sched.h>
+#define BITSTACK_YIELD_() ((void)sched_yield())
+#else
+#define BITSTACK_YIELD_() ((void)0)
+#endif
+#define BITSTACK_READER_STRIPES_ 8u
+#define BITSTACK_READER_STEP_ 16u /* words a cache line */
+#define BITSTACK_READER_WORDS_ ((1u + 2u * BITSTACK_READER_STRIPES_) * BITSTACK_READER_STEP_)
+#else
+#define BITSTACK_READER_WORDS_ 1u
+#endif
+
 #define BITSTACK_HEADER_BYTES_ 128u
 #define BITSTACK_ALIGN_ 64u
 #define BITSTACK_LEAST_META_ 24u
@@ -603,9 +624,11 @@ static inline int bitstack_allocator_(bitstack_allocator *allocator) {
     return 0;
 }
 
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. */
+/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. The planes
+ * exist twice: one set is in use while the other is prepared for the next level. */
 typedef struct bitstack_state_ {
     bitstack_shape shape;
+    uint32_t shown;  /* 2 * level + which set of planes: what readers load, atomically */
     uint32_t level;  /* loaded */
     uint32_t target; /* what the last budget asks for */
     uint32_t first;  /* index of its level 1 in slots, planes */
@@ -637,7 +660,8 @@ struct bitstack {
     uint64_t *resident_after;  /* [blocks] */
     bitstack_state_ *states;   /* [matrices] */
     bitstack_slot_ *slots;     /* [blocks], by matrix and level */
-    bitstack_plane *planes;    /* [blocks], likewise */
+    bitstack_plane *planes;    /* [2 * blocks], likewise, both sets one after the other */
+    uint32_t *readers;         /* see bitstack_enter_ */
     uint64_t resident;
 };
 
@@ -695,7 +719,7 @@ static int bitstack_power_of_two_(float value) {
 }
 
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
-    return ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32; /* below 2^57 */
+    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
 }
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
     return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
@@ -1031,8 +1055,9 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
     stack->resident_after = (uint64_t *)bitstack_take_(stack, stack->blocks, sizeof *stack->resident_after);
     stack->states = (bitstack_state_ *)bitstack_take_(stack, stack->matrices, sizeof *stack->states);
     stack->slots = (bitstack_slot_ *)bitstack_take_(stack, stack->blocks, sizeof *stack->slots);
-    stack->planes = (bitstack_plane *)bitstack_take_(stack, stack->blocks, sizeof *stack->planes);
-    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes)
+    stack->planes = (bitstack_plane *)bitstack_take_(stack, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
+    stack->readers = (uint32_t *)bitstack_take_(stack, BITSTACK_READER_WORDS_, sizeof *stack->readers);
+    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes || !stack->readers)
         return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle's tables", NULL, 0);
     result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
     if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
@@ -1309,13 +1334,51 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
     return BITSTACK_OK;
 }
 
-/* Points the planes at what level `level` uses. */
-static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_t level) {
+/* Readers against one resizer, without a lock for the readers: sleepable read-copy-update (McKenney,
+ * Using RCU in the Linux 2.5 kernel, 2003). A reader counts itself in, under the parity it sees, before it
+ * loads `shown`, and out when done. The resizer publishes the new planes, then flips the parity and waits
+ * for the old one's readers, twice, since a reader may have seen the parity long before it counted. The
+ * counters are striped over cache lines by the thread's stack address. */
+#ifndef BITSTACK_NO_THREADS
+static unsigned bitstack_enter_(const bitstack *stack) {
+    unsigned char here;
+    unsigned parity = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+    unsigned stripe = (unsigned)((uintptr_t)&here >> 16) % BITSTACK_READER_STRIPES_;
+    unsigned ticket = (1 + parity * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_;
+    __atomic_fetch_add(stack->readers + ticket, 1u, __ATOMIC_SEQ_CST);
+    return ticket;
+}
+static void bitstack_leave_(const bitstack *stack, unsigned ticket) {
+    __atomic_fetch_sub(stack->readers + ticket, 1u, __ATOMIC_RELEASE);
+}
+static void bitstack_wait_for_readers_(const bitstack *stack) {
+    unsigned turn, stripe;
+    for (turn = 0; turn < 2; turn++) {
+        unsigned old = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+        __atomic_store_n(stack->readers, old ^ 1u, __ATOMIC_SEQ_CST);
+        for (stripe = 0; stripe < BITSTACK_READER_STRIPES_; stripe++)
+            while (__atomic_load_n(stack->readers + (1 + old * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_, __ATOMIC_SEQ_CST))
+                BITSTACK_YIELD_();
+    }
+}
+#define BITSTACK_SHOWN_(state) __atomic_load_n(&(state)->shown, __ATOMIC_SEQ_CST)
+#define BITSTACK_SHOW_(state, value) __atomic_store_n(&(state)->shown, value, __ATOMIC_SEQ_CST)
+#else
+static unsigned bitstack_enter_(const bitstack *stack) { return (void)stack, 0; }
+static void bitstack_leave_(const bitstack *stack, unsigned ticket) { (void)stack, (void)ticket; }
+static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
+#define BITSTACK_SHOWN_(state) ((state)->shown)
+#define BITSTACK_SHOW_(state, value) ((state)->shown = (value))
+#endif
+
+/* Points the set of planes that is not shown at what level `level` uses, and shows it. */
+static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
+    uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
     size_t step = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
     uint32_t p;
     for (p = 1; p <= level; p++) {
-        bitstack_plane *plane = stack->planes + state->first + p - 1;
+        bitstack_plane *plane = stack->planes + (size_t)set * stack->blocks + state->first + p - 1;
         uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
         plane->signs = bitstack_part_(stack, state, p, BITSTACK_PLANE_PART_);
         plane->columns = bitstack_part_(stack, state, v, BITSTACK_COLUMN_PART_);
@@ -1323,6 +1386,8 @@ static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_
             ? bitstack_part_(stack, state, p, BITSTACK_COEFFICIENT_PART_)
             : bitstack_part_(stack, state, level, BITSTACK_COEFFICIENT_PART_) + (size_t)(p - 1) * step;
     }
+    BITSTACK_SHOW_(state, 2 * level + set);
+    bitstack_wait_for_readers_(stack);
 }
 
 /* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. */
@@ -1343,6 +1408,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         level = block - 1;
         block = 1;
     }
+    bitstack_show_(stack, state, level); /* from here on no reader uses what is released below */
     for (block = 1; block <= state->shape.levels && !stack->memory; block++)
         for (part = 0; part < BITSTACK_PARTS_; part++) {
             bitstack_slot_ *slot = stack->slots + state->first + block - 1;
@@ -1352,7 +1418,6 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         }
     stack->resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, old);
     state->level = level;
-    bitstack_aim_(stack, state, level);
     return first;
 }
 
@@ -1396,8 +1461,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     uint32_t i, block;
     int part;
     if (!stack) return;
-    for (i = 0; stack->slots && i < stack->matrices; i++)
-        for (block = 1; block <= stack->states[i].shape.levels && !stack->memory && stack->resident; block++)
+    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as far as that */
+        for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
                 bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
@@ -1405,7 +1470,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     bitstack_give_(stack, stack->resident_after, stack->blocks, sizeof *stack->resident_after);
     bitstack_give_(stack, stack->states, stack->matrices, sizeof *stack->states);
     bitstack_give_(stack, stack->slots, stack->blocks, sizeof *stack->slots);
-    bitstack_give_(stack, stack->planes, stack->blocks, sizeof *stack->planes);
+    bitstack_give_(stack, stack->planes, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
+    bitstack_give_(stack, stack->readers, BITSTACK_READER_WORDS_, sizeof *stack->readers);
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
     if (stack->file) fclose(stack->file);
@@ -1415,16 +1481,18 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
 
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
     const bitstack_state_ *state;
+    uint32_t shown;
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     state = stack->states + matrix;
+    shown = BITSTACK_SHOWN_(state);
     out->rows = state->shape.rows;
     out->cols = state->shape.cols;
     out->rank = state->shape.rank;
     out->group_cols = state->shape.group_cols;
-    out->level = state->level;
+    out->level = shown / 2;
     out->factor_type = state->shape.factor_type;
     out->scale = state->shape.scale;
-    out->planes = stack->planes + state->first;
+    out->planes = stack->planes + (size_t)(shown & 1u) * stack->blocks + state->first;
     return BITSTACK_OK;
 }
 
@@ -2069,34 +2137,31 @@ BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitst
     return result;
 }
 
+/* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
+#define BITSTACK_ON_STACK_(call)                                          \
+    bitstack_view view;                                                   \
+    unsigned ticket = bitstack_enter_(stack);                             \
+    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);  \
+    if (result == BITSTACK_OK) result = call;                             \
+    bitstack_leave_(stack, ticket);                                       \
+    return result
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y,
                                                 uint32_t begin, uint32_t count) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemv(&view, stack->precision, x, y, begin, count) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, begin, count));
 }
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows));
 }
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
                                            size_t y_stride, size_t count) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count));
 }
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_dequantize(&view, begin, count, out, out_stride) : result;
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, begin, count, out, out_stride));
 }
 BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matrix, float *out, size_t out_stride) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_dequantize(&view, 0, view.rows, out, out_stride) : result;
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, 0, view.rows, out, out_stride));
 }
-
 
 #endif /* BITSTACK_IMPLEMENTATION */
