@@ -70,8 +70,15 @@ bench: $(BENCH_PROGRAMS)
 	$(BUILD)/bench/gemv $(BUILD)/bench/gemv.csv
 	$(BUILD)/bench/gemm $(BUILD)/bench/gemm.csv
 	$(BUILD)/bench/plot $(BUILD)/bench/gemv.csv $(BUILD)/bench/roofline.svg
+bench-results: $(BENCH_PROGRAMS)
+	@mkdir -p bench/results
+	BENCH=full $(BUILD)/bench/gemv bench/results/gemv.csv
+	BENCH=full $(BUILD)/bench/gemm bench/results/gemm.csv
+	$(BUILD)/bench/plot bench/results/gemv.csv bench/results/roofline.svg
+	bench/mca.sh > bench/results/mca.txt
+	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test bench clean
+.PHONY: all test bench bench-results clean
