@@ -30,7 +30,7 @@
  *   [METHOD]     what is stored        [FORMAT]   the file, byte by byte
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
- *   [PLATFORM] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
+ *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
  *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
@@ -151,6 +151,7 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
+ * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
  *                        multiple of 256; costs 4 bytes each. Default 16384 (64 KiB). Other values
@@ -314,8 +315,11 @@ typedef struct bitstack_view {
 
 /* ===================================================================================== [API]
  * Threads. Different stacks share nothing. On one stack, any number of threads may call functions
- * that take a const bitstack * at the same time. Functions that take a bitstack * (set_budget,
- * set_level, close) must not run while another thread uses the stack.
+ * that take a const bitstack * at the same time. ONE thread at a time may call set_budget or set_level,
+ * and it may do so while others are inside gemv, gemm and dequantize: each of their calls sees one level
+ * of its matrix from start to end, takes no lock, and never waits; the resizing call frees what it
+ * drops only after the calls that may still use it have returned. The functions that ask (resident
+ * bytes, get_matrix, ...) belong to the resizing thread meanwhile, and bitstack_close comes after all.
  * Pointers handed out by level (bitstack_matrix_view) are valid until the next set_budget or
  * set_level; all others until bitstack_close. */
 
@@ -458,8 +462,8 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 
 /* ==================================================================================== [STOP]
  * Stop here if you only want the API. */
-#if defined(BITSTACK_IMPLEMENTATION) && !defined(BITSTACK_IMPLEMENTED_)
-#define BITSTACK_IMPLEMENTED_
+#if (defined(BITSTACK_IMPLEMENTATION) || defined(BITSTACK_COMPRESS_IMPLEMENTATION)) && !defined(BITSTACK_INTERNAL_)
+#define BITSTACK_INTERNAL_
 
 /* ================================================================================ [PLATFORM] */
 #include <limits.h>
@@ -479,6 +483,23 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_ASSERT(condition) ((void)0)
 #endif
 
+#ifndef BITSTACK_NO_THREADS
+#if !defined(__GNUC__)
+#error "bitstack.h: define BITSTACK_NO_THREADS; the atomics are those of gcc and clang"
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <sched.h>
+#define BITSTACK_YIELD_() ((void)sched_yield())
+#else
+#define BITSTACK_YIELD_() ((void)0)
+#endif
+#define BITSTACK_READER_STRIPES_ 8u
+#define BITSTACK_READER_STEP_ 16u /* words a cache line */
+#define BITSTACK_READER_WORDS_ ((1u + 2u * BITSTACK_READER_STRIPES_) * BITSTACK_READER_STEP_)
+#else
+#define BITSTACK_READER_WORDS_ 1u
+#endif
+
 #define BITSTACK_HEADER_BYTES_ 128u
 #define BITSTACK_ALIGN_ 64u
 #define BITSTACK_LEAST_META_ 24u
@@ -486,32 +507,187 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_MATRIX_RECORD_ 64u
 #define BITSTACK_BLOCK_RECORD_ 64u
 
-/* =================================================================================== [BYTES]
- * Little-endian loads and stores that compilers turn into one move, f16, checked arithmetic. */
-static uint32_t bitstack_load16_(const void *from) {
+/* ================================================================================ [INTERNAL]
+ * What the two implementations share: static inline, so each may be in a file of its own.
+ * Little-endian loads that compilers turn into one move, checked arithmetic, sizes of parts, errors,
+ * allocation, and the handle itself. */
+static inline uint32_t bitstack_load16_(const void *from) {
     const unsigned char *b = (const unsigned char *)from;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8;
 }
-static uint32_t bitstack_load32_(const void *from) {
+static inline uint32_t bitstack_load32_(const void *from) {
     const unsigned char *b = (const unsigned char *)from;
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
-static uint64_t bitstack_load64_(const void *from) {
+static inline uint64_t bitstack_load64_(const void *from) {
     const unsigned char *b = (const unsigned char *)from;
     return (uint64_t)bitstack_load32_(b) | (uint64_t)bitstack_load32_(b + 4) << 32;
 }
-static float bitstack_float_from_bits_(uint32_t bits) {
+static inline float bitstack_float_from_bits_(uint32_t bits) {
     float value;
     memcpy(&value, &bits, 4);
     return value;
 }
-static uint32_t bitstack_bits_from_float_(float value) {
+static inline uint32_t bitstack_bits_from_float_(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
     return bits;
 }
-static float bitstack_load_f32_(const void *from) { return bitstack_float_from_bits_(bitstack_load32_(from)); }
+static inline float bitstack_load_f32_(const void *from) { return bitstack_float_from_bits_(bitstack_load32_(from)); }
 
+/* *out = a * b, or 0 returned on overflow. */
+static inline int bitstack_mul_(uint64_t a, uint64_t b, uint64_t *out) {
+    if (a && b > UINT64_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+static inline uint64_t bitstack_pad_(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+static inline uint64_t bitstack_groups_(const bitstack_shape *shape) {
+    return shape->group_cols ? ((uint64_t)shape->cols + shape->group_cols - 1) / shape->group_cols : 1;
+}
+static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
+
+/* The three parts of a block. A part of block `block` is live at level `level` when the product there
+ * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
+ * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
+enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
+
+static inline uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
+    uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
+    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
+    else if (part == BITSTACK_COLUMN_PART_) {
+        if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
+        bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
+    } else {
+        if (!bitstack_mul_((uint64_t)shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type),
+                           planes * bitstack_groups_(shape), &bytes) || bytes > UINT64_MAX / 8)
+            return 0; /* such a shape cannot stand in any file: see bitstack_block_bytes */
+    }
+    return bitstack_pad_(bytes, BITSTACK_ALIGN_);
+}
+static inline int bitstack_part_live_(const bitstack_shape *shape, uint32_t block, int part, uint32_t level) {
+    if (block > level) return 0;
+    if (part == BITSTACK_COLUMN_PART_)
+        return shape->columns == BITSTACK_COLUMNS_OWN ? 1
+             : shape->columns == BITSTACK_COLUMNS_FIRST ? block == 1 : block == level;
+    if (part == BITSTACK_COEFFICIENT_PART_)
+        return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
+    return 1;
+}
+
+/* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
+ * not printable ASCII as '?'). No printf, so that firmware does not pull it in. */
+static inline bitstack_result bitstack_fail_(bitstack_error *error, bitstack_result code, uint64_t offset,
+                                      const char *text, const char *name, size_t name_bytes) {
+    size_t used = 0, i;
+    if (!error) return code;
+    error->code = code;
+    error->byte_offset = offset;
+    for (; *text && used + 1 < sizeof error->message; text++) {
+        if (*text != '%') {
+            error->message[used++] = *text;
+            continue;
+        }
+        for (i = 0; i < name_bytes && i < 64 && used + 1 < sizeof error->message; i++)
+            error->message[used++] = name[i] >= 32 && name[i] < 127 ? name[i] : '?';
+    }
+    error->message[used] = 0;
+    return code;
+}
+static inline uint64_t bitstack_meta_size_(uint32_t type) {
+    static const unsigned char sizes[] = {0, 1, 4, 4, 4, 8, 8, 8};
+    return type < sizeof sizes ? sizes[type] : 0;
+}
+static inline uint64_t bitstack_tensor_size_(uint32_t type) {
+    return type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 0;
+}
+#ifndef BITSTACK_NO_MALLOC
+static inline void *bitstack_default_allocate_(void *user, size_t bytes) {
+    (void)user;
+    return BITSTACK_MALLOC(bytes);
+}
+static inline void bitstack_default_release_(void *user, void *pointer, size_t bytes) {
+    (void)user, (void)bytes;
+    BITSTACK_FREE(pointer);
+}
+#endif
+/* Fills in the default; 0 if there is none. */
+static inline int bitstack_allocator_(bitstack_allocator *allocator) {
+    if (allocator->allocate && allocator->release) return 1;
+#ifndef BITSTACK_NO_MALLOC
+    if (!allocator->allocate && !allocator->release) {
+        allocator->allocate = bitstack_default_allocate_;
+        allocator->release = bitstack_default_release_;
+        return 1;
+    }
+#endif
+    return 0;
+}
+
+/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. The planes
+ * exist twice: one set is in use while the other is prepared for the next level. */
+typedef struct bitstack_state_ {
+    bitstack_shape shape;
+    uint32_t shown;  /* 2 * level + which set of planes: what readers load, atomically */
+    uint32_t level;  /* loaded */
+    uint32_t target; /* what the last budget asks for */
+    uint32_t first;  /* index of its level 1 in slots, planes */
+} bitstack_state_;
+
+/* One block, by matrix and level: where it is, and what of it is in memory. */
+typedef struct bitstack_slot_ {
+    uint64_t offset;
+    uint32_t record;                   /* index in universal order */
+    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL (always NULL where memory is used in place) */
+} bitstack_slot_;
+
+struct bitstack {
+    bitstack_allocator allocator;
+    bitstack_precision precision;
+    int skip_checksums;
+    const unsigned char *memory; /* the whole stack, or NULL if it is read */
+    bitstack_read_at read;
+    void *read_user;
+#ifndef BITSTACK_NO_STDIO
+    FILE *file;
+#endif
+    uint64_t bytes, base, complete, tables;
+    const unsigned char *head;    /* header, tables and resident tensors: `base` bytes */
+    unsigned char *head_raw;      /* its allocation, or NULL */
+    const unsigned char *tensor_records, *matrix_records, *block_records, *names;
+    uint32_t metas, tensors, matrices, blocks, available, loaded;
+    uint64_t *meta_offsets;    /* [metas] */
+    uint64_t *resident_after;  /* [blocks] */
+    bitstack_state_ *states;   /* [matrices] */
+    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
+    bitstack_plane *planes;    /* [2 * blocks], likewise, both sets one after the other */
+    uint32_t *readers;         /* see bitstack_enter_ */
+    uint64_t resident;
+};
+
+static inline const char *bitstack_name_(const bitstack *stack, const unsigned char *record, size_t *bytes) {
+    *bytes = bitstack_load32_(record + 4);
+    return (const char *)stack->names + bitstack_load32_(record);
+}
+
+#ifndef BITSTACK_NO_STDIO
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+#ifdef _WIN32
+    return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
+#else
+    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
+#endif
+}
+#endif
+
+#endif /* BITSTACK_INTERNAL_ */
+
+#if defined(BITSTACK_IMPLEMENTATION) && !defined(BITSTACK_IMPLEMENTED_)
+#define BITSTACK_IMPLEMENTED_
+
+/* =================================================================================== [BYTES]
+ * Half floats and the sizes that a shape fixes. */
 /* Subnormal halves become normal floats by a subtraction that is exact; everything else is shifts. */
 BITSTACK_API float bitstack_f16_to_f32(uint16_t value) {
     uint32_t sign = (uint32_t)(value & 0x8000u) << 16, rest = value & 0x7FFFu;
@@ -537,14 +713,6 @@ BITSTACK_API uint16_t bitstack_f32_to_f16(float value) {
     return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
 }
 
-/* *out = a * b, or 0 returned on overflow. */
-static int bitstack_mul_(uint64_t a, uint64_t b, uint64_t *out) {
-    if (a && b > UINT64_MAX / a) return 0;
-    *out = a * b;
-    return 1;
-}
-static uint64_t bitstack_pad_(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-
 /* A power of two that is a normal float. */
 static int bitstack_power_of_two_(float value) {
     uint32_t bits = bitstack_bits_from_float_(value), exponent = bits >> 23;
@@ -552,13 +720,8 @@ static int bitstack_power_of_two_(float value) {
 }
 
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
-    return ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32; /* below 2^57 */
+    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
 }
-static uint64_t bitstack_groups_(const bitstack_shape *shape) {
-    return shape->group_cols ? ((uint64_t)shape->cols + shape->group_cols - 1) / shape->group_cols : 1;
-}
-static uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
-
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
     return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
            shape->levels <= BITSTACK_MAX_LEVELS && shape->rank >= 1 && shape->rank <= 1024 &&
@@ -568,34 +731,6 @@ BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
            shape->coefficients <= BITSTACK_COEFFICIENTS_ALL &&
            (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16) &&
            bitstack_power_of_two_(shape->scale);
-}
-
-/* The three parts of a block. A part of block `block` is live at level `level` when the product there
- * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
- * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
-enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
-
-static uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
-    uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
-    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
-    else if (part == BITSTACK_COLUMN_PART_) {
-        if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
-        bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
-    } else {
-        if (!bitstack_mul_((uint64_t)shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type),
-                           planes * bitstack_groups_(shape), &bytes) || bytes > UINT64_MAX / 8)
-            return 0; /* such a shape cannot stand in any file: see bitstack_block_bytes */
-    }
-    return bitstack_pad_(bytes, BITSTACK_ALIGN_);
-}
-static int bitstack_part_live_(const bitstack_shape *shape, uint32_t block, int part, uint32_t level) {
-    if (block > level) return 0;
-    if (part == BITSTACK_COLUMN_PART_)
-        return shape->columns == BITSTACK_COLUMNS_OWN ? 1
-             : shape->columns == BITSTACK_COLUMNS_FIRST ? block == 1 : block == level;
-    if (part == BITSTACK_COEFFICIENT_PART_)
-        return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
-    return 1;
 }
 
 BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level) {
@@ -675,25 +810,6 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result) {
     return (unsigned)result < (unsigned)BITSTACK_RESULT_COUNT_ ? strings[(unsigned)result] : "unknown result";
 }
 
-/* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
- * not printable ASCII as '?'). No printf, so that firmware does not pull it in. */
-static bitstack_result bitstack_fail_(bitstack_error *error, bitstack_result code, uint64_t offset,
-                                      const char *text, const char *name, size_t name_bytes) {
-    size_t used = 0, i;
-    if (!error) return code;
-    error->code = code;
-    error->byte_offset = offset;
-    for (; *text && used + 1 < sizeof error->message; text++) {
-        if (*text != '%') {
-            error->message[used++] = *text;
-            continue;
-        }
-        for (i = 0; i < name_bytes && i < 64 && used + 1 < sizeof error->message; i++)
-            error->message[used++] = name[i] >= 32 && name[i] < 127 ? name[i] : '?';
-    }
-    error->message[used] = 0;
-    return code;
-}
 static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, const char *text) {
     return bitstack_fail_(error, BITSTACK_ERROR_FORMAT, offset, text, NULL, 0);
 }
@@ -701,67 +817,6 @@ static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, con
 /* ================================================================================== [READER]
  * Opening reads header and tables, checks every number against the bytes that are there, and only then
  * builds the handle's own small arrays. Nothing later trusts a value that was not checked here. */
-
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. */
-typedef struct bitstack_state_ {
-    bitstack_shape shape;
-    uint32_t level;  /* loaded */
-    uint32_t target; /* what the last budget asks for */
-    uint32_t first;  /* index of its level 1 in slots, planes */
-} bitstack_state_;
-
-/* One block, by matrix and level: where it is, and what of it is in memory. */
-typedef struct bitstack_slot_ {
-    uint64_t offset;
-    uint32_t record;                   /* index in universal order */
-    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL (always NULL where memory is used in place) */
-} bitstack_slot_;
-
-struct bitstack {
-    bitstack_allocator allocator;
-    bitstack_precision precision;
-    int skip_checksums;
-    const unsigned char *memory; /* the whole stack, or NULL if it is read */
-    bitstack_read_at read;
-    void *read_user;
-#ifndef BITSTACK_NO_STDIO
-    FILE *file;
-#endif
-    uint64_t bytes, base, complete, tables;
-    const unsigned char *head;    /* header, tables and resident tensors: `base` bytes */
-    unsigned char *head_raw;      /* its allocation, or NULL */
-    const unsigned char *tensor_records, *matrix_records, *block_records, *names;
-    uint32_t metas, tensors, matrices, blocks, available, loaded;
-    uint64_t *meta_offsets;    /* [metas] */
-    uint64_t *resident_after;  /* [blocks] */
-    bitstack_state_ *states;   /* [matrices] */
-    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
-    bitstack_plane *planes;    /* [blocks], likewise */
-    uint64_t resident;
-};
-
-#ifndef BITSTACK_NO_MALLOC
-static void *bitstack_default_allocate_(void *user, size_t bytes) {
-    (void)user;
-    return BITSTACK_MALLOC(bytes);
-}
-static void bitstack_default_release_(void *user, void *pointer, size_t bytes) {
-    (void)user, (void)bytes;
-    BITSTACK_FREE(pointer);
-}
-#endif
-/* Fills in the default; 0 if there is none. */
-static int bitstack_allocator_(bitstack_allocator *allocator) {
-    if (allocator->allocate && allocator->release) return 1;
-#ifndef BITSTACK_NO_MALLOC
-    if (!allocator->allocate && !allocator->release) {
-        allocator->allocate = bitstack_default_allocate_;
-        allocator->release = bitstack_default_release_;
-        return 1;
-    }
-#endif
-    return 0;
-}
 
 /* count * size bytes, zeroed; one byte at least, so that NULL always means failure. */
 static void *bitstack_take_(const bitstack *stack, uint64_t count, size_t size) {
@@ -788,13 +843,6 @@ static void bitstack_give_aligned_(const bitstack *stack, unsigned char *raw, ui
     if (raw) stack->allocator.release(stack->allocator.user, raw, (size_t)bytes + BITSTACK_ALIGN_ - 1);
 }
 
-static uint64_t bitstack_meta_size_(uint32_t type) {
-    static const unsigned char sizes[] = {0, 1, 4, 4, 4, 8, 8, 8};
-    return type < sizeof sizes ? sizes[type] : 0;
-}
-static uint64_t bitstack_tensor_size_(uint32_t type) {
-    return type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 0;
-}
 static int bitstack_zero_(const unsigned char *p, size_t bytes) {
     while (bytes--)
         if (*p++) return 0;
@@ -806,11 +854,6 @@ static int bitstack_name_ok_(const unsigned char *record, uint64_t names_bytes) 
     uint64_t offset = bitstack_load32_(record), bytes = bitstack_load32_(record + 4);
     return bytes >= 1 && offset <= names_bytes && bytes <= names_bytes - offset;
 }
-static const char *bitstack_name_(const bitstack *stack, const unsigned char *record, size_t *bytes) {
-    *bytes = bitstack_load32_(record + 4);
-    return (const char *)stack->names + bitstack_load32_(record);
-}
-
 static bitstack_result bitstack_check_header_(bitstack *stack, const unsigned char *h, bitstack_error *error) {
     uint64_t left;
     if (memcmp(h, "BITSTACK", 8) != 0) return bitstack_bad_(error, 0, "not a stack: the magic bytes are not BITSTACK");
@@ -1013,8 +1056,9 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
     stack->resident_after = (uint64_t *)bitstack_take_(stack, stack->blocks, sizeof *stack->resident_after);
     stack->states = (bitstack_state_ *)bitstack_take_(stack, stack->matrices, sizeof *stack->states);
     stack->slots = (bitstack_slot_ *)bitstack_take_(stack, stack->blocks, sizeof *stack->slots);
-    stack->planes = (bitstack_plane *)bitstack_take_(stack, stack->blocks, sizeof *stack->planes);
-    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes)
+    stack->planes = (bitstack_plane *)bitstack_take_(stack, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
+    stack->readers = (uint32_t *)bitstack_take_(stack, BITSTACK_READER_WORDS_, sizeof *stack->readers);
+    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes || !stack->readers)
         return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle's tables", NULL, 0);
     result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
     if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
@@ -1084,13 +1128,6 @@ BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_rea
 }
 
 #ifndef BITSTACK_NO_STDIO
-static int bitstack_seek_(FILE *file, uint64_t offset) {
-#ifdef _WIN32
-    return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
-#else
-    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
-#endif
-}
 static int bitstack_read_file_(void *user, uint64_t offset, void *to, size_t bytes) {
     FILE *file = (FILE *)user;
     return bitstack_seek_(file, offset) || fread(to, 1, bytes, file) != bytes;
@@ -1298,13 +1335,51 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
     return BITSTACK_OK;
 }
 
-/* Points the planes at what level `level` uses. */
-static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_t level) {
+/* Readers against one resizer, without a lock for the readers: sleepable read-copy-update (McKenney,
+ * Using RCU in the Linux 2.5 kernel, 2003). A reader counts itself in, under the parity it sees, before it
+ * loads `shown`, and out when done. The resizer publishes the new planes, then flips the parity and waits
+ * for the old one's readers, twice, since a reader may have seen the parity long before it counted. The
+ * counters are striped over cache lines by the thread's stack address. */
+#ifndef BITSTACK_NO_THREADS
+static unsigned bitstack_enter_(const bitstack *stack) {
+    unsigned char here;
+    unsigned parity = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+    unsigned stripe = (unsigned)((uintptr_t)&here >> 16) % BITSTACK_READER_STRIPES_;
+    unsigned ticket = (1 + parity * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_;
+    __atomic_fetch_add(stack->readers + ticket, 1u, __ATOMIC_SEQ_CST);
+    return ticket;
+}
+static void bitstack_leave_(const bitstack *stack, unsigned ticket) {
+    __atomic_fetch_sub(stack->readers + ticket, 1u, __ATOMIC_RELEASE);
+}
+static void bitstack_wait_for_readers_(const bitstack *stack) {
+    unsigned turn, stripe;
+    for (turn = 0; turn < 2; turn++) {
+        unsigned old = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+        __atomic_store_n(stack->readers, old ^ 1u, __ATOMIC_SEQ_CST);
+        for (stripe = 0; stripe < BITSTACK_READER_STRIPES_; stripe++)
+            while (__atomic_load_n(stack->readers + (1 + old * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_, __ATOMIC_SEQ_CST))
+                BITSTACK_YIELD_();
+    }
+}
+#define BITSTACK_SHOWN_(state) __atomic_load_n(&(state)->shown, __ATOMIC_SEQ_CST)
+#define BITSTACK_SHOW_(state, value) __atomic_store_n(&(state)->shown, value, __ATOMIC_SEQ_CST)
+#else
+static unsigned bitstack_enter_(const bitstack *stack) { return (void)stack, 0; }
+static void bitstack_leave_(const bitstack *stack, unsigned ticket) { (void)stack, (void)ticket; }
+static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
+#define BITSTACK_SHOWN_(state) ((state)->shown)
+#define BITSTACK_SHOW_(state, value) ((state)->shown = (value))
+#endif
+
+/* Points the set of planes that is not shown at what level `level` uses, and shows it. */
+static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
+    uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
     size_t step = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
     uint32_t p;
     for (p = 1; p <= level; p++) {
-        bitstack_plane *plane = stack->planes + state->first + p - 1;
+        bitstack_plane *plane = stack->planes + (size_t)set * stack->blocks + state->first + p - 1;
         uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
         plane->signs = bitstack_part_(stack, state, p, BITSTACK_PLANE_PART_);
         plane->columns = bitstack_part_(stack, state, v, BITSTACK_COLUMN_PART_);
@@ -1312,6 +1387,8 @@ static void bitstack_aim_(bitstack *stack, const bitstack_state_ *state, uint32_
             ? bitstack_part_(stack, state, p, BITSTACK_COEFFICIENT_PART_)
             : bitstack_part_(stack, state, level, BITSTACK_COEFFICIENT_PART_) + (size_t)(p - 1) * step;
     }
+    BITSTACK_SHOW_(state, 2 * level + set);
+    bitstack_wait_for_readers_(stack);
 }
 
 /* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. */
@@ -1332,6 +1409,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         level = block - 1;
         block = 1;
     }
+    bitstack_show_(stack, state, level); /* from here on no reader uses what is released below */
     for (block = 1; block <= state->shape.levels && !stack->memory; block++)
         for (part = 0; part < BITSTACK_PARTS_; part++) {
             bitstack_slot_ *slot = stack->slots + state->first + block - 1;
@@ -1341,7 +1419,6 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         }
     stack->resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, old);
     state->level = level;
-    bitstack_aim_(stack, state, level);
     return first;
 }
 
@@ -1385,8 +1462,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     uint32_t i, block;
     int part;
     if (!stack) return;
-    for (i = 0; stack->slots && i < stack->matrices; i++)
-        for (block = 1; block <= stack->states[i].shape.levels && !stack->memory && stack->resident; block++)
+    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as far as that */
+        for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
                 bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
@@ -1394,7 +1471,8 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     bitstack_give_(stack, stack->resident_after, stack->blocks, sizeof *stack->resident_after);
     bitstack_give_(stack, stack->states, stack->matrices, sizeof *stack->states);
     bitstack_give_(stack, stack->slots, stack->blocks, sizeof *stack->slots);
-    bitstack_give_(stack, stack->planes, stack->blocks, sizeof *stack->planes);
+    bitstack_give_(stack, stack->planes, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
+    bitstack_give_(stack, stack->readers, BITSTACK_READER_WORDS_, sizeof *stack->readers);
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
     if (stack->file) fclose(stack->file);
@@ -1404,16 +1482,18 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
 
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
     const bitstack_state_ *state;
+    uint32_t shown;
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     state = stack->states + matrix;
+    shown = BITSTACK_SHOWN_(state);
     out->rows = state->shape.rows;
     out->cols = state->shape.cols;
     out->rank = state->shape.rank;
     out->group_cols = state->shape.group_cols;
-    out->level = state->level;
+    out->level = shown / 2;
     out->factor_type = state->shape.factor_type;
     out->scale = state->shape.scale;
-    out->planes = stack->planes + state->first;
+    out->planes = stack->planes + (size_t)(shown & 1u) * stack->blocks + state->first;
     return BITSTACK_OK;
 }
 
@@ -2463,34 +2543,31 @@ BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitst
     return result;
 }
 
+/* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
+#define BITSTACK_ON_STACK_(call)                                          \
+    bitstack_view view;                                                   \
+    unsigned ticket = bitstack_enter_(stack);                             \
+    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);  \
+    if (result == BITSTACK_OK) result = call;                             \
+    bitstack_leave_(stack, ticket);                                       \
+    return result
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y,
                                                 uint32_t begin, uint32_t count) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemv(&view, stack->precision, x, y, begin, count) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, begin, count));
 }
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows));
 }
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
                                            size_t y_stride, size_t count) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count) : result;
+    BITSTACK_ON_STACK_(bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count));
 }
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_dequantize(&view, begin, count, out, out_stride) : result;
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, begin, count, out, out_stride));
 }
 BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matrix, float *out, size_t out_stride) {
-    bitstack_view view;
-    bitstack_result result = bitstack_matrix_view(stack, matrix, &view);
-    return result == BITSTACK_OK ? bitstack_view_dequantize(&view, 0, view.rows, out, out_stride) : result;
+    BITSTACK_ON_STACK_(bitstack_view_dequantize(&view, 0, view.rows, out, out_stride));
 }
-
 
 #endif /* BITSTACK_IMPLEMENTATION */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int test_passed_, test_failed_, test_skipped_, test_bad_, test_skip_;
 static const char *test_name_;

@@ -1,0 +1,61 @@
+#!/bin/sh
+# The two headers are all a user needs: they compile alone, warning-free, in every dialect, with every
+# switch, in several files at once, and leak no name.
+pass=0 fail=0 skip=0
+out=${BUILD:-build}/tests/headers; mkdir -p "$out/alone"
+ok() { echo "ok    $1"; pass=$((pass + 1)); }
+bad() { echo "FAIL  $1"; fail=$((fail + 1)); }
+check() { name=$1; shift; if "$@" >"$out/log" 2>&1 && [ ! -s "$out/log" ]; then ok "$name"; else bad "$name"; head -5 "$out/log"; fi; }
+
+cp bitstack.h bitstack_compress.h "$out/alone/"
+cat >"$out/alone/one.c" <<'END'
+#define BITSTACK_IMPLEMENTATION
+#include "bitstack.h"
+#define BITSTACK_COMPRESS_IMPLEMENTATION
+#include "bitstack_compress.h"
+int main(void) { return bitstack_isa() == 0; }
+END
+cat >"$out/alone/user.c" <<'END'
+#include "bitstack_compress.h"
+#include "bitstack.h"
+int other(void);
+int other(void) { return bitstack_result_string(BITSTACK_OK) == 0; }
+END
+cat >"$out/alone/static.c" <<'END'
+#define BITSTACK_STATIC
+#define BITSTACK_IMPLEMENTATION
+#define BITSTACK_COMPRESS_IMPLEMENTATION
+#include "bitstack_compress.h"
+int third(void);
+int third(void) { return bitstack_isa() == 0; }
+END
+warn="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-align -Werror -I$out/alone"
+for cc in gcc clang; do
+    command -v $cc >/dev/null || { echo "skip  $cc: not installed"; skip=$((skip + 1)); continue; }
+    for std in c99 c11 c17 gnu2x; do
+        check "$cc $std compiles both headers without a warning" $cc -std=$std $warn -Wstrict-prototypes -O1 -c "$out/alone/one.c" -o "$out/one.o"
+    done
+done
+for cc in g++ clang++; do
+    command -v $cc >/dev/null || { echo "skip  $cc: not installed"; skip=$((skip + 1)); continue; }
+    for std in c++11 c++20; do
+        check "$cc $std compiles both headers without a warning" $cc -std=$std $warn -O1 -x c++ -c "$out/alone/one.c" -o "$out/one++.o"
+    done
+done
+for switch in NO_STDIO "NO_MALLOC" NO_THREADS NO_SIMD NO_AVX2 "CHUNK_COLS=256"; do
+    check "compiles with BITSTACK_$switch" cc -std=c99 $warn -O1 "-DBITSTACK_$switch" -c "$out/alone/one.c" -o "$out/switch.o"
+done
+cc -std=c99 $warn -O1 -c "$out/alone/one.c" -o "$out/one.o" && cc -std=c99 $warn -O1 -c "$out/alone/user.c" -o "$out/user.o" &&
+    cc -std=c99 $warn -Wno-unused-function -O1 -c "$out/alone/static.c" -o "$out/static.o" || bad "objects"
+check "three files link, one of them with a private static copy" cc "$out/one.o" "$out/user.o" "$out/static.o" -o "$out/linked" -lm -pthread
+check "the linked program runs" "$out/linked"
+leaked=$(nm -g --defined-only "$out/one.o" | awk '{print $3}' | grep -v -e '^bitstack_[a-z0-9_]*[a-z0-9]$' -e '^main$')
+if [ -z "$leaked" ]; then ok "no symbol outside the prefix, none private"; else bad "leaked: $leaked"; fi
+leaked=$(nm -g --defined-only "$out/static.o" | awk '{print $3}' | grep -v '^third$')
+if [ -z "$leaked" ]; then ok "BITSTACK_STATIC exports nothing"; else bad "static leaks: $leaked"; fi
+echo '#include "bitstack_compress.h"
+int main(void) { return 0; }' >"$out/alone/macros.c"
+stray=$(cc -dM -E -I"$out/alone" "$out/alone/macros.c" | awk '{print $2}' | sort >"$out/a"; echo '#include <stddef.h>
+#include <stdint.h>' | cc -dM -E -x c - | awk '{print $2}' | sort >"$out/b"; comm -23 "$out/a" "$out/b" | grep -v '^BITSTACK_')
+if [ -z "$stray" ]; then ok "including leaks no macro outside the prefix"; else bad "macros: $stray"; fi
+echo "## $pass $fail $skip"

@@ -1,0 +1,418 @@
+/* What a stack file says is what the reader gives; what is damaged is refused or left out, never trusted. */
+#include "stack_builder.h"
+
+static const char *const path = "build/tests/reader.bitstack";
+
+/* Opens bytes, walks everything that can be asked, multiplies; returns the result of opening. */
+static bitstack_result walk(const unsigned char *data, size_t bytes, bitstack_error *error) {
+    bitstack *stack;
+    static float x[200], y[200];
+    bitstack_result result = bitstack_open_memory(&stack, data, bytes, NULL, error);
+    if (result != BITSTACK_OK) return result;
+    for (int i = 0; i < bitstack_meta_count(stack); i++) {
+        bitstack_meta meta;
+        bitstack_get_meta(stack, i, &meta);
+        uint64_t cursor = 0;
+        size_t length;
+        if (meta.type == BITSTACK_META_STRING) while (bitstack_meta_next_string(&meta, &cursor, &length)) {}
+        else if (meta.count) bitstack_meta_element(&meta, meta.count - 1);
+    }
+    for (int i = 0; i < bitstack_matrix_count(stack); i++) {
+        bitstack_matrix matrix;
+        bitstack_get_matrix(stack, i, &matrix);
+        if (matrix.shape.rows <= 200 && matrix.shape.cols <= 200) bitstack_gemv(stack, i, x, y);
+    }
+    bitstack_set_budget(stack, bitstack_base_bytes(stack), NULL);
+    bitstack_set_budget(stack, UINT64_MAX, NULL);
+    bitstack_close(stack);
+    return BITSTACK_OK;
+}
+
+typedef struct counting_source {
+    const unsigned char *data;
+    size_t bytes;
+    uint64_t read;
+    int fail_after; /* calls; -1 never */
+} counting_source;
+static int counting_read(void *user, uint64_t offset, void *to, size_t bytes) {
+    counting_source *source = (counting_source *)user;
+    if (source->fail_after == 0) return 1;
+    if (source->fail_after > 0) source->fail_after--;
+    if (offset > source->bytes || bytes > source->bytes - offset) return 1;
+    memcpy(to, source->data + offset, bytes);
+    source->read += bytes;
+    return 0;
+}
+
+typedef struct counting_heap {
+    size_t used, peak;
+    int fail_at, calls; /* the fail_at-th call fails; 0 never */
+} counting_heap;
+static void *counting_allocate(void *user, size_t bytes) {
+    counting_heap *heap = (counting_heap *)user;
+    if (++heap->calls == heap->fail_at) return NULL;
+    heap->used += bytes;
+    if (heap->used > heap->peak) heap->peak = heap->used;
+    return malloc(bytes);
+}
+static void counting_release(void *user, void *pointer, size_t bytes) {
+    ((counting_heap *)user)->used -= bytes;
+    free(pointer);
+}
+
+static bitstack_shape levels_of(const bitstack *stack, int i) {
+    bitstack_matrix m;
+    bitstack_get_matrix(stack, i, &m);
+    return m.shape;
+}
+
+/* Hash of what every matrix reconstructs to. */
+static uint64_t content(const bitstack *stack) {
+    uint64_t hash = 0;
+    for (int i = 0; i < bitstack_matrix_count(stack); i++) {
+        bitstack_shape shape = levels_of(stack, i);
+        float *w = (float *)malloc(sizeof(float) * shape.rows * shape.cols);
+        bitstack_dequantize(stack, i, w, shape.cols);
+        hash = hash * 31 + bitstack_checksum(w, sizeof(float) * shape.rows * shape.cols);
+        free(w);
+    }
+    return hash;
+}
+
+int main(void) {
+    built_matrix matrices[] = {{"a", build_shape(70, 30, 3, 1, 1)}, {"b", build_shape(33, 65, 2, 2, 0)}, {"c.weight", build_shape(5, 130, 4, 1, 1)}};
+    bitstack_error error;
+    bitstack *stack;
+    size_t bytes = 0;
+
+    TEST("XXH64 meets the published vectors");
+    {
+        /* From the specification's own sanity table: the empty input and the well-known short strings. */
+        CHECK(bitstack_checksum("", 0) == 0xEF46DB3751D8E999u, "empty");
+        CHECK(bitstack_checksum("a", 1) == 0xD24EC4F1A98C6E5Bu, "a");
+        CHECK(bitstack_checksum("abc", 3) == 0x44BC2CF5AD770999u, "abc");
+        const char *text = "Nobody inspects the spammish repetition";
+        CHECK(bitstack_checksum(text, strlen(text)) == 0xFBCEA83C8A378BF1u, "39 bytes: the 32-byte lanes");
+    }
+    TEST("every half converts to float and back, and rounding is to nearest even");
+    for (uint32_t h = 0; h < 65536; h++) {
+        float f = bitstack_f16_to_f32((uint16_t)h);
+        uint16_t back = bitstack_f32_to_f16(f);
+        int nan = (h & 0x7FFF) > 0x7C00;
+        CHECK(nan ? f != f && (back & 0x7FFF) > 0x7C00 : back == h, "half %04x became %g and %04x", h, (double)f, back);
+        if (nan || (h & 0x7FFF) >= 0x7BFF) continue;
+        float next = bitstack_f16_to_f32((uint16_t)(h + 1)), middle = f + (next - f) / 2;
+        uint32_t even = (h & 1) ? h + 1 : h;
+        CHECK(bitstack_f32_to_f16(middle) == even, "the middle above %04x went to %04x", h, bitstack_f32_to_f16(middle));
+        CHECK(bitstack_f32_to_f16(nextafterf(middle, f)) == h && bitstack_f32_to_f16(nextafterf(middle, next)) == h + 1, "beside the middle above %04x", h);
+    }
+    TEST("a written stack opens and answers for everything in it");
+    CHECK(build_stack(path, matrices, 3, 7) == 0, "writing %s", path);
+    CHECK(bitstack_open_file(&stack, path, NULL, &error) == BITSTACK_OK, "%s", error.message);
+    unsigned char *data = (unsigned char *)test_read_file(path, &bytes);
+    if (!data) return 1;
+    CHECK(bitstack_file_bytes(stack) == bytes && bitstack_complete_file_bytes(stack) == bytes, "sizes");
+    CHECK(bitstack_meta_number(stack, "test.number", 0) == 42 && bitstack_meta_number(stack, "test.half", 0) == 0.5 &&
+          bitstack_meta_number(stack, "test.pi", 0) == 3.141592653589793 && bitstack_meta_number(stack, "test.minus", 0) == -7 &&
+          bitstack_meta_number(stack, "absent", -1) == -1 && bitstack_meta_number(stack, "test.strings", -1) == -1, "numbers");
+    {
+        bitstack_meta meta;
+        uint64_t cursor = 0;
+        size_t length;
+        bitstack_get_meta(stack, bitstack_find_meta(stack, "test.strings"), &meta);
+        const char *s = bitstack_meta_next_string(&meta, &cursor, &length);
+        CHECK(s && length == 3 && !memcmp(s, "one", 3), "first string");
+        s = bitstack_meta_next_string(&meta, &cursor, &length);
+        CHECK(s && length == 0, "second string");
+        s = bitstack_meta_next_string(&meta, &cursor, &length);
+        CHECK(s && length == 5 && !bitstack_meta_next_string(&meta, &cursor, &length), "third and last string");
+        bitstack_tensor tensor;
+        CHECK(bitstack_get_tensor(stack, bitstack_find_tensor(stack, "raw"), &tensor) == BITSTACK_OK && !memcmp(tensor.data, "hello", 5) && (uintptr_t)tensor.data % 64 == 0, "tensor");
+        bitstack_matrix m;
+        int c = bitstack_find_matrix(stack, "c.weight");
+        CHECK(c == 2 && bitstack_get_matrix(stack, c, &m) == BITSTACK_OK && m.level == 4 && m.shape.rows == 5 && m.shape.cols == 130, "matrix");
+        CHECK(m.resident_bytes == bitstack_live_bytes(&m.shape, 4), "resident bytes of a matrix");
+        CHECK(bitstack_find_matrix(stack, "nope") == -1 && bitstack_get_matrix(stack, 3, &m) == BITSTACK_ERROR_ARGUMENT && bitstack_get_matrix(stack, -1, &m) == BITSTACK_ERROR_ARGUMENT, "absent");
+    }
+    TEST("resident bytes never exceed the budget, are as many as fit, and are the same by file, memory and callback");
+    {
+        counting_source source = {data, bytes, 0, -1};
+        counting_heap heap = {0};
+        bitstack_options options = {0};
+        options.allocator.allocate = counting_allocate, options.allocator.release = counting_release, options.allocator.user = &heap;
+        bitstack *memory, *callback;
+        CHECK(bitstack_open_memory(&memory, data, bytes, NULL, &error) == BITSTACK_OK, "%s", error.message);
+        CHECK(bitstack_open_callback(&callback, counting_read, &source, bytes, &options, &error) == BITSTACK_OK, "%s", error.message);
+        uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack), seed = 1;
+        CHECK(bitstack_resident_bytes(stack) == total, "opening without a budget loads everything");
+        CHECK(bitstack_set_budget(stack, base - 1, &error) == BITSTACK_ERROR_BUDGET && bitstack_resident_bytes(stack) == total, "a budget below the base changes nothing");
+        uint64_t before = 0, after[64];
+        int blocks = bitstack_block_count(stack);
+        for (int i = 0; i < blocks; i++) {
+            bitstack_block block;
+            bitstack_get_block(stack, i, &block);
+            after[i] = block.resident_after;
+            CHECK(after[i] > before, "block %d adds bytes", i);
+            before = after[i];
+        }
+        size_t held = 0;
+        for (int round = 0; round < 300; round++) {
+            uint64_t budget = base + test_random(&seed) % (total - base + 100), expected = base;
+            for (int i = 0; i < blocks && after[i] <= budget; i++) expected = after[i];
+            CHECK(bitstack_set_budget(stack, budget, &error) == BITSTACK_OK, "%s", error.message);
+            bitstack_set_budget(memory, budget, NULL);
+            bitstack_set_budget(callback, budget, NULL);
+            CHECK(bitstack_resident_bytes(stack) == expected, "budget %llu: resident %llu, expected %llu", (unsigned long long)budget, (unsigned long long)bitstack_resident_bytes(stack), (unsigned long long)expected);
+            CHECK(bitstack_resident_bytes(memory) == expected && bitstack_resident_bytes(callback) == expected, "the three sources agree");
+            uint64_t hash = content(stack);
+            CHECK(hash == content(memory) && hash == content(callback), "the three sources give the same bits");
+            bitstack *fresh;
+            bitstack_options at = {0};
+            at.budget = budget;
+            bitstack_open_memory(&fresh, data, bytes, &at, NULL);
+            CHECK(content(fresh) == hash, "a walk ends in the same bits as a fresh start at %llu", (unsigned long long)budget);
+            bitstack_close(fresh);
+            if (round == 0) held = heap.used - (size_t)expected;
+            size_t rounding = 63 * 3 * (size_t)(blocks + 2);
+            CHECK(heap.used - (size_t)expected < held + rounding && heap.used >= expected, "allocated %zu for %llu resident", heap.used, (unsigned long long)expected);
+        }
+        bitstack_set_budget(callback, total, NULL);
+        source.read = 0;
+        bitstack_set_budget(callback, total - 1, NULL);
+        bitstack_set_budget(callback, total, NULL);
+        bitstack_block last;
+        bitstack_get_block(callback, blocks - 1, &last);
+        CHECK(source.read <= 2 * last.bytes, "one block's change read %llu bytes, a block is %llu", (unsigned long long)source.read, (unsigned long long)last.bytes);
+        bitstack_close(memory);
+        bitstack_close(callback);
+        CHECK(heap.used == 0, "%zu bytes leaked", heap.used);
+    }
+    TEST("a level set by hand counts its bytes and the next budget puts it back");
+    {
+        bitstack_set_budget(stack, UINT64_MAX, NULL);
+        uint64_t all = content(stack), total = bitstack_resident_bytes(stack);
+        CHECK(bitstack_set_level(stack, 0, 1, NULL) == BITSTACK_OK, "set_level");
+        bitstack_shape shape = levels_of(stack, 0);
+        CHECK(bitstack_resident_bytes(stack) == total - bitstack_live_bytes(&shape, 3) + bitstack_live_bytes(&shape, 1), "bytes");
+        CHECK(content(stack) != all, "the level is another one");
+        CHECK(bitstack_set_level(stack, 0, 4, NULL) == BITSTACK_ERROR_ARGUMENT, "no such level");
+        bitstack_set_budget(stack, UINT64_MAX, NULL);
+        CHECK(content(stack) == all, "back in line");
+    }
+    TEST("a file cut at any byte is a smaller model or a clean error");
+    {
+        unsigned char *cut = NULL;
+        uint64_t base = bitstack_base_bytes(stack);
+        int opened = 0;
+        for (size_t n = 0; n < bytes; n++) {
+            cut = (unsigned char *)realloc(cut, n ? n : 1); /* exact size, so that reading beyond is seen */
+            memcpy(cut, data, n);
+            bitstack_result result = walk(cut, n, &error);
+            CHECK(n < base ? result == BITSTACK_ERROR_TRUNCATED : result == BITSTACK_OK, "cut at %zu of %zu: %s", n, bytes, bitstack_result_string(result));
+            opened += result == BITSTACK_OK;
+        }
+        CHECK(opened > 0, "some cuts open");
+        bitstack *smaller;
+        bitstack_block block;
+        bitstack_get_block(stack, 4, &block);
+        CHECK(bitstack_open_memory(&smaller, data, (size_t)block.offset, NULL, NULL) == BITSTACK_OK, "cut before block 4");
+        CHECK(bitstack_blocks_available(smaller) == 4 && bitstack_blocks_loaded(smaller) == 4, "%d blocks there", bitstack_blocks_available(smaller));
+        bitstack_set_budget(stack, bitstack_total_bytes(smaller), NULL);
+        CHECK(content(smaller) == content(stack), "a cut file equals the whole one at that budget");
+        bitstack_close(smaller);
+        free(cut);
+    }
+    TEST("any flipped bit of header, tables or resident part is a clean error");
+    {
+        uint64_t base = bitstack_base_bytes(stack);
+        unsigned char *flip = (unsigned char *)malloc(bytes);
+        memcpy(flip, data, bytes);
+        uint64_t tables, start[2], end[2];
+        memcpy(&tables, data + 16, 8);
+        for (int i = 0; i < 2; i++) {
+            bitstack_tensor tensor;
+            bitstack_get_tensor(stack, i, &tensor);
+            start[i] = i ? base - 64 : base - 128; /* 60 and 5 bytes, each padded to 64 */
+            end[i] = start[i] + tensor.bytes;
+        }
+        for (size_t bit = 0; bit < base * 8; bit++) {
+            size_t at = bit / 8;
+            int covered = at < 128 + tables || (at >= start[0] && at < end[0]) || (at >= start[1] && at < end[1]);
+            flip[at] ^= (unsigned char)(1u << bit % 8);
+            bitstack_result result = walk(flip, bytes, &error);
+            CHECK((result != BITSTACK_OK) == covered, "bit %zu of byte %zu: %s", bit % 8, at, bitstack_result_string(result));
+            flip[at] ^= (unsigned char)(1u << bit % 8);
+        }
+        free(flip);
+    }
+    TEST("tables with valid checksums but wrong contents are refused or harmless");
+    {
+        /* Every 32-bit word of header and tables gets hostile values, checksums mended, so that the checks
+         * behind the checksums are what is tested. */
+        static const uint32_t values[] = {0, 1, 2, 3, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu, 0x40000000u, 64};
+        unsigned char *bad = (unsigned char *)malloc(bytes);
+        uint64_t tables, tried = 0, opened = 0;
+        memcpy(&tables, data + 16, 8);
+        for (size_t at = 8; at + 4 <= 128 + tables; at += 4) {
+            if (at >= 64 && at < 72) continue;
+            for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+                memcpy(bad, data, bytes);
+                memcpy(bad + at, &values[v], 4);
+                uint64_t t;
+                memcpy(&t, bad + 16, 8);
+                uint64_t sum = t <= bytes - 128 ? bitstack_checksum(bad + 128, (size_t)t) : 0;
+                memcpy(bad + 64, &sum, 8);
+                sum = bitstack_checksum(bad, 120);
+                memcpy(bad + 120, &sum, 8);
+                opened += walk(bad, bytes, &error) == BITSTACK_OK;
+                tried++;
+            }
+        }
+        CHECK(opened < tried / 2, "%llu of %llu opened", (unsigned long long)opened, (unsigned long long)tried);
+        free(bad);
+    }
+    TEST("a mandatory entry or encoding that is not known is refused by name, an unknown optional one is skipped");
+    {
+        bitstack_writer *writer;
+        const char *p = "build/tests/mandatory.bitstack";
+        uint32_t one = 1;
+        bitstack_writer_open(&writer, p, NULL, NULL);
+        bitstack_writer_meta(writer, "future.thing", BITSTACK_META_U32, &one, 1, 1);
+        CHECK(bitstack_writer_finish(writer, NULL, 0, &error) == BITSTACK_OK, "%s", error.message);
+        bitstack *none;
+        CHECK(bitstack_open_file(&none, p, NULL, &error) == BITSTACK_ERROR_UNSUPPORTED && strstr(error.message, "future.thing"), "%s", error.message);
+        size_t n;
+        unsigned char *d = (unsigned char *)test_read_file(p, &n);
+        d[128 + 6] = 0, d[128 + 4] = 99; /* optional, of a type nobody knows */
+        uint64_t tables, sum;
+        memcpy(&tables, d + 16, 8);
+        sum = bitstack_checksum(d + 128, (size_t)tables), memcpy(d + 64, &sum, 8);
+        sum = bitstack_checksum(d, 120), memcpy(d + 120, &sum, 8);
+        CHECK(bitstack_open_memory(&none, d, n, NULL, &error) == BITSTACK_OK, "%s", error.message);
+        bitstack_meta meta;
+        CHECK(bitstack_get_meta(none, 0, &meta) == BITSTACK_OK && meta.type == 99, "the type is told");
+        bitstack_close(none);
+        free(d);
+        remove(p);
+    }
+    TEST("a corrupt block is named and left out; its matrix stays at the last good level");
+    {
+        bitstack_block block;
+        int third = -1;
+        for (int i = 0; i < bitstack_block_count(stack); i++) {
+            bitstack_get_block(stack, i, &block);
+            if (block.matrix == 2 && block.level == 3) third = i;
+        }
+        bitstack_get_block(stack, third, &block);
+        unsigned char *bad = (unsigned char *)malloc(bytes);
+        memcpy(bad, data, bytes);
+        bad[block.offset + block.bytes - 1] ^= 1;
+        for (int mode = 0; mode < 2; mode++) {
+            counting_source source = {bad, bytes, 0, -1};
+            bitstack *damaged;
+            bitstack_result r = mode ? bitstack_open_callback(&damaged, counting_read, &source, bytes, NULL, &error) : bitstack_open_memory(&damaged, bad, bytes, NULL, &error);
+            CHECK(r == BITSTACK_OK && error.code == BITSTACK_ERROR_CHECKSUM && strstr(error.message, "c.weight"), "%s", error.message);
+            bitstack_matrix m;
+            bitstack_get_matrix(damaged, 2, &m);
+            CHECK(m.level == 2, "level %u", m.level);
+            bitstack_get_matrix(damaged, 0, &m);
+            CHECK(m.level == 3, "the others are whole");
+            uint64_t sum = bitstack_base_bytes(damaged);
+            for (int i = 0; i < 3; i++) bitstack_get_matrix(damaged, i, &m), sum += m.resident_bytes;
+            CHECK(sum == bitstack_resident_bytes(damaged), "bytes are exact all the same");
+            bitstack_close(damaged);
+        }
+        free(bad);
+    }
+    TEST("every failing allocation and read is a clean error and leaks nothing");
+    {
+        int failures = 0;
+        for (int n = 1; n < 400; n++) {
+            counting_heap heap = {0};
+            counting_source source = {data, bytes, 0, -1};
+            bitstack_options options = {0};
+            options.allocator.allocate = counting_allocate, options.allocator.release = counting_release, options.allocator.user = &heap;
+            heap.fail_at = n;
+            bitstack *s = NULL;
+            bitstack_result r = bitstack_open_callback(&s, counting_read, &source, bytes, &options, &error);
+            CHECK(r == BITSTACK_OK || (r == BITSTACK_ERROR_MEMORY && !s), "allocation %d: %s", n, bitstack_result_string(r));
+            failures += r != BITSTACK_OK;
+            if (r == BITSTACK_OK) bitstack_close(s);
+            CHECK(heap.used == 0, "allocation %d: %zu bytes leaked", n, heap.used);
+            if (heap.calls < n) break;
+        }
+        CHECK(failures > 5, "%d failures seen", failures);
+        for (int n = 0; n < 40; n++) {
+            counting_source source = {data, bytes, 0, -1};
+            bitstack *s;
+            source.fail_after = n;
+            bitstack_result r = bitstack_open_callback(&s, counting_read, &source, bytes, NULL, &error);
+            CHECK(r == BITSTACK_OK || (n < 2 && r == BITSTACK_ERROR_IO), "read %d: %s", n, bitstack_result_string(r));
+            if (r != BITSTACK_OK) continue;
+            source.fail_after = -1;
+            CHECK(bitstack_set_budget(s, UINT64_MAX, &error) == BITSTACK_OK && bitstack_resident_bytes(s) == bitstack_total_bytes(s), "a source that recovers is read again");
+            for (int i = 0; i < 8; i++) { /* shrinking needs older coefficients; failing to read them still ends within the budget */
+                source.fail_after = i;
+                uint64_t budget = bitstack_base_bytes(s) + (bitstack_total_bytes(s) - bitstack_base_bytes(s)) * (uint64_t)(8 - i) / 9;
+                bitstack_set_budget(s, budget, NULL);
+                CHECK(bitstack_resident_bytes(s) <= budget, "within the budget after a failed read");
+            }
+            bitstack_close(s);
+        }
+    }
+    bitstack_close(stack);
+    TEST("a writer that is dropped or refused leaves the old file as it was");
+    {
+        bitstack_writer *writer;
+        bitstack_coded coded = build_coded(&matrices[0].shape, 3);
+        bitstack_order_entry order[3] = {{0, 2, 0}, {0, 1, 0}, {0, 3, 0}};
+        bitstack_writer_open(&writer, path, NULL, NULL);
+        bitstack_writer_matrix(writer, "w", &coded, 1);
+        bitstack_writer_abort(writer);
+        bitstack_writer_open(&writer, path, NULL, NULL);
+        bitstack_writer_matrix(writer, "w", &coded, 1);
+        CHECK(bitstack_writer_finish(writer, order, 3, &error) == BITSTACK_ERROR_ARGUMENT, "levels must ascend");
+        size_t n;
+        unsigned char *now = (unsigned char *)test_read_file(path, &n);
+        CHECK(now && n == bytes && !memcmp(now, data, n), "the old file is untouched");
+        FILE *left = fopen("build/tests/reader.bitstack.part", "rb"), *spool = fopen("build/tests/reader.bitstack.spool", "rb");
+        CHECK(!left && !spool, "no temporary files are left");
+        free(now);
+        build_free(&coded);
+        CHECK(bitstack_writer_open(&writer, "build/no/such/folder/x.bitstack", NULL, &error) == BITSTACK_ERROR_IO, "%s", error.message);
+        if (access("/dev/full", F_OK) == 0) {
+            coded = build_coded(&matrices[1].shape, 3);
+            bitstack_writer_open(&writer, "build/tests/full.bitstack", NULL, NULL);
+            bitstack_writer_matrix(writer, "w", &coded, 1);
+            remove("build/tests/full.bitstack.part");
+            CHECK(symlink("/dev/full", "build/tests/full.bitstack.part") == 0, "symlink");
+            CHECK(bitstack_writer_finish(writer, NULL, 0, &error) == BITSTACK_ERROR_IO, "a full disk: %s", error.message);
+            CHECK(access("build/tests/full.bitstack", F_OK) != 0, "and no file");
+            build_free(&coded);
+        }
+    }
+    TEST("reordering keeps every bit and follows the order given");
+    {
+        bitstack_order_entry order[9];
+        int n = 0;
+        for (uint32_t i = 3; i-- > 0;)
+            for (uint32_t l = 1; l <= matrices[i].shape.levels; l++) order[n].matrix = i, order[n].level = l, order[n++].score = 0;
+        CHECK(bitstack_reorder(path, "build/tests/reordered.bitstack", order, 9, &error) == BITSTACK_OK, "%s", error.message);
+        bitstack *a, *b;
+        bitstack_open_file(&a, path, NULL, NULL);
+        CHECK(bitstack_open_file(&b, "build/tests/reordered.bitstack", NULL, &error) == BITSTACK_OK, "%s", error.message);
+        CHECK(error.code == BITSTACK_OK && content(a) == content(b), "the same matrices");
+        bitstack_block block;
+        for (int i = 0; i < 9; i++) {
+            bitstack_get_block(b, i, &block);
+            CHECK(block.matrix == order[i].matrix && block.level == order[i].level, "block %d", i);
+        }
+        CHECK(bitstack_meta_number(b, "test.number", 0) == 42, "metadata came along");
+        bitstack_close(a);
+        bitstack_close(b);
+    }
+    remove(path);
+    remove("build/tests/reordered.bitstack");
+    free(data);
+    return TEST_DONE();
+}
