@@ -2111,39 +2111,47 @@ static int bitstack_available_avx512_(void) {
 
 /* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
  * group. So the bytes of four groups are first brought together row by row, and then VNNI adds a row's
- * four entries in one step. The sums of `count` <= 4 tables share that first part. */
-BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                                                  size_t groups, const unsigned char *tables, size_t stride,
-                                                                  const float *scales, const char *near, const char *far,
-                                                                  const int count) {
-    const __m512i nibble = _mm512_set1_epi8(15), group = _mm512_set1_epi32(0x30201000), ones = _mm512_set1_epi8(1);
+ * four entries in one step. index: of rows 0..15, 16..31, 32..47 and 48..63. */
+BITSTACK_AVX512_INLINE_ void bitstack_index_avx512_(__m512i index[4], const unsigned char *signs, size_t groups) {
+    const __m512i nibble = _mm512_set1_epi8(15), group = _mm512_set1_epi32(0x30201000);
     const __m512i row = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i gather = _mm512_add_epi8(_mm512_mullo_epi32(row, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x60402000));
-    const __m512i gather_up = _mm512_add_epi8(gather, _mm512_set1_epi8(16));
-    const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
+    __m512i a, b, low, high;
+    if (groups >= 4) a = _mm512_loadu_si512(signs), b = _mm512_loadu_si512(signs + 64);
+    else {
+        a = _mm512_maskz_loadu_epi8(groups >= 2 ? ~(__mmask64)0 : 0xFFFFFFFFu, signs);
+        b = _mm512_maskz_loadu_epi8(groups == 3 ? 0xFFFFFFFFu : 0, signs + (groups == 3 ? 64 : 0));
+    }
+    low = _mm512_permutex2var_epi8(a, gather, b);
+    high = _mm512_permutex2var_epi8(a, _mm512_add_epi8(gather, _mm512_set1_epi8(16)), b);
+    index[0] = _mm512_ternarylogic_epi32(low, nibble, group, 0xEA); /* (a & b) | c */
+    index[1] = _mm512_ternarylogic_epi32(high, nibble, group, 0xEA);
+    index[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 4), nibble, group, 0xEA);
+    index[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(high, 4), nibble, group, 0xEA);
+}
+
+/* One block and `count` <= 4 tables. `indices` is NULL, or the block's indices, 256 bytes for four groups;
+ * then nothing is prefetched. */
+BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
+                                                          const unsigned char *indices, size_t groups,
+                                                          const unsigned char *tables, size_t stride, const float *scales,
+                                                          const char *near, const char *far, const int count) {
+    const __m512i ones = _mm512_set1_epi8(1), less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
     __m512i sum0[4] = {less, less, less, less}, sum1[4] = {less, less, less, less};
     __m512i sum2[4] = {less, less, less, less}, sum3[4] = {less, less, less, less};
     size_t g;
     for (g = 0; g < groups; g += 4) {
-        __m512i a, b, index[4], table;
-        if (g + 4 <= groups) {
-            a = _mm512_loadu_si512(signs + 32 * g);
-            b = _mm512_loadu_si512(signs + 32 * g + 64);
+        __m512i index[4], table;
+        if (indices) {
+            index[0] = _mm512_loadu_si512(indices + 64 * g), index[1] = _mm512_loadu_si512(indices + 64 * g + 64);
+            index[2] = _mm512_loadu_si512(indices + 64 * g + 128), index[3] = _mm512_loadu_si512(indices + 64 * g + 192);
+        } else {
+            bitstack_index_avx512_(index, signs + 32 * g, groups - g);
             _mm_prefetch(near + 32 * g, _MM_HINT_T0);
             _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
             _mm_prefetch(far + 32 * g, _MM_HINT_T1);
             _mm_prefetch(far + 32 * g + 64, _MM_HINT_T1);
-        } else {
-            const size_t left = groups - g;
-            a = _mm512_maskz_loadu_epi8(left >= 2 ? ~(__mmask64)0 : 0xFFFFFFFFu, signs + 32 * g);
-            b = _mm512_maskz_loadu_epi8(left >= 3 ? 0xFFFFFFFFu : 0, signs + 32 * g + (left >= 3 ? 64 : 0));
         }
-        index[2] = _mm512_permutex2var_epi8(a, gather, b);    /* rows 0..15 and 32..47 of the tile */
-        index[3] = _mm512_permutex2var_epi8(a, gather_up, b); /* rows 16..31 and 48..63 */
-        index[0] = _mm512_ternarylogic_epi32(index[2], nibble, group, 0xEA); /* (a & b) | c */
-        index[1] = _mm512_ternarylogic_epi32(index[3], nibble, group, 0xEA);
-        index[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(index[2], 4), nibble, group, 0xEA);
-        index[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(index[3], 4), nibble, group, 0xEA);
 #define BITSTACK_LOOK_(t, sum)                                                                     \
     if (count > t) {                                                                               \
         table = _mm512_loadu_si512(tables + t * stride + 16 * g);                                  \
@@ -2172,22 +2180,34 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK
 #undef BITSTACK_SCALES_
 }
 
+/* With more than four tables the indices are made once for all (a quarter faster with 16). */
 BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const float *scale = run->scales;
-    size_t from, groups, t;
+    const size_t stride = run->stride;
+    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64];
+    size_t from, groups, g, t;
     for (from = 0; from < run->groups; from += groups, scale += run->count) {
         const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
         const unsigned char *signs = run->signs + 32 * from, *tables = run->tables + 16 * from;
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
-        for (t = 0; t < run->count; t += 4) {
-            const unsigned char *table = tables + t * run->stride;
-            switch (run->count - t) {
-            case 1: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 1); break;
-            case 2: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 2); break;
-            case 3: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 3); break;
-            default: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 4);
-            }
+        switch (run->count) {
+        case 1: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 1); continue;
+        case 2: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 2); continue;
+        case 3: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 3); continue;
+        case 4: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 4); continue;
+        default: break;
         }
+        for (g = 0; g < groups; g += 4) {
+            __m512i index[4];
+            bitstack_index_avx512_(index, signs + 32 * g, groups - g);
+            for (t = 0; t < 4; t++) _mm512_storeu_si512(indices + 64 * g + 64 * t, index[t]);
+            _mm_prefetch(near + 32 * g, _MM_HINT_T0);
+            _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
+        }
+        for (t = 0; t + 4 <= run->count; t += 4)
+            bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 4);
+        for (; t < run->count; t++)
+            bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 1);
     }
 }
 #endif /* AVX512 */
