@@ -1092,11 +1092,19 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
         double *value = t + l * l;
         result = bitstack_power_iterate_(&p, k, threads, tolerance, total, t, value, value + l);
         if (result == BITSTACK_OK) {
-            size_t positive = 0;
-            while (positive < k && value[positive] > 1e-13 * value[0]) positive++;
-            for (size_t r = 0; r < positive; r++) {
-                s[r] = (float)sqrt(value[r]);
-                bitstack_panel_column_(p.b, m, l, t, r, 1 / sqrt(value[r]), full + r * m);
+            size_t positive = 0; /* up to where U comes out orthonormal: float sums carry about 1e-6 of s[0] */
+            for (; positive < k && value[positive] > 1e-13 * value[0]; positive++) {
+                double *column = full + positive * m, norm = 0;
+                bitstack_panel_column_(p.b, m, l, t, positive, 1 / sqrt(value[positive]), column);
+                for (size_t r = 0; r < positive; r++) {
+                    double dot = 0;
+                    for (size_t i = 0; i < m; i++) dot += full[r * m + i] * column[i];
+                    for (size_t i = 0; i < m; i++) column[i] -= dot * full[r * m + i];
+                }
+                for (size_t i = 0; i < m; i++) norm += column[i] * column[i];
+                if (!(norm > 0.5)) break;
+                for (size_t i = 0; i < m; i++) column[i] /= sqrt(norm);
+                s[positive] = (float)sqrt(value[positive]);
             }
             bitstack_complete_(full, m, positive, k, full + room);
             for (size_t i = 0; i < m; i++)
@@ -1117,7 +1125,8 @@ BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t row
                                                     float *u, float *s, float *vt) {
     if (!a || !u || !s || !vt || !rows || !cols || stride < cols || !k || k > rows || k > cols)
         return BITSTACK_ERROR_ARGUMENT;
-    return bitstack_svd_power_(a, rows, cols, stride, k, warm_vt, seed, threads, 4e-4, u, s, vt);
+    bitstack_result result = bitstack_svd_power_(a, rows, cols, stride, k, warm_vt, seed, threads, 4e-4, u, s, vt);
+    return result == BITSTACK_OK && !(s[0] <= FLT_MAX) ? BITSTACK_ERROR_NUMERIC : result; /* s[0] may overflow */
 }
 
 /* ================================================================================= [MOMENTS]
