@@ -62,20 +62,32 @@ demo: $(BUILD)/bitstack $(BUILD)/demo
 # Kernels: the library as users build it, the baselines at -O3. BENCH=full measures everything.
 BENCH_CFLAGS ?= -O3 -g
 BENCH_C = $(BUILD)/bench/bench.o $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/baseline_*.c))
+ifdef GGML_DIR # a built ggml to run beside: GGML_DIR/include, libraries in GGML_BUILD
+GGML_BUILD ?= $(GGML_DIR)/build
+BENCH_CFLAGS += -DBENCH_GGML -isystem $(GGML_DIR)/include
+BENCH_LIBS = -L$(GGML_BUILD)/src -lggml-cpu -lggml-base -Wl,-rpath,$(GGML_BUILD)/src
+endif
 BENCH_PROGRAMS = $(BUILD)/bench/gemv $(BUILD)/bench/gemm $(BUILD)/bench/plot
-BENCH_FLAGS = $(filter-out $(CFLAGS),$(FLAGS)) $(BENCH_CFLAGS) -DBENCH_FLAGS='"library $(CFLAGS), baselines $(BENCH_CFLAGS)"'
+BENCH_FLAGS = $(filter-out $(CFLAGS),$(FLAGS)) $(BENCH_CFLAGS) -DBENCH_FLAGS='"library $(CFLAGS), baselines $(filter -O%,$(BENCH_CFLAGS))"'
 $(BUILD)/bench/%.o: bench/%.c bench/bench.h bitstack.h
 	@mkdir -p $(@D)
 	$(CC) $(BENCH_FLAGS) -c $< -o $@
 $(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_C) $(BUILD)/bitstack.o
-	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) -ldl
+	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) $(BENCH_LIBS) -ldl
 
 bench: $(BENCH_PROGRAMS)
 	$(BUILD)/bench/gemv $(BUILD)/bench/gemv.csv
 	$(BUILD)/bench/gemm $(BUILD)/bench/gemm.csv
 	$(BUILD)/bench/plot $(BUILD)/bench/gemv.csv $(BUILD)/bench/roofline.svg
+bench-results: $(BENCH_PROGRAMS)
+	@mkdir -p bench/results
+	BENCH=full $(BUILD)/bench/gemv bench/results/gemv.csv
+	BENCH=full $(BUILD)/bench/gemm bench/results/gemm.csv
+	$(BUILD)/bench/plot bench/results/gemv.csv bench/results/roofline.svg
+	bench/mca.sh > bench/results/mca.txt
+	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test demo bench clean
+.PHONY: all test demo bench bench-results clean

@@ -90,6 +90,8 @@ int bench_has_openblas(void) {
     if (!tried) {
         tried = 1;
         setenv("OPENBLAS_NUM_THREADS", "1", 1);
+        /* On a CPU newer than itself OpenBLAS falls back to SSE3; say what the CPU can do. */
+        if (bench_has_avx2()) setenv("OPENBLAS_CORETYPE", bench_has_avx512() ? "SkylakeX" : "Haswell", 0);
         void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
         if (!library) library = dlopen("libopenblas.so", RTLD_NOW | RTLD_LOCAL);
         if (library) {

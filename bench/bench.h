@@ -91,6 +91,19 @@ int bench_has_avx2(void);
 int bench_has_avx512(void);
 int bench_always(void);
 
+/* ggml, if the build had GGML_DIR (baseline_ggml.c): open gives NULL where there is no such type or path.
+ * `copies` matrices are multiplied in turn. */
+typedef struct bench_ggml {
+    char name[32];
+    size_t bytes; /* of one matrix */
+    struct bench_private *private;
+} bench_ggml;
+int bench_ggml_types(void);
+bench_ggml *bench_ggml_open(int type, int repacked, uint32_t rows, uint32_t cols, int copies, int threads);
+void bench_ggml_run(bench_ggml *g, const float *x, float *y);
+void bench_ggml_wake(bench_ggml *g, int awake);
+void bench_ggml_close(bench_ggml *g);
+
 /* OpenBLAS, if the system has it as a shared library: y = W x, and C = A B^T with A m x k, B n x k, C m x n
  * and c_stride floats a row of C; one thread each call. */
 int bench_has_openblas(void);

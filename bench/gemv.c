@@ -18,11 +18,12 @@
 
 enum { MAX_CONTENDERS = 256, MAX_ROUNDS = 41, MAX_PLANES = 6 };
 
-/* One of three: a read loop, a baseline, or BitStack at a level. */
+/* One of four: a read loop, a baseline, ggml, or BitStack at a level. */
 typedef struct contender {
     const char *name, *isa, *method;
     const bench_reader *reader;
     const bench_baseline *baseline;
+    bench_ggml *ggml;
     uint32_t rank, level;
     bitstack_precision precision;
     size_t bytes;      /* read by one multiplication */
@@ -107,19 +108,27 @@ static void take(contender *c) {
         c->factors = bench_ring_take(&cell.halves, factor_bytes(c, &column, &coefficient));
     }
 }
+static int is_ours(const contender *c) { return !c->reader && !c->baseline && !c->ggml; }
 static void call(contender *c) {
+    if (c->ggml) {
+        bench_ggml_run(c->ggml, cell.problem.x, cell.problem.y);
+        return;
+    }
     if (cell.cold || !c->weights) take(c);
     bench_run(job, c, cell.threads);
 }
 static void nothing(void *context, int part, int parts) { (void)context, (void)part, (void)parts; }
 
 static double sample(contender *c, int repeat) {
-    if (!c->reader && !c->baseline) bitstack_set_isa(c->isa);
-    if (!cell.cold) call(c);
-    bench_run(nothing, NULL, cell.threads); /* wakes the workers */
+    if (is_ours(c)) bitstack_set_isa(c->isa);
+    if (c->ggml) bench_ggml_wake(c->ggml, 1);
+    if (!cell.cold || (c->ggml && cell.threads > 1)) call(c);
+    if (!c->ggml) bench_run(nothing, NULL, cell.threads); /* wakes the workers */
     double start = bench_now();
     for (int i = 0; i < repeat; i++) call(c);
-    return (bench_now() - start) / repeat;
+    double each = (bench_now() - start) / repeat;
+    if (c->ggml) bench_ggml_wake(c->ggml, 0);
+    return each;
 }
 
 /* --- what runs in a cell --- */
@@ -137,6 +146,12 @@ static void add_baselines(const bench_baseline *list, int all) {
         if (!strcmp(list->isa, "scalar") && (BENCH_X86 || !all)) continue; /* no one would use it there */
         contender *c = add(list->name, list->isa, "", list->bytes(cell.problem.rows, cell.problem.cols));
         c->baseline = list;
+    }
+}
+static void add_ggml(void) {
+    for (int k = 0; k < 2 * bench_ggml_types(); k++) {
+        bench_ggml *g = bench_ggml_open(k / 2, k % 2, cell.problem.rows, cell.problem.cols, cell.cold ? 6 : 1, cell.threads);
+        if (g) add(g->name, "-", "ggml", g->bytes)->ggml = g;
     }
 }
 /* The error against double precision, from the first 256 rows; the bits beyond `cols` are zero as in a file. */
@@ -230,6 +245,16 @@ static const contender *baseline_named(const char *name) { /* the fastest of tha
             best = &cell.list[i];
     return best;
 }
+/* The ggml type of the nearest size, by its fastest path. */
+static const contender *nearest_ggml(const contender *c) {
+    static const char *const names[MAX_PLANES + 1] = {"-", "-", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K"};
+    const contender *best = NULL;
+    for (int i = 0; i < cell.count; i++)
+        if (cell.list[i].ggml && is_ours(c) && !strncmp(cell.list[i].name, names[c->level], strlen(names[c->level])) &&
+            (!best || bench_summarise(cell.list[i].samples, cell.rounds).median < bench_summarise(best->samples, cell.rounds).median))
+            best = &cell.list[i];
+    return best;
+}
 static double times_faster(const contender *c, const char *name) {
     const contender *other = baseline_named(name);
     return other ? bench_ratio(other->samples, c->samples, cell.rounds) : 0;
@@ -242,13 +267,13 @@ static void report(FILE *csv) {
             roof = fmax(roof, (double)cell.list[i].bytes / bench_summarise(cell.list[i].samples, cell.rounds).median / 1e6);
     printf("\n%u x %u, %s, %d thread%s: best pure read %.1f GB/s, %d rounds\n", cell.problem.rows, cell.problem.cols,
            cell.cold ? "cold" : "warm", cell.threads, cell.threads > 1 ? "s" : "", roof, cell.rounds);
-    printf("%-9s %-10s %-6s %4s %2s %-5s %8s %6s %7s %6s %8s %6s %6s %6s %6s %6s\n", "what", "isa", "method", "rank", "L",
-           "table", "ms", "spread", "GB/s", "read%", "err^2", "xf32", "xblas", "xxor", "xint8", "xq4");
+    printf("%-15s %-7s %-6s %4s %2s %-5s %8s %8s %6s %7s %6s %8s %6s %6s %6s %6s %6s\n", "what", "isa", "method", "rank", "L",
+           "table", "ms", "least", "spread", "GB/s", "read%", "err^2", "xf32", "xblas", "xxor", "xint8", "xq4");
     for (int i = 0; i < cell.count; i++) {
         const contender *c = &cell.list[i];
         bench_summary s = bench_summarise(c->samples, cell.rounds);
         double gbps = (double)c->bytes / s.median / 1e6, share = gbps / roof, read = roof;
-        int ours = !c->reader && !c->baseline;
+        int ours = is_ours(c);
         if (ours) {
             const contender *best = &cell.list[c->reference], *next = best + 1;
             if (next < cell.list + cell.count && next->reader && next->bytes == best->bytes &&
@@ -261,17 +286,21 @@ static void report(FILE *csv) {
         double bits = c->reader ? 0 : 8.0 * (double)c->bytes / ((double)cell.problem.rows * cell.problem.cols);
         double f32 = times_faster(c, "f32"), blas = times_faster(c, "openblas"), plain = planes * times_faster(c, "xor+add"),
                mask = planes * times_faster(c, "mask+add"), int8 = times_faster(c, "int8"), q4 = times_faster(c, "q4");
-        fprintf(csv, "%s,%s,%s,%u,%u,%s,%u,%u,%s,%d,%zu,%.4f,%.6f,%.6f,%.3f,%.3f,%.3f,%.4f,%.3g,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f\n",
+        const contender *ggml = nearest_ggml(c);
+        double x_ggml = ggml ? bench_ratio(ggml->samples, c->samples, cell.rounds) : 0;
+        fprintf(csv, "%s,%s,%s,%u,%u,%s,%u,%u,%s,%d,%zu,%.4f,%.6f,%.6f,%.3f,%.3f,%.3f,%.4f,%.3g,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%s,%.3f\n",
                 c->name, c->isa, c->method, c->rank, c->level, ours ? precision_names[c->precision] : "", cell.problem.rows,
                 cell.problem.cols, cell.cold ? "cold" : "warm", cell.threads, c->bytes, bits, s.median, s.least, s.spread, gbps,
-                read, share, c->error, f32, blas, plain, mask, int8, q4);
-        printf("%-9s %-10s %-6s ", c->name, c->isa, c->method);
+                read, share, c->error, f32, blas, plain, mask, int8, q4, ggml ? ggml->name : "", x_ggml);
+        printf("%-15s %-7s %-6s ", c->name, c->isa, c->method);
         if (ours) printf("%4u %2u %-5s ", c->rank, c->level, precision_names[c->precision]);
         else printf("%4s %2s %-5s ", "", "", "");
-        printf("%8.4f %5.0f%% %7.2f %5.0f%% ", s.median, 100 * s.spread, gbps, 100 * share);
+        printf("%8.4f %8.4f %5.0f%% %7.2f %5.0f%% ", s.median, s.least, 100 * s.spread, gbps, 100 * share);
         if (ours) printf("%8.1e ", c->error);
         else printf("%8s ", "");
-        printf("%6.1f %6.1f %6.1f %6.1f %6.1f\n", f32, blas, plain, int8, q4);
+        printf("%6.1f %6.1f %6.1f %6.1f %6.1f", f32, blas, plain, int8, q4);
+        if (ggml) printf("  %.2f x %s", x_ggml, ggml->name);
+        printf("\n");
     }
     fflush(stdout), fflush(csv);
 }
@@ -289,6 +318,7 @@ static void run_cell(const plan *p, FILE *csv) {
     cell.count = 0;
     pick_readers(readers);
     add_baselines(bench_f32, 0), add_baselines(bench_xor, 0), add_baselines(bench_int8, 0), add_baselines(bench_q4, 0);
+    add_ggml();
     for (uint32_t level = 1; level <= MAX_PLANES; level++) /* all ISAs of a level side by side */
         for (int i = 0, n = 0; bitstack_isa_name(i); i++) {
             if (!bitstack_isa_available(i)) continue;
@@ -311,6 +341,8 @@ static void run_cell(const plan *p, FILE *csv) {
             c->samples[cell.rounds] = sample(c, c->repeat);
         }
     report(csv);
+    for (int i = 0; i < cell.count; i++)
+        if (cell.list[i].ggml) bench_ggml_close(cell.list[i].ggml);
 }
 
 int main(int argc, char **argv) {
@@ -340,7 +372,7 @@ int main(int argc, char **argv) {
     bench_describe(stdout), bench_describe(csv);
     printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, 4-bit groups of 32\n");
     fprintf(csv, "what,isa,method,rank,level,precision,rows,cols,state,threads,bytes,bits_per_weight,median_ms,min_ms,spread,gbps,"
-                 "read_gbps,read_share,added_rel_err2,x_f32,x_openblas,x_xor,x_mask,x_int8,x_q4\n");
+                 "read_gbps,read_share,added_rel_err2,x_f32,x_openblas,x_xor,x_mask,x_int8,x_q4,nearest_ggml,x_ggml\n");
     uint64_t seed = 4;
     for (int i = 0; i < count; i++) {
         memset(x, 0, (largest_cols + 256) * sizeof *x);
