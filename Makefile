@@ -38,17 +38,26 @@ $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h exa
 	$(CC) $(FLAGS) -c $< -o $@
 $(BUILD)/bitstack: $(COMMAND) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
-$(BUILD)/%: examples/%.c $(LIB)
+# Each of these holds the implementation itself, as a user's program would.
+$(BUILD)/%: examples/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+$(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 $(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h $(PEERS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(PEERS) $(LIB) -o $@ $(LIBS)
-$(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
+$(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
 test: all $(TESTS)
 	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
+
+# A stack of the model in examples/models, calibrated on text that the model writes itself.
+demo: $(BUILD)/bitstack $(BUILD)/demo
+	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 8192
+	$(BUILD)/demo examples/models/books-6m-f16.gguf $(BUILD)/books.bitstack
 
 # Kernels: the library as users build it, the baselines at -O3. BENCH=full measures everything.
 BENCH_CFLAGS ?= -O3 -g
@@ -81,4 +90,4 @@ bench-results: $(BENCH_PROGRAMS)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test bench bench-results clean
+.PHONY: all test demo bench bench-results clean
