@@ -1904,26 +1904,28 @@ BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, __m256i pairs, __m256
     bitstack_scale_avx2_(to + 24, _mm256_extracti128_si256(b, 1), factor);
 }
 
+BITSTACK_AVX2_INLINE_ void bitstack_step_avx2_(bitstack_sums_avx2_ *first, bitstack_sums_avx2_ *second, const unsigned char *signs,
+                                               const unsigned char *table, size_t stride, const int two) {
+    const __m256i nibble = _mm256_set1_epi8(15), bytes = bitstack_load_avx2_(signs);
+    const __m256i low = _mm256_and_si256(bytes, nibble), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
+    bitstack_look_avx2_(first, table, low, high);
+    if (two) bitstack_look_avx2_(second, table + stride, low, high);
+}
+
 /* One block and one table, or two that share the loads and the splitting of the nibbles. */
 BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
                                                       const unsigned char *tables, size_t stride, const float *scales,
                                                       const char *near, const char *far, const int two) {
-    const __m256i nibble = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    const __m256i zero = _mm256_setzero_si256();
     bitstack_sums_avx2_ first = {zero, zero, zero, zero}, second = {zero, zero, zero, zero};
     size_t g;
-    for (g = 0; g < groups; g++) {
-        __m256i bytes = bitstack_load_avx2_(signs + 32 * g);
-        __m256i low = _mm256_and_si256(bytes, nibble), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
+    for (g = 0; g + 2 <= groups; g += 2) { /* a cache line */
         _mm_prefetch(near + 32 * g, _MM_HINT_T0);
         _mm_prefetch(far + 32 * g, _MM_HINT_T1);
-        bitstack_look_avx2_(&first, tables + 16 * g, low, high);
-        if (two) bitstack_look_avx2_(&second, tables + stride + 16 * g, low, high);
-        if (++g == groups) break; /* the second half of a cache line */
-        bytes = bitstack_load_avx2_(signs + 32 * g);
-        low = _mm256_and_si256(bytes, nibble), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
-        bitstack_look_avx2_(&first, tables + 16 * g, low, high);
-        if (two) bitstack_look_avx2_(&second, tables + stride + 16 * g, low, high);
+        bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
+        bitstack_step_avx2_(&first, &second, signs + 32 * g + 32, tables + 16 * g + 16, stride, two);
     }
+    if (g < groups) bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
     bitstack_widen_avx2_(sums[0], first.low_pairs, first.low_odd, groups, scales[0]);
     bitstack_widen_avx2_(sums[0] + 32, first.high_pairs, first.high_odd, groups, scales[0]);
     if (!two) return;
