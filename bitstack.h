@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [AVX2] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [AVX2] [AVX512] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -152,9 +152,10 @@ extern "C" {
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
- * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2   (impl) leave kernels out
+ * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2, BITSTACK_NO_AVX512   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
- *                        multiple of 256; costs about 4 bytes each. Default 4096 (16 KiB tables)
+ *                        multiple of 256; costs 4 bytes each. Default 16384 (64 KiB). Other values
+ *                        change the last bits of results where cols * rank is larger
  */
 #ifndef BITSTACK_API
 #ifdef BITSTACK_STATIC
@@ -399,15 +400,15 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * most, for each row i,
  *     sum over planes p, ranks r, 256-column scale blocks b of  |scale u_pir| * 0.51 * G_b * A_b / 127
  * with G_b the 4-column groups in the block (blocks start anew with each coefficient group) and A_b the
- * largest sum of |v_j x_j| over one of them, plus (24 + n) * 2^-24 of the sum of all |scale u v x| for
- * the floats, where y is rounded n times: once for every BITSTACK_CHUNK_COLS / rank columns, and plane
- * if each has its own V. The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
+ * largest sum of |v_j x_j| over one of them, plus (20 + n) * 2^-24 of the sum of all |scale u v x| for
+ * the floats, where n = rank * planes * coefficient groups + chunks of BITSTACK_CHUNK_COLS / rank columns,
+ * counted for each plane if it has a V of its own. The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
  * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 8 KiB. No allocation, no locks.
+ * Scratch is on the C stack: about 4 * BITSTACK_CHUNK_COLS bytes + 12 KiB. No allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -1499,7 +1500,7 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 /* ============================================================================= [RECONSTRUCT] */
 
 #ifndef BITSTACK_CHUNK_COLS
-#define BITSTACK_CHUNK_COLS 4096
+#define BITSTACK_CHUNK_COLS 16384
 #endif
 #if BITSTACK_CHUNK_COLS < 512 || BITSTACK_CHUNK_COLS % 256
 #error "BITSTACK_CHUNK_COLS must be a multiple of 256, at least 512"
@@ -1547,7 +1548,7 @@ static size_t bitstack_block_cols_(const bitstack_view *view, size_t col, size_t
 static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
     return view && view->rank && view->group_cols % 64 == 0 && begin <= view->rows &&
            count <= view->rows - begin && (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16) &&
-           (view->planes || !view->level);
+           bitstack_power_of_two_(view->scale) && (view->planes || !view->level);
 }
 
 /* Sums are taken in double in one order: products of two floats are exact there, so fused
@@ -1636,12 +1637,13 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
  *          sum / 256 rounded, plus 128 (FAST looks up this one only); its low byte the rest, plus 128.
  *   sums   of one block's bytes: integers of at most 13 bits beside their bias; times a scale of 11
  *          bits they are exact floats, so that adding them fused or not is the same
- *   y      in double: products of floats are exact there
+ *   y      the products with coefficients are rounded to float before they are added, in one order
  * A block whose A is not finite has NaN for its scale; one with A < 1e-30 counts as zero. */
 
 #define BITSTACK_BIAS_ 128
-#define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_) /* at most so many at once */
-#define BITSTACK_BAND_ 8                                         /* tiles whose sums are held at once */
+/* At most so many tables at once. */
+#define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS < 16 * BITSTACK_BLOCK_ ? BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ : 16)
+#define BITSTACK_BAND_ 16                                        /* tiles whose sums are held at once */
 
 /* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
 typedef struct bitstack_run_ {
@@ -1670,10 +1672,8 @@ typedef struct bitstack_kernels_ {
     /* For the 64 rows of a tile, and the run of scale blocks that `run` describes,
      * sums[t][row] += scale of table t in the block * sum over the block's groups of table t at the nibble. */
     void (*lookup)(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run);
-    /* total[i] += u[first + i] * sums[i], i < rows <= 64 */
-    void (*combine)(double *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
-    /* y[i] = scale * total[i], plus the old y[i] if `add` */
-    void (*finish)(float *y, const double *total, float scale, size_t rows, int add);
+    /* total[i] += u[first + i] * sums[i], i < rows <= 64, each product rounded first */
+    void (*combine)(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
 } bitstack_kernels_;
 
 /* The scale for a largest sum given as bits (the order of positive floats is that of their bits, and
@@ -1754,18 +1754,15 @@ static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const bitstac
     }
 }
 
-static void bitstack_combine_scalar_(double *total, const float *sums, const void *u, bitstack_type type, size_t first,
+static void bitstack_combine_scalar_(float *total, const float *sums, const void *u, bitstack_type type, size_t first,
                                      size_t rows) {
     float value[BITSTACK_TILE_];
     size_t i;
     bitstack_factors_(value, u, type, first, rows);
-    for (i = 0; i < rows; i++) total[i] += (double)value[i] * (double)sums[i];
-}
-
-static void bitstack_finish_scalar_(float *y, const double *total, float scale, size_t rows, int add) {
-    size_t i;
-    for (i = 0; i < rows; i++)
-        bitstack_put_float_(y, i, (float)((double)scale * total[i] + (add ? (double)bitstack_get_float_(y, i) : 0.0)));
+    for (i = 0; i < rows; i++) {
+        volatile float product = value[i] * sums[i]; /* so that no compiler fuses it with the sum */
+        total[i] += product;
+    }
 }
 
 /* ==================================================================================== [AVX2]
@@ -1951,41 +1948,128 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
     }
 }
 
-BITSTACK_AVX2_ static void bitstack_combine_avx2_(double *total, const float *sums, const void *u, bitstack_type type,
+BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sums, const void *u, bitstack_type type,
                                                   size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 8 <= rows; i += 8) {
-        const __m256 factor = bitstack_factors_avx2_(u, type, first + i), sum = _mm256_loadu_ps(sums + i);
-        __m256d low = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(factor)), _mm256_cvtps_pd(_mm256_castps256_ps128(sum)));
-        __m256d high = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(factor, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(sum, 1)));
-        _mm256_storeu_pd(total + i, _mm256_add_pd(_mm256_loadu_pd(total + i), low));
-        _mm256_storeu_pd(total + i + 4, _mm256_add_pd(_mm256_loadu_pd(total + i + 4), high));
+        __m256 product = _mm256_mul_ps(bitstack_factors_avx2_(u, type, first + i), _mm256_loadu_ps(sums + i));
+        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        _mm256_storeu_ps(total + i, _mm256_add_ps(_mm256_loadu_ps(total + i), product));
     }
     if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
 }
-
-BITSTACK_AVX2_ static void bitstack_finish_avx2_(float *y, const double *total, float scale, size_t rows, int add) {
-    const __m256d factor = _mm256_set1_pd((double)scale);
-    size_t i;
-    for (i = 0; i + 4 <= rows; i += 4) {
-        char *at = (char *)y + 4 * i;
-        const __m256d old = add ? _mm256_cvtps_pd(_mm_castsi128_ps(bitstack_load_half_avx2_(at))) : _mm256_setzero_pd();
-        const __m256d value = _mm256_add_pd(_mm256_mul_pd(factor, _mm256_loadu_pd(total + i)), old);
-        _mm_storeu_si128((__m128i *)(void *)at, _mm_castps_si128(_mm256_cvtpd_ps(value)));
-    }
-    if (i < rows) bitstack_finish_scalar_((float *)(void *)((char *)y + 4 * i), total + i, scale, rows - i, add);
-}
 #endif /* AVX2 */
+
+/* ================================================================================== [AVX512]
+ * With VBMI and VNNI (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
+ * registers, but on two ports instead of three, is no faster than AVX2. All but the look-up is AVX2's. */
+#if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVX512)
+#define BITSTACK_HAS_AVX512_
+#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni")))
+#define BITSTACK_AVX512_INLINE_ \
+    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni"), always_inline))
+
+/* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11); the mask and 512-bit state too. */
+static int bitstack_available_avx512_(void) {
+    return bitstack_x86_has_(1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11, 0xE6);
+}
+
+/* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
+ * group. So the bytes of four groups are first brought together row by row, and then VNNI adds a row's
+ * four entries in one step. The sums of `count` <= 4 tables share that first part. */
+BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
+                                                                  size_t groups, const unsigned char *tables, size_t stride,
+                                                                  const float *scales, const char *near, const char *far,
+                                                                  const int count) {
+    const __m512i nibble = _mm512_set1_epi8(15), group = _mm512_set1_epi32(0x30201000), ones = _mm512_set1_epi8(1);
+    const __m512i row = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i gather = _mm512_add_epi8(_mm512_mullo_epi32(row, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x60402000));
+    const __m512i gather_up = _mm512_add_epi8(gather, _mm512_set1_epi8(16));
+    const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
+    __m512i sum0[4] = {less, less, less, less}, sum1[4] = {less, less, less, less};
+    __m512i sum2[4] = {less, less, less, less}, sum3[4] = {less, less, less, less};
+    size_t g;
+    for (g = 0; g < groups; g += 4) {
+        __m512i a, b, index[4], table;
+        if (g + 4 <= groups) {
+            a = _mm512_loadu_si512(signs + 32 * g);
+            b = _mm512_loadu_si512(signs + 32 * g + 64);
+            _mm_prefetch(near + 32 * g, _MM_HINT_T0);
+            _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
+            _mm_prefetch(far + 32 * g, _MM_HINT_T1);
+            _mm_prefetch(far + 32 * g + 64, _MM_HINT_T1);
+        } else {
+            const size_t left = groups - g;
+            a = _mm512_maskz_loadu_epi8(left >= 2 ? ~(__mmask64)0 : 0xFFFFFFFFu, signs + 32 * g);
+            b = _mm512_maskz_loadu_epi8(left >= 3 ? 0xFFFFFFFFu : 0, signs + 32 * g + (left >= 3 ? 64 : 0));
+        }
+        index[2] = _mm512_permutex2var_epi8(a, gather, b);    /* rows 0..15 and 32..47 of the tile */
+        index[3] = _mm512_permutex2var_epi8(a, gather_up, b); /* rows 16..31 and 48..63 */
+        index[0] = _mm512_ternarylogic_epi32(index[2], nibble, group, 0xEA); /* (a & b) | c */
+        index[1] = _mm512_ternarylogic_epi32(index[3], nibble, group, 0xEA);
+        index[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(index[2], 4), nibble, group, 0xEA);
+        index[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(index[3], 4), nibble, group, 0xEA);
+#define BITSTACK_LOOK_(t, sum)                                                                     \
+    if (count > t) {                                                                               \
+        table = _mm512_loadu_si512(tables + t * stride + 16 * g);                                  \
+        sum[0] = _mm512_dpbusd_epi32(sum[0], _mm512_permutexvar_epi8(index[0], table), ones);      \
+        sum[1] = _mm512_dpbusd_epi32(sum[1], _mm512_permutexvar_epi8(index[1], table), ones);      \
+        sum[2] = _mm512_dpbusd_epi32(sum[2], _mm512_permutexvar_epi8(index[2], table), ones);      \
+        sum[3] = _mm512_dpbusd_epi32(sum[3], _mm512_permutexvar_epi8(index[3], table), ones);      \
+    }
+        BITSTACK_LOOK_(0, sum0)
+        BITSTACK_LOOK_(1, sum1)
+        BITSTACK_LOOK_(2, sum2)
+        BITSTACK_LOOK_(3, sum3)
+#undef BITSTACK_LOOK_
+    }
+#define BITSTACK_SCALE_(t, sum, part)                                                                            \
+    if (count > t)                                                                                               \
+        _mm512_storeu_ps(sums[t] + 16 * part, _mm512_add_ps(_mm512_loadu_ps(sums[t] + 16 * part),                \
+            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[part]), _mm512_set1_ps(scales[t]))));
+#define BITSTACK_SCALES_(t, sum) \
+    BITSTACK_SCALE_(t, sum, 0) BITSTACK_SCALE_(t, sum, 1) BITSTACK_SCALE_(t, sum, 2) BITSTACK_SCALE_(t, sum, 3)
+    BITSTACK_SCALES_(0, sum0)
+    BITSTACK_SCALES_(1, sum1)
+    BITSTACK_SCALES_(2, sum2)
+    BITSTACK_SCALES_(3, sum3)
+#undef BITSTACK_SCALE_
+#undef BITSTACK_SCALES_
+}
+
+BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    size_t from, groups, t;
+    for (from = 0; from < run->groups; from += groups, scale += run->count) {
+        const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
+        const unsigned char *signs = run->signs + 32 * from, *tables = run->tables + 16 * from;
+        groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t += 4) {
+            const unsigned char *table = tables + t * run->stride;
+            switch (run->count - t) {
+            case 1: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 1); break;
+            case 2: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 2); break;
+            case 3: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 3); break;
+            default: bitstack_lookup_some_avx512_(sums + t, signs, groups, table, run->stride, scale + t, near, far, 4);
+            }
+        }
+    }
+}
+#endif /* AVX512 */
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
+#ifdef BITSTACK_HAS_AVX512_
+    {"avx512", bitstack_available_avx512_, bitstack_product_avx2_, bitstack_build_avx2_,
+     bitstack_lookup_avx512_, bitstack_combine_avx2_},
+#endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
-     bitstack_combine_avx2_, bitstack_finish_avx2_},
+     bitstack_combine_avx2_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
-     bitstack_combine_scalar_, bitstack_finish_scalar_},
+     bitstack_combine_scalar_},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -2052,8 +2136,8 @@ typedef struct bitstack_pass_ {
     size_t batch, halves;    /* inputs; tables of each vector: 1 FAST, 2 EXACT */
     size_t tables, stride;   /* batch * ranks * halves, that many bytes apart */
     unsigned char *space;    /* the tables, aligned */
-    unsigned char room[BITSTACK_TABLES_ * BITSTACK_BLOCK_ * 4 + 64];
-    float scales[BITSTACK_TABLES_ * BITSTACK_BLOCK_ / 64]; /* of each block, of each table */
+    unsigned char room[BITSTACK_CHUNK_COLS * 4 + 64];
+    float scales[BITSTACK_CHUNK_COLS / 64]; /* of each block, of each table */
 } bitstack_pass_;
 
 static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float *x, size_t x_stride) {
@@ -2069,6 +2153,7 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
                 pass->kernels->product(z, view->planes[plane].columns, view->factor_type, r * view->cols + col,
                                        x + b * x_stride + col, cols);
                 s = pass->kernels->build(z, (cols + 3) / 4, table, pass->halves == 2 ? table + pass->stride : NULL);
+                s *= view->scale; /* a power of two */
                 scale[pass->halves - 1] = s;
                 scale[0] = s * 256.0f;
                 scale += pass->halves;
@@ -2079,7 +2164,7 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
 
 /* Adds a tile of a plane to totals, `total_stride` apart for each input. `next`: signs needed after. */
 static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
-                            const unsigned char *next, double *total, size_t total_stride) {
+                            const unsigned char *next, float *total, size_t total_stride) {
     const bitstack_view *view = pass->view;
     const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
     float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
@@ -2116,8 +2201,8 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
     const bitstack_view *view = pass->view;
     const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
     const size_t band = BITSTACK_BAND_ / pass->batch;
-    double total[BITSTACK_BAND_ * BITSTACK_TILE_];
-    size_t tile, after, k, b;
+    float total[BITSTACK_BAND_ * BITSTACK_TILE_];
+    size_t tile, after, k, b, i;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
         size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
@@ -2132,9 +2217,13 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                 bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
                                 total + (k - tile) * BITSTACK_TILE_, band * BITSTACK_TILE_);
             }
-        for (b = 0; b < pass->batch; b++)
-            pass->kernels->finish(y + b * y_stride + (low + skip - begin), total + b * band * BITSTACK_TILE_ + skip,
-                                  view->scale, high - low - skip, add);
+        for (b = 0; b < pass->batch; b++) {
+            char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
+            const float *sum = total + b * band * BITSTACK_TILE_ + skip;
+            if (!add) memcpy(to, sum, 4 * (high - low - skip));
+            else
+                for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
+        }
     }
 }
 
@@ -2150,7 +2239,7 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     pass.halves = exact ? 2 : 1;
     most = BITSTACK_TABLES_ / (batch * pass.halves);
     if (most > view->rank) most = view->rank;
-    chunk = BITSTACK_TABLES_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
+    chunk = BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
     pass.stride = chunk * 4;
     pass.space = pass.room + (64 - ((uintptr_t)pass.room & 63));
     for (pass.from = 0; pass.from < view->cols; pass.from = pass.to) {
