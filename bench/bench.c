@@ -151,9 +151,7 @@ int bench_full(void) {
 }
 int bench_always(void) { return 1; }
 #if BENCH_X86
-int bench_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+int bench_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 int bench_has_avx512(void) {
     return bench_has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
@@ -179,7 +177,8 @@ void bench_describe(FILE *to) {
     if (info) fclose(info);
     info = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
     char pages[64] = "?";
-    if (info && fgets(line, sizeof line, info)) snprintf(pages, sizeof pages, "%.*s", (int)strcspn(line, "\n"), line);
+    if (info && fgets(line, sizeof line, info))
+        snprintf(pages, sizeof pages, "%.*s", (int)strcspn(line, "\n"), line);
     if (info) fclose(info);
     time_t t = time(NULL);
     strftime(line, sizeof line, "%Y-%m-%d", gmtime(&t));

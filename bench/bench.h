@@ -37,8 +37,8 @@ typedef struct bench_ring {
     unsigned char *base;
     size_t bytes, at;
 } bench_ring;
-size_t bench_last_cache(void);  /* bytes of the last-level cache as the system reports it */
-size_t bench_cold_bytes(void);  /* 2.5 times that, at least 128 MiB: what counts as cold; BENCH_RING_MB */
+size_t bench_last_cache(void); /* bytes of the last-level cache as the system reports it */
+size_t bench_cold_bytes(void); /* 2.5 times that, at least 128 MiB: what counts as cold; BENCH_RING_MB */
 /* Allocates a ring from which pieces of up to `largest` bytes can be taken; exits if memory is short. */
 bench_ring bench_ring_new(size_t bytes, size_t largest, bench_fill fill, uint64_t seed);
 const unsigned char *bench_ring_take(bench_ring *ring, size_t bytes);
@@ -55,9 +55,9 @@ int bench_full(void); /* BENCH=full */
  * are quantised inside the call, as ours build their tables inside it. --- */
 typedef struct bench_problem {
     uint32_t rows, cols;
-    const float *x;      /* cols, then zeros up to a multiple of 256 */
-    const float *scales; /* rows: a scale a row for the baselines that have one */
-    float *y;            /* rows, then up to 64 more */
+    const float *x;             /* cols, then zeros up to a multiple of 256 */
+    const float *scales;        /* rows: a scale a row for the baselines that have one */
+    float *y;                   /* rows, then up to 64 more */
     unsigned char *scratch[64]; /* a thread: 16 * cols + 4096 bytes */
 } bench_problem;
 typedef void (*bench_multiply)(const bench_problem *problem, const void *weights, uint32_t begin,
