@@ -341,15 +341,15 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #include <immintrin.h>
 #endif
 
-#define BITSTACK_TILE_ 6     /* rows of the register tile */
+#define BITSTACK_GEMM_ROWS_ 6     /* rows of the register tile */
 #define BITSTACK_NB_ 192     /* block of the factorisations: a multiple of 6 and 16 */
 #define BITSTACK_PANEL32_ 16 /* columns of a packed panel, float */
 #define BITSTACK_PANEL64_ 8  /* double */
 #define BITSTACK_PACK_ (256 * 256) /* elements of packing scratch that a product needs */
 
 /* c (rows x panel, row stride crs) += a (rows x k) times a packed panel (k x panel). */
-#define BITSTACK_TILE_SCALAR_(suffix, real, panel)                                                        \
-    BITSTACK_PRIVATE_ void bitstack_tile_scalar_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
+#define BITSTACK_GEMM_TILE_SCALAR_(suffix, real, panel)                                                        \
+    BITSTACK_PRIVATE_ void bitstack_gemm_tile_scalar_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
                                                             size_t acs, const real *b, real *c, size_t crs) { \
         for (size_t i = 0; i < rows; i++) {                                                               \
             real sum[panel] = {0};                                                                        \
@@ -360,13 +360,13 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
             for (size_t j = 0; j < panel; j++) c[i * crs + j] += sum[j];                                  \
         }                                                                                                 \
     }
-BITSTACK_TILE_SCALAR_(f32, float, BITSTACK_PANEL32_)
-BITSTACK_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_TILE_SCALAR_(f32, float, BITSTACK_PANEL32_)
+BITSTACK_GEMM_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
-#define BITSTACK_TILE_AVX2_(suffix, real, vector, width, p_, load, store, zero, set1, fma, add)                \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_tile_avx2_##suffix##_(                 \
+#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, p_, load, store, zero, set1, fma, add)                \
+    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(                 \
         size_t k, const real *a, size_t ars, size_t acs, const real *b, real *c, size_t crs) {                 \
         vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();                   \
         vector r0 = zero(), r1 = zero(), r2 = zero(), r3 = zero(), r4 = zero(), r5 = zero();                   \
@@ -387,27 +387,27 @@ BITSTACK_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
         store(c, add(load(c), s4)), store(c + width, add(load(c + width), r4)), c += crs;                      \
         store(c, add(load(c), s5)), store(c + width, add(load(c + width), r5));                                \
     }
-BITSTACK_TILE_AVX2_(f32, float, __m256, 8, ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
+BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
                     _mm256_fmadd_ps, _mm256_add_ps)
-BITSTACK_TILE_AVX2_(f64, double, __m256d, 4, pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
+BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
                     _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
 #endif
 
 /* The fast tile of this CPU, or NULL; the compiler's own check covers the OS state as well. */
-#define BITSTACK_TILE_PICK_(suffix, real)                                                                      \
-    typedef void (*bitstack_tile_##suffix##_)(size_t k, const real *a, size_t ars, size_t acs, const real *b,  \
+#define BITSTACK_GEMM_TILE_PICK_(suffix, real)                                                                      \
+    typedef void (*bitstack_gemm_tile_##suffix##_)(size_t k, const real *a, size_t ars, size_t acs, const real *b,  \
                                               real *c, size_t crs);                                            \
-    BITSTACK_PRIVATE_ bitstack_tile_##suffix##_ bitstack_tile_pick_##suffix##_(void) {                         \
-        return BITSTACK_TILE_BEST_(suffix);                                                                    \
+    BITSTACK_PRIVATE_ bitstack_gemm_tile_##suffix##_ bitstack_gemm_tile_pick_##suffix##_(void) {                         \
+        return BITSTACK_GEMM_TILE_BEST_(suffix);                                                                    \
     }
 #ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_TILE_BEST_(suffix) \
-    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_tile_avx2_##suffix##_ : NULL
+#define BITSTACK_GEMM_TILE_BEST_(suffix) \
+    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx2_##suffix##_ : NULL
 #else
-#define BITSTACK_TILE_BEST_(suffix) NULL
+#define BITSTACK_GEMM_TILE_BEST_(suffix) NULL
 #endif
-BITSTACK_TILE_PICK_(f32, float)
-BITSTACK_TILE_PICK_(f64, double)
+BITSTACK_GEMM_TILE_PICK_(f32, float)
+BITSTACK_GEMM_TILE_PICK_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
  * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. */
@@ -416,7 +416,7 @@ BITSTACK_TILE_PICK_(f64, double)
                                                      size_t ars, size_t acs, const real *b, size_t brs,        \
                                                      size_t bcs, real *c, size_t crs, real *pack) {            \
         const size_t kc = 256, nc = 256;                                                                       \
-        bitstack_tile_##suffix##_ fast = bitstack_tile_pick_##suffix##_();                                     \
+        bitstack_gemm_tile_##suffix##_ fast = bitstack_gemm_tile_pick_##suffix##_();                                     \
         for (size_t j0 = 0; j0 < n; j0 += nc)                                                                  \
             for (size_t p0 = 0; p0 < k; p0 += kc) {                                                            \
                 size_t nn = BITSTACK_MIN_(nc, n - j0), kk = BITSTACK_MIN_(kc, k - p0);                         \
@@ -428,15 +428,15 @@ BITSTACK_TILE_PICK_(f64, double)
                         for (size_t q = 0; q < panel; q++)                                                     \
                             to[p * panel + q] = q < w ? alpha * from[p * brs + q * bcs] : 0;                   \
                 }                                                                                              \
-                for (size_t i = 0; i < m; i += BITSTACK_TILE_)                                                 \
+                for (size_t i = 0; i < m; i += BITSTACK_GEMM_ROWS_)                                                 \
                     for (size_t j = 0; j < nn; j += panel) {                                                   \
-                        size_t h = BITSTACK_MIN_((size_t)BITSTACK_TILE_, m - i);                               \
+                        size_t h = BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, m - i);                               \
                         size_t w = BITSTACK_MIN_((size_t)panel, nn - j), rs = w < panel ? panel : crs;         \
                         const real *from = a + i * ars + p0 * acs;                                             \
-                        real edge[BITSTACK_TILE_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
+                        real edge[BITSTACK_GEMM_ROWS_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
                         real *to = w < panel ? edge : at;                                                      \
-                        if (fast && h == BITSTACK_TILE_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
-                        else bitstack_tile_scalar_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
+                        if (fast && h == BITSTACK_GEMM_ROWS_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
+                        else bitstack_gemm_tile_scalar_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
                         if (w < panel)                                                                         \
                             for (size_t r = 0; r < h; r++)                                                     \
                                 for (size_t q = 0; q < w; q++) at[r * crs + q] += edge[r * panel + q];         \
@@ -608,12 +608,1090 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_inverse_factor_(double *h, size_t n, 
     return result;
 }
 
-/* ===================================================================================== [SVD] */
-/* ================================================================================= [MOMENTS] */
+/* ===================================================================================== [SVD]
+ * Full: one-sided Jacobi. Columns are rotated in pairs, the longer one first (de Rijk, 1989), block by block
+ * so that they stay in cache, until all are orthogonal to working precision.
+ * Truncated: subspace iteration on A^T A with a Rayleigh-Ritz step in double after every pass. */
+
+/* BITSTACK_TWICE_ makes a function of an inline one, name + body_, built a second time for AVX2. */
+#ifdef BITSTACK_LINALG_AVX2_
+#define BITSTACK_INLINE_ static inline __attribute__((always_inline))
+#define BITSTACK_TWICE_(name, parameters, arguments)                                                           \
+    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ size_t name##avx2_ parameters {                      \
+        return name##body_ arguments;                                                                          \
+    }                                                                                                          \
+    BITSTACK_PRIVATE_ size_t name##scalar_ parameters { return name##body_ arguments; }                        \
+    BITSTACK_PRIVATE_ size_t name parameters {                                                                 \
+        return bitstack_gemm_tile_pick_f64_() ? name##avx2_ arguments : name##scalar_ arguments;                    \
+    }
+#else
+#define BITSTACK_INLINE_ static inline
+#define BITSTACK_TWICE_(name, parameters, arguments) \
+    BITSTACK_PRIVATE_ size_t name parameters { return name##body_ arguments; }
+#endif
+
+/* dot[0..2] = p.p, q.q, p.q, in eight partial sums. */
+BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, size_t n, double dot[3]) {
+    double a[8] = {0}, b[8] = {0}, g[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) {
+            a[j] += p[i + (size_t)j] * p[i + (size_t)j];
+            b[j] += q[i + (size_t)j] * q[i + (size_t)j];
+            g[j] += p[i + (size_t)j] * q[i + (size_t)j];
+        }
+    for (; i < n; i++) a[i % 8] += p[i] * p[i], b[i % 8] += q[i] * q[i], g[i % 8] += p[i] * q[i];
+    dot[0] = ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+    dot[1] = ((b[0] + b[4]) + (b[2] + b[6])) + ((b[1] + b[5]) + (b[3] + b[7]));
+    dot[2] = ((g[0] + g[4]) + (g[2] + g[6])) + ((g[1] + g[5]) + (g[3] + g[7]));
+}
+
+/* p, q = c p - s q, s p + c q; exchanged if asked. */
+BITSTACK_INLINE_ void bitstack_jacobi_rotate_(double *p, double *q, size_t n, double c, double s, int exchange) {
+    double pp = c, pq = -s, qp = s, qq = c;
+    if (exchange) pp = s, pq = c, qp = c, qq = -s;
+    for (size_t i = 0; i < n; i++) {
+        double x = p[i], y = q[i];
+        p[i] = pp * x + pq * y;
+        q[i] = qp * x + qq * y;
+    }
+}
+
+/* One sweep over all pairs of n columns of length m, column j at x + j m; v (n columns of length n) takes the
+ * same rotations. Columns shorter than `tiny` are left alone. Returns the rotations made. */
+BITSTACK_INLINE_ size_t bitstack_jacobi_sweep_body_(double *x, double *v, size_t m, size_t n, double tiny) {
+    const size_t block = 24;
+    const double tolerance = DBL_EPSILON * sqrt((double)m);
+    size_t rotations = 0;
+    for (size_t i0 = 0; i0 < n; i0 += block)
+        for (size_t j0 = i0; j0 < n; j0 += block)
+            for (size_t i = i0; i < BITSTACK_MIN_(i0 + block, n); i++)
+                for (size_t j = BITSTACK_MAX_(i + 1, j0); j < BITSTACK_MIN_(j0 + block, n); j++) {
+                    double dot[3], *p = x + i * m, *q = x + j * m;
+                    bitstack_jacobi_dots_(p, q, m, dot);
+                    if (dot[0] <= tiny * tiny || dot[1] <= tiny * tiny) continue;
+                    if (fabs(dot[2]) <= tolerance * sqrt(dot[0]) * sqrt(dot[1])) continue;
+                    double zeta = (dot[1] - dot[0]) / (2 * dot[2]);
+                    double t = (zeta < 0 ? -1 : 1) / (fabs(zeta) + hypot(1, zeta)), c = 1 / sqrt(1 + t * t);
+                    int exchange = dot[1] > dot[0];
+                    bitstack_jacobi_rotate_(p, q, m, c, c * t, exchange);
+                    bitstack_jacobi_rotate_(v + i * n, v + j * n, n, c, c * t, exchange);
+                    rotations++;
+                }
+    return rotations;
+}
+BITSTACK_TWICE_(bitstack_jacobi_sweep_, (double *x, double *v, size_t m, size_t n, double tiny),
+                (x, v, m, n, tiny))
+
+/* Columns [first, n) of x (n <= m columns of length m) become an orthonormal completion of those before:
+ * unit vectors least covered so far, orthogonalised twice (Parlett's "twice is enough"). room: m doubles. */
+BITSTACK_PRIVATE_ void bitstack_complete_(double *x, size_t m, size_t first, size_t n, double *room) {
+    if (first == n) return;
+    memset(room, 0, m * sizeof *room);
+    for (size_t j = 0; j < first; j++)
+        for (size_t i = 0; i < m; i++) room[i] += x[j * m + i] * x[j * m + i];
+    for (size_t j = first; j < n; j++) {
+        double *column = x + j * m, norm = 0;
+        size_t least = 0;
+        for (size_t i = 1; i < m; i++)
+            if (room[i] < room[least]) least = i;
+        memset(column, 0, m * sizeof *column);
+        column[least] = 1;
+        for (int pass = 0; pass < 2; pass++)
+            for (size_t p = 0; p < j; p++) {
+                double dot = 0;
+                for (size_t i = 0; i < m; i++) dot += x[p * m + i] * column[i];
+                for (size_t i = 0; i < m; i++) column[i] -= dot * x[p * m + i];
+            }
+        for (size_t i = 0; i < m; i++) norm += column[i] * column[i];
+        norm = 1 / sqrt(norm);
+        for (size_t i = 0; i < m; i++) column[i] *= norm, room[i] += column[i] * column[i];
+    }
+}
+
+/* s[j] = length of column j; columns of x and v sorted by it, longest first. Returns s[0]. */
+BITSTACK_PRIVATE_ double bitstack_sort_columns_(double *x, double *v, size_t m, size_t n, double *s) {
+    for (size_t j = 0; j < n; j++) {
+        double sum = 0;
+        for (size_t i = 0; i < m; i++) sum += x[j * m + i] * x[j * m + i];
+        s[j] = sqrt(sum);
+    }
+    for (size_t j = 0; j < n; j++) {
+        size_t best = j;
+        for (size_t i = j + 1; i < n; i++)
+            if (s[i] > s[best]) best = i;
+        if (best == j) continue;
+        double t = s[j];
+        s[j] = s[best], s[best] = t;
+        for (size_t p = 0; p < m; p++) t = x[j * m + p], x[j * m + p] = x[best * m + p], x[best * m + p] = t;
+        for (size_t p = 0; p < n; p++) t = v[j * n + p], v[j * n + p] = v[best * n + p], v[best * n + p] = t;
+    }
+    return s[0];
+}
+
+/* Jacobi on n <= m columns, n >= 1: x becomes U, v (n x n) becomes V, s the singular values, descending; those
+ * below 1e-30 of the first are zero. Entries of x must be neither huge nor tiny. room: m doubles. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_jacobi_(double *x, double *v, size_t m, size_t n, double *s, double *room) {
+    size_t positive = 0;
+    memset(v, 0, n * n * sizeof *v);
+    for (size_t j = 0; j < n; j++) v[j * n + j] = 1;
+    double tiny = 1e-30 * bitstack_sort_columns_(x, v, m, n, s);
+    for (int sweep = 0; bitstack_jacobi_sweep_(x, v, m, n, tiny); sweep++)
+        if (sweep == 60) return BITSTACK_ERROR_NUMERIC;
+    bitstack_sort_columns_(x, v, m, n, s);
+    for (; positive < n && s[positive] > tiny; positive++)
+        for (size_t i = 0; i < m; i++) x[positive * m + i] /= s[positive];
+    for (size_t j = positive; j < n; j++) s[j] = 0;
+    bitstack_complete_(x, m, positive, n, room);
+    return BITSTACK_OK;
+}
+
+BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32_t cols, size_t stride, double *u,
+                                          double *s, double *vt) {
+    if (!a || !u || !s || !vt || !rows || !cols || stride < cols) return BITSTACK_ERROR_ARGUMENT;
+    const int wide = rows < cols; /* then the rows are the columns to rotate: A^T = V S U^T */
+    const size_t m = wide ? cols : rows, n = wide ? rows : cols;
+    double largest = 0;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < cols; j++) {
+            double t = fabs(a[i * stride + j]);
+            if (!(t <= DBL_MAX)) return BITSTACK_ERROR_NUMERIC;
+            largest = BITSTACK_MAX_(largest, t);
+        }
+    uint64_t mn, nn;
+    if (!bitstack_mul_(m, n, &mn) || !bitstack_mul_(n, n, &nn)) return BITSTACK_ERROR_MEMORY;
+    double *x = (double *)bitstack_array_(mn, sizeof *x), *v = (double *)bitstack_array_(nn, sizeof *v);
+    double *room = (double *)bitstack_array_(m, sizeof *room);
+    bitstack_result result = x && v && room ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    if (result == BITSTACK_OK) {
+        int exponent = 0; /* entries are brought below 1 by a power of two, in two steps for the extremes */
+        if (largest > 0) frexp(largest, &exponent);
+        double down = ldexp(1, -(exponent / 2)), rest = ldexp(1, -(exponent - exponent / 2));
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < cols; j++) x[wide ? i * m + j : j * m + i] = a[i * stride + j] * down * rest;
+        result = bitstack_jacobi_(x, v, m, n, s, room);
+        for (size_t j = 0; j < n && result == BITSTACK_OK; j++) {
+            const double *left = wide ? v + j * n : x + j * m, *right = wide ? x + j * m : v + j * n;
+            s[j] = s[j] / rest / down;
+            for (size_t i = 0; i < rows; i++) u[i * n + j] = left[i];
+            memcpy(vt + j * cols, right, cols * sizeof *vt);
+        }
+    }
+    bitstack_drop_(x), bitstack_drop_(v), bitstack_drop_(room);
+    return result;
+}
+
+/* --- Truncated. Tall thin matrices (n x l) are kept as panels of 16 columns, [panel][n][16], which is how the
+ * register tile reads and writes them; l is a multiple of 16. */
+
+#define BITSTACK_POWER_ROWS_ 48u   /* rows of A multiplied from both sides while they are in cache */
+#define BITSTACK_POWER_CHUNKS_ 16u /* partial sums of A^T B: fixed, so that threads do not change the result */
+
+typedef struct bitstack_power_ {
+    const float *a;
+    size_t m, n, stride, l, rows; /* rows a chunk */
+    float *q, *b, *z;             /* n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
+    uint32_t chunks;
+} bitstack_power_;
+
+BITSTACK_PRIVATE_ void bitstack_gemm_tile_f32_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
+                                              size_t acs, const float *b, float *c) {
+    if (fast && h == BITSTACK_GEMM_ROWS_) fast(k, a, ars, acs, b, c, BITSTACK_PANEL32_);
+    else bitstack_gemm_tile_scalar_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
+}
+
+/* One chunk of rows: B = A Q, z = A^T B, reading A from memory once. */
+BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t worker) {
+    const bitstack_power_ *s = (const bitstack_power_ *)arg;
+    const size_t w = BITSTACK_PANEL32_, tall = BITSTACK_GEMM_ROWS_, n = s->n;
+    bitstack_gemm_tile_f32_ fast = bitstack_gemm_tile_pick_f32_();
+    float *z = s->z + task * n * s->l;
+    const size_t begin = task * s->rows, end = BITSTACK_MIN_(begin + s->rows, s->m);
+    (void)worker;
+    memset(z, 0, n * s->l * sizeof *z);
+    for (size_t i0 = begin; i0 < end; i0 += BITSTACK_POWER_ROWS_) {
+        size_t h = BITSTACK_MIN_(BITSTACK_POWER_ROWS_, end - i0);
+        const float *a = s->a + i0 * s->stride;
+        for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
+        for (size_t j0 = 0; j0 < n; j0 += 512)
+            for (size_t p = 0; p < s->l / w; p++)
+                for (size_t i = 0; i < h; i += tall)
+                    bitstack_gemm_tile_f32_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
+                                           a + i * s->stride + j0, s->stride, 1, s->q + (p * n + j0) * w,
+                                           s->b + (p * s->m + i0 + i) * w);
+        for (size_t j = 0; j < n; j += tall)
+            for (size_t p = 0; p < s->l / w; p++)
+                bitstack_gemm_tile_f32_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
+                                       s->b + (p * s->m + i0) * w, z + (p * n + j) * w);
+    }
+}
+
+/* Adds up the chunks' z in order; a task is one panel row range of 4096 floats. */
+BITSTACK_PRIVATE_ void bitstack_power_sum_(void *arg, uint32_t task, uint32_t worker) {
+    const bitstack_power_ *s = (const bitstack_power_ *)arg;
+    const size_t count = s->n * s->l, begin = (size_t)task * 4096, end = BITSTACK_MIN_(begin + 4096, count);
+    (void)worker;
+    for (size_t c = 1; c < s->chunks; c++)
+        for (size_t i = begin; i < end; i++) s->z[i] += s->z[c * count + i];
+}
+
+/* g (l x l, both triangles) = X^T Y, assumed symmetric, for panels of n rows; double sums. */
+BITSTACK_INLINE_ size_t bitstack_power_gram_body_(const float *x, const float *y, size_t n, size_t l, double *g) {
+    const size_t w = BITSTACK_PANEL32_;
+    for (size_t p = 0; p < l / w; p++)
+        for (size_t q = 0; q <= p; q++)
+            for (size_t r = 0; r < w; r++) {
+                double sum[16] = {0};
+                const float *xr = x + p * n * w + r, *yq = y + q * n * w;
+                for (size_t i = 0; i < n; i++) {
+                    double t = xr[i * w];
+                    for (size_t c = 0; c < 16; c++) sum[c] += t * (double)yq[i * w + c];
+                }
+                for (size_t c = 0; c < w; c++) g[(p * w + r) * l + q * w + c] = g[(q * w + c) * l + p * w + r] = sum[c];
+            }
+    return 0;
+}
+BITSTACK_TWICE_(bitstack_power_gram_, (const float *x, const float *y, size_t n, size_t l, double *g), (x, y, n, l, g))
+
+/* to = X T for panels of n rows and T (l x l, row-major). */
+BITSTACK_INLINE_ size_t bitstack_power_combine_body_(const float *x, size_t n, size_t l, const float *t, float *to) {
+    const size_t w = BITSTACK_PANEL32_;
+    for (size_t q = 0; q < l / w; q++)
+        for (size_t i = 0; i < n; i++) {
+            float sum[16] = {0};
+            for (size_t j = 0; j < l; j++) {
+                float f = x[(j / w * n + i) * w + j % w];
+                for (size_t c = 0; c < 16; c++) sum[c] += f * t[j * l + q * w + c];
+            }
+            for (size_t c = 0; c < 16; c++) to[(q * n + i) * w + c] = sum[c];
+        }
+    return 0;
+}
+BITSTACK_TWICE_(bitstack_power_combine_, (const float *x, size_t n, size_t l, const float *t, float *to), (x, n, l, t, to))
+
+/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
+ * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
+ * 3 l^2 + l doubles. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l, double *t, double *value, double *work) {
+    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *room = work + 3 * l * l;
+    /* Cholesky of c scaled to a unit diagonal; a pivot that rounding could have made drops the direction */
+    for (size_t j = 0; j < l; j++) room[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
+    for (size_t i = 0; i < l; i++)
+        for (size_t j = 0; j < l; j++) c[i * l + j] *= room[i] * room[j], g[i * l + j] *= room[i] * room[j];
+    memset(inverse, 0, l * l * sizeof *inverse); /* becomes L^-1 */
+    for (size_t i = 0; i < l; i++) {
+        double *row = c + i * l, sum = row[i];
+        for (size_t j = 0; j < i; j++) {
+            for (size_t p = 0; p < j; p++) row[j] -= row[p] * c[j * l + p];
+            row[j] = c[j * l + j] > 0 ? row[j] / c[j * l + j] : 0;
+            sum -= row[j] * row[j];
+        }
+        row[i] = sum > 1e-9 ? sqrt(sum) : 0;
+        if (row[i] == 0) continue;
+        inverse[i * l + i] = 1 / row[i];
+        for (size_t p = 0; p < i; p++)
+            for (size_t j = 0; j <= p; j++) inverse[i * l + j] -= row[p] / row[i] * inverse[p * l + j];
+    }
+    for (size_t i = 0; i < l; i++) /* t = L^-1 g */
+        for (size_t j = 0; j < l; j++) {
+            t[i * l + j] = 0;
+            for (size_t p = 0; p <= i; p++) t[i * l + j] += inverse[i * l + p] * g[p * l + j];
+        }
+    for (size_t i = 0; i < l; i++) /* x = L^-1 g L^-T, symmetric, so that rows serve as columns */
+        for (size_t j = 0; j <= i; j++) {
+            double sum = 0;
+            for (size_t p = 0; p <= j; p++) sum += t[i * l + p] * inverse[j * l + p];
+            x[i * l + j] = x[j * l + i] = sum;
+        }
+    double largest = 0;
+    for (size_t i = 0; i < l; i++) largest = BITSTACK_MAX_(largest, fabs(x[i * l + i]));
+    for (size_t i = 0; i < l * l && largest > 0; i++) x[i] /= largest;
+    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, room + l);
+    for (size_t j = 0; j < l; j++) {
+        value[j] *= largest;
+        for (size_t i = 0; i < l; i++) { /* t = D L^-T v */
+            double sum = 0;
+            for (size_t p = i; p < l; p++) sum += inverse[p * l + i] * v[j * l + p];
+            t[i * l + j] = room[i] * sum;
+        }
+    }
+    return result;
+}
+
+/* Panels of m rows times T: column `column` of X T into to[i * stride], for i < m. */
+BITSTACK_PRIVATE_ void bitstack_panel_column_(const float *x, size_t m, size_t l, const double *t, size_t column,
+                                              double factor, double *to) {
+    const size_t w = BITSTACK_PANEL32_;
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < l; j++) sum += (double)x[(j / w * m + i) * w + j % w] * t[j * l + column];
+        to[i] = sum * factor;
+    }
+}
+
+/* The small case, in full. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_svd_small_(const float *a, uint32_t rows, uint32_t cols, size_t stride,
+                                                      uint32_t k, float *u, float *s, float *vt) {
+    const size_t n = BITSTACK_MIN_(rows, cols);
+    double *x = (double *)bitstack_array_((uint64_t)rows * cols, sizeof *x);
+    double *du = (double *)bitstack_array_((uint64_t)rows * n, sizeof *x), *ds = (double *)bitstack_array_(n, sizeof *x);
+    double *dvt = (double *)bitstack_array_((uint64_t)cols * n, sizeof *x);
+    bitstack_result result = BITSTACK_ERROR_MEMORY;
+    if (x && du && ds && dvt) {
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < cols; j++) x[i * cols + j] = a[i * stride + j];
+        result = bitstack_svd(x, rows, cols, cols, du, ds, dvt);
+    }
+    if (result == BITSTACK_OK) {
+        for (size_t r = 0; r < k; r++) s[r] = (float)ds[r];
+        for (size_t i = 0; i < rows; i++)
+            for (size_t r = 0; r < k; r++) u[i * k + r] = (float)du[i * n + r];
+        for (size_t j = 0; j < (size_t)k * cols; j++) vt[j] = (float)dvt[j];
+    }
+    bitstack_drop_(x), bitstack_drop_(du), bitstack_drop_(ds), bitstack_drop_(dvt);
+    return result;
+}
+
+/* bitstack_svd_truncated with entries between about 2^-40 and 2^40 at the largest, stopping when what further
+ * passes would still gain is below `tolerance` of the squared error. total = |a|^2. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, uint32_t k, int threads, double tolerance,
+                                                          double total, double *t, double *value, double *work) {
+    const size_t l = p->l;
+    double *c = work, *g = work + l * l, *ritz = work + 2 * l * l;
+    float *step = (float *)(void *)ritz; /* T for the next pass, once ritz is done with its scratch */
+    double energy = 0, gain = 0;
+    for (int pass = 0; pass < 200; pass++) {
+        double before = energy, last = gain;
+        bitstack_parallel_(threads, p->chunks, bitstack_power_pass_, p);
+        bitstack_parallel_(threads, (uint32_t)((p->n * l + 4095) / 4096), bitstack_power_sum_, p);
+        bitstack_power_gram_(p->q, p->q, p->n, l, c);
+        bitstack_power_gram_(p->q, p->z, p->n, l, g);
+        bitstack_result result = bitstack_ritz_(c, g, l, t, value, ritz);
+        if (result != BITSTACK_OK) return result;
+        energy = 0;
+        for (size_t j = 0; j < k; j++) energy += value[j];
+        gain = energy - before;
+        /* Gains shrink by a ratio that itself rises towards 1: the rest is taken as twice the geometric sum.
+         * Below 1e-7 of the whole only rounding is left. */
+        double ratio = last > 0 ? BITSTACK_MAX_(0.7, BITSTACK_MIN_(gain / last, 0.97)) : 0.97;
+        double rest = 2 * gain * ratio / (1 - ratio), error = BITSTACK_MAX_(total - energy, 0);
+        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-7 * total)) break;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < l; i++)
+                step[i * l + j] = value[j] > 0 ? (float)(t[i * l + j] / value[j]) : 0;
+        bitstack_power_combine_(p->z, p->n, l, step, p->q);
+    }
+    return BITSTACK_OK;
+}
+
+/* As bitstack_svd_truncated, with the tolerance told. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t rows, uint32_t cols, size_t stride,
+                                                      uint32_t k, const float *warm_vt, uint64_t seed, int threads,
+                                                      double tolerance, float *u, float *s, float *vt) {
+    const uint64_t least = BITSTACK_MIN_(rows, cols), most = BITSTACK_MAX_(rows, cols);
+    const size_t m = rows, n = cols, w = BITSTACK_PANEL32_;
+    uint32_t largest = 0;
+    double total = 0;
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < n; j++) {
+            uint32_t bits = bitstack_bits_from_float_(a[i * stride + j]) & 0x7FFFFFFFu;
+            largest = BITSTACK_MAX_(largest, bits);
+            sum += (double)a[i * stride + j] * (double)a[i * stride + j];
+        }
+        total += sum;
+    }
+    if (largest >= 0x7F800000u) return BITSTACK_ERROR_NUMERIC;
+    if (least <= 128 && least * least * most <= (uint64_t)1 << 22)
+        return bitstack_svd_small_(a, rows, cols, stride, k, u, s, vt);
+
+    int exponent = 0;
+    if (largest) frexp((double)bitstack_float_from_bits_(largest), &exponent);
+    if (exponent > 40 || (exponent < -40 && largest)) { /* squares would leave the range of float */
+        float *copy = (float *)bitstack_array_((uint64_t)m * n, sizeof *copy);
+        if (!copy) return BITSTACK_ERROR_MEMORY;
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) copy[i * n + j] = (float)ldexp((double)a[i * stride + j], -exponent);
+        bitstack_result result = bitstack_svd_power_(copy, rows, cols, cols, k, warm_vt, seed, threads, tolerance, u, s, vt);
+        for (size_t r = 0; r < k && result == BITSTACK_OK; r++) s[r] = (float)ldexp((double)s[r], exponent);
+        bitstack_drop_(copy);
+        return result;
+    }
+
+    bitstack_power_ p;
+    p.a = a, p.m = m, p.n = n, p.stride = stride, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
+    p.rows = ((m + BITSTACK_POWER_CHUNKS_ - 1) / BITSTACK_POWER_CHUNKS_ + BITSTACK_POWER_ROWS_ - 1) /
+             BITSTACK_POWER_ROWS_ * BITSTACK_POWER_ROWS_;
+    p.chunks = (uint32_t)((m + p.rows - 1) / p.rows);
+    const size_t l = p.l;
+    uint64_t room = (uint64_t)k * most; /* for an orthonormal completion */
+    p.q = (float *)bitstack_array_((uint64_t)n * l, sizeof(float));
+    p.b = (float *)bitstack_array_((uint64_t)m * l, sizeof(float));
+    p.z = (float *)bitstack_array_((uint64_t)n * l * p.chunks, sizeof(float));
+    double *t = (double *)bitstack_array_((uint64_t)l * (6 * l + 3), sizeof *t);
+    double *full = (double *)bitstack_array_(room + most, sizeof *full);
+    bitstack_result result = p.q && p.b && p.z && t && full ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    if (result == BITSTACK_OK) {
+        for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
+            for (size_t i = 0; i < l; i++)
+                p.q[(i / w * n + j) * w + i % w] =
+                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&seed);
+        double *value = t + l * l;
+        result = bitstack_power_iterate_(&p, k, threads, tolerance, total, t, value, value + l);
+        if (result == BITSTACK_OK) {
+            size_t positive = 0;
+            while (positive < k && value[positive] > 1e-13 * value[0]) positive++;
+            for (size_t r = 0; r < positive; r++) {
+                s[r] = (float)sqrt(value[r]);
+                bitstack_panel_column_(p.b, m, l, t, r, 1 / sqrt(value[r]), full + r * m);
+            }
+            bitstack_complete_(full, m, positive, k, full + room);
+            for (size_t i = 0; i < m; i++)
+                for (size_t r = 0; r < k; r++) u[i * k + r] = (float)full[r * m + i];
+            for (size_t r = 0; r < positive; r++) bitstack_panel_column_(p.q, n, l, t, r, 1, full + r * n);
+            bitstack_complete_(full, n, positive, k, full + room);
+            for (size_t i = 0; i < (size_t)k * n; i++) vt[i] = (float)full[i];
+            for (size_t r = positive; r < k; r++) s[r] = 0;
+        }
+    }
+    bitstack_drop_(p.q), bitstack_drop_(p.b), bitstack_drop_(p.z), bitstack_drop_(t), bitstack_drop_(full);
+    return result;
+}
+
+BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t rows, uint32_t cols, size_t stride,
+                                                    uint32_t k, const float *warm_vt, uint64_t seed, int threads,
+                                                    float *u, float *s, float *vt) {
+    if (!a || !u || !s || !vt || !rows || !cols || stride < cols || !k || k > rows || k > cols)
+        return BITSTACK_ERROR_ARGUMENT;
+    return bitstack_svd_power_(a, rows, cols, stride, k, warm_vt, seed, threads, 4e-4, u, s, vt);
+}
+
+/* ================================================================================= [MOMENTS]
+ * h += X^T X in blocks of channels over batches of inputs, lower triangle first, mirrored at the end of a
+ * sample. scratch: this sample's sums of squares, two blocks of a batch in double, packing scratch. */
+
+#define BITSTACK_BATCH_ 128
+
+BITSTACK_API bitstack_result bitstack_moments_init(bitstack_moments *moments, uint32_t cols, int with_h) {
+    if (!moments || !cols || cols > 1u << 30) return BITSTACK_ERROR_ARGUMENT;
+    bitstack_moments made;
+    memset(&made, 0, sizeof made);
+    made.cols = cols;
+    made.norms = (double *)bitstack_zeros_(cols, sizeof(double));
+    if (with_h) made.h = (double *)bitstack_zeros_((uint64_t)cols * cols, sizeof(double));
+    made.scratch = (double *)bitstack_array_(
+        (uint64_t)cols + (with_h ? 2 * BITSTACK_BATCH_ * BITSTACK_NB_ + BITSTACK_PACK_ : 0), sizeof(double));
+    if (!made.norms || !made.scratch || (with_h && !made.h)) {
+        bitstack_moments_free(&made);
+        return BITSTACK_ERROR_MEMORY;
+    }
+    *moments = made;
+    return BITSTACK_OK;
+}
+
+BITSTACK_API void bitstack_moments_free(bitstack_moments *moments) {
+    if (!moments) return;
+    bitstack_drop_(moments->h), bitstack_drop_(moments->norms), bitstack_drop_(moments->scratch);
+    memset(moments, 0, sizeof *moments);
+}
+
+BITSTACK_PRIVATE_ int bitstack_finite_row_(const float *x, size_t count) {
+    uint32_t largest = 0;
+    for (size_t j = 0; j < count; j++) {
+        uint32_t bits = bitstack_bits_from_float_(x[j]) & 0x7FFFFFFFu;
+        largest = BITSTACK_MAX_(largest, bits);
+    }
+    return largest < 0x7F800000u;
+}
+
+BITSTACK_PRIVATE_ void bitstack_widen_(const float *const *rows, size_t count, size_t at, size_t width, double *to) {
+    for (size_t t = 0; t < count; t++)
+        for (size_t j = 0; j < width; j++) to[t * BITSTACK_NB_ + j] = (double)rows[t][at + j];
+}
+
+BITSTACK_API void bitstack_moments_add(bitstack_moments *moments, const float *x, size_t tokens, size_t stride) {
+    const size_t n = moments->cols, nb = BITSTACK_NB_;
+    double *square = moments->scratch, *left = square + n, *right = left + BITSTACK_BATCH_ * nb;
+    double *pack = right + BITSTACK_BATCH_ * nb, *h = moments->h;
+    uint64_t added = 0;
+    memset(square, 0, n * sizeof *square);
+    for (size_t at = 0; at < tokens;) {
+        const float *rows[BITSTACK_BATCH_];
+        size_t count = 0;
+        for (; at < tokens && count < BITSTACK_BATCH_; at++)
+            if (bitstack_finite_row_(x + at * stride, n)) rows[count++] = x + at * stride;
+        for (size_t t = 0; t < count; t++)
+            for (size_t j = 0; j < n; j++) square[j] += (double)rows[t][j] * (double)rows[t][j];
+        added += count;
+        for (size_t i = 0; h && count && i < n; i += nb) {
+            size_t tall = BITSTACK_MIN_(nb, n - i);
+            bitstack_widen_(rows, count, i, tall, left);
+            for (size_t j = 0; j <= i; j += nb) {
+                size_t wide = BITSTACK_MIN_(nb, n - j);
+                if (j < i) bitstack_widen_(rows, count, j, wide, right);
+                bitstack_gemm_f64_(tall, wide, count, 1, left, 1, nb, j < i ? right : left, nb, 1, h + i * n + j, n, pack);
+            }
+        }
+    }
+    if (!added) return;
+    for (size_t i0 = 0; h && i0 < n; i0 += 16)
+        for (size_t j0 = 0; j0 <= i0; j0 += 16)
+            for (size_t i = i0; i < BITSTACK_MIN_(i0 + 16, n); i++)
+                for (size_t j = j0; j < BITSTACK_MIN_(j0 + 16, i); j++) h[j * n + i] = h[i * n + j];
+    for (size_t j = 0; j < n; j++) moments->norms[j] += sqrt(square[j]);
+    moments->count += added;
+    moments->samples++;
+}
+
+BITSTACK_API void bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from) {
+    const size_t n = into->cols;
+    for (size_t i = 0; into->h && from->h && i < n * n; i++) into->h[i] += from->h[i];
+    for (size_t j = 0; j < n; j++) into->norms[j] += from->norms[j];
+    into->count += from->count;
+    into->samples += from->samples;
+}
+
+BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j) {
+    return (moments->samples ? moments->norms[j] / (double)moments->samples : 0) + 1e-3;
+}
+
 /* =================================================================================== [CODED] */
-/* ==================================================================================== [IABS] */
+
+/* Sign planes of rows [begin, begin + count) of r (at r, `stride` floats apart), begin a multiple of 64: 1 where
+ * r >= 0, -0 included. `plane` is the whole plane part ([FORMAT] in bitstack.h), zero before. */
+BITSTACK_PRIVATE_ void bitstack_pack_signs_(const float *r, uint32_t begin, uint32_t count, uint32_t cols, size_t stride,
+                                            unsigned char *plane) {
+    const size_t tile_bytes = ((size_t)cols + 3) / 4 * 32;
+    for (uint32_t i = 0; i < count; i++) {
+        const float *row = r + i * stride;
+        const uint32_t at = begin + i, shift = at / 32 % 2 * 4;
+        unsigned char *to = plane + at / 64 * tile_bytes + at % 32;
+        uint32_t j = 0;
+        for (; j + 4 <= cols; j += 4, to += 32)
+            *to = (unsigned char)(*to | ((uint32_t)(row[j] >= 0) | (uint32_t)(row[j + 1] >= 0) << 1 |
+                                         (uint32_t)(row[j + 2] >= 0) << 2 | (uint32_t)(row[j + 3] >= 0) << 3) << shift);
+        for (uint32_t c = 0; j + c < cols; c++) *to = (unsigned char)(*to | (uint32_t)(row[j + c] >= 0) << (c + shift));
+    }
+}
+
+/* Rounds a factor to the type it is stored as; f16 saturates. */
+BITSTACK_PRIVATE_ float bitstack_factor_round_(float value, bitstack_type type) {
+    if (type == BITSTACK_F32) return value;
+    return bitstack_f16_to_f32(bitstack_f32_to_f16(BITSTACK_MAX_(-65504.0f, BITSTACK_MIN_(value, 65504.0f))));
+}
+
+/* Element i of a stored factor. */
+BITSTACK_PRIVATE_ void bitstack_factor_store_(unsigned char *part, size_t i, float value, bitstack_type type) {
+    uint32_t bits = type == BITSTACK_F32 ? bitstack_bits_from_float_(value)
+                                         : bitstack_f32_to_f16(bitstack_factor_round_(value, type));
+    size_t bytes = type == BITSTACK_F32 ? 4 : 2;
+    for (size_t b = 0; b < bytes; b++) part[i * bytes + b] = (unsigned char)(bits >> 8 * b);
+}
+
+/* Zeroed payloads for every level of coded->shape. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_coded_allocate_(bitstack_coded *coded) {
+    for (uint32_t i = 0; i < coded->shape.levels; i++) {
+        uint64_t bytes = bitstack_block_bytes(&coded->shape, i + 1);
+        if (!bytes) return BITSTACK_ERROR_ARGUMENT;
+        coded->blocks[i] = (unsigned char *)bitstack_zeros_(bytes, 1);
+        if (!coded->blocks[i]) return BITSTACK_ERROR_MEMORY;
+    }
+    return BITSTACK_OK;
+}
+
+BITSTACK_API void bitstack_coded_free(bitstack_coded *coded) {
+    if (!coded) return;
+    for (int i = 0; i < BITSTACK_MAX_LEVELS; i++) bitstack_drop_(coded->blocks[i]);
+    memset(coded, 0, sizeof *coded);
+}
+
+/* The three parts of block `block` (1-based). */
+BITSTACK_PRIVATE_ unsigned char *bitstack_coded_columns_(const bitstack_coded *coded, uint32_t block) {
+    return coded->blocks[block - 1];
+}
+BITSTACK_PRIVATE_ unsigned char *bitstack_coded_coefficients_(const bitstack_coded *coded, uint32_t block) {
+    return coded->blocks[block - 1] + bitstack_column_bytes(&coded->shape, block);
+}
+BITSTACK_PRIVATE_ unsigned char *bitstack_coded_signs_(const bitstack_coded *coded, uint32_t block) {
+    return bitstack_coded_coefficients_(coded, block) + bitstack_coefficient_bytes(&coded->shape, block);
+}
+
+BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, uint32_t level, bitstack_plane *planes,
+                                                 bitstack_view *view) {
+    if (!coded || !view || level > coded->shape.levels || (level && !planes)) return BITSTACK_ERROR_ARGUMENT;
+    const bitstack_shape *shape = &coded->shape;
+    const size_t plane_coefficients = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows *
+                                               bitstack_factor_size_(shape->factor_type));
+    for (uint32_t p = 1; p <= level; p++) {
+        uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
+        planes[p - 1].columns = bitstack_coded_columns_(coded, v);
+        planes[p - 1].coefficients = shape->coefficients == BITSTACK_COEFFICIENTS_OWN
+                                         ? bitstack_coded_coefficients_(coded, p)
+                                         : bitstack_coded_coefficients_(coded, level) + (p - 1) * plane_coefficients;
+        planes[p - 1].signs = bitstack_coded_signs_(coded, p);
+    }
+    view->rows = shape->rows, view->cols = shape->cols, view->rank = shape->rank, view->group_cols = shape->group_cols;
+    view->level = level, view->factor_type = shape->factor_type, view->scale = shape->scale, view->planes = planes;
+    return BITSTACK_OK;
+}
+
+/* |D|^2 and tr(D H D^T) of D = w, or w minus a view. H is symmetric, so block column J of D H is taken from the
+ * blocks at and below it only, those below twice. */
+typedef struct bitstack_norms_ {
+    const float *w;
+    const bitstack_view *view;
+    const double *h;
+    size_t rows, cols, stride;
+    double *room;      /* a worker: rows of D, a block of D H, packing */
+    double (*sum)[2];  /* a task */
+    uint64_t room_each;
+} bitstack_norms_;
+
+BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t worker) {
+    const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
+    const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
+    double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
+    for (size_t i = 0; i < h; i++) {
+        const float *w = s->w + (begin + i) * s->stride;
+        float *q = (float *)(void *)block; /* a row of the view; the block and packing space hold at least n floats */
+        if (s->view) bitstack_view_dequantize(s->view, (uint32_t)(begin + i), 1, q, n);
+        double sum = 0;
+        for (size_t j = 0; j < n; j++) {
+            double t = (double)w[j] - (s->view ? (double)q[j] : 0);
+            d[i * n + j] = t;
+            sum += t * t;
+        }
+        plain += sum;
+    }
+    for (size_t j0 = 0; s->h && j0 < n; j0 += nb) {
+        size_t wide = BITSTACK_MIN_(nb, n - j0), below = n - j0 - wide;
+        memset(block, 0, h * nb * sizeof *block);
+        bitstack_gemm_f64_(h, wide, below, 2, d + j0 + wide, n, 1, s->h + (j0 + wide) * n + j0, n, 1, block, nb, pack);
+        bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, s->h + j0 * n + j0, n, 1, block, nb, pack);
+        for (size_t i = 0; i < h; i++)
+            for (size_t j = 0; j < wide; j++) weighted += block[i * nb + j] * d[i * n + j0 + j];
+    }
+    s->sum[task][0] = plain, s->sum[task][1] = s->h ? weighted : plain;
+}
+
+BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t stride, uint32_t rows, uint32_t cols,
+                                                          const bitstack_view *view, const double *h, int threads,
+                                                          double norms[2]) {
+    bitstack_norms_ s;
+    uint32_t tasks = (rows + BITSTACK_NB_ - 1) / BITSTACK_NB_;
+    s.w = w, s.view = view, s.h = h, s.rows = rows, s.cols = cols, s.stride = stride;
+    s.room_each = (uint64_t)BITSTACK_NB_ * cols + BITSTACK_NB_ * BITSTACK_NB_ +
+                  BITSTACK_MAX_((uint64_t)BITSTACK_PACK_, cols / 2 + 1);
+    s.room = (double *)bitstack_array_(s.room_each * bitstack_workers_(threads, tasks), sizeof(double));
+    s.sum = (double(*)[2])bitstack_array_(tasks, sizeof *s.sum);
+    if (s.room && s.sum) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, &s);
+    norms[0] = norms[1] = 0;
+    for (uint32_t i = 0; s.room && s.sum && i < tasks; i++) norms[0] += s.sum[i][0], norms[1] += s.sum[i][1];
+    bitstack_result result = s.room && s.sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    bitstack_drop_(s.room), bitstack_drop_(s.sum);
+    return result;
+}
+
+/* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. */
+BITSTACK_PRIVATE_ double bitstack_ratio_(double a, double b) { return b > 0 ? BITSTACK_MAX_(a, 0) / b : 0; }
+
+BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, const float *w, size_t stride,
+                                                    const bitstack_moments *moments, int threads, double *rel_err2,
+                                                    double *out_err2) {
+    double error[2], norm[2];
+    if (!view || !w || !rel_err2 || !out_err2 || !view->rows || !view->cols || stride < view->cols ||
+        (moments && moments->cols != view->cols))
+        return BITSTACK_ERROR_ARGUMENT;
+    const double *h = moments ? moments->h : NULL;
+    bitstack_result result = bitstack_measure_norms_(w, stride, view->rows, view->cols, view, h, threads, error);
+    if (result == BITSTACK_OK)
+        result = bitstack_measure_norms_(w, stride, view->rows, view->cols, NULL, h, threads, norm);
+    if (result != BITSTACK_OK) return result;
+    *rel_err2 = bitstack_ratio_(error[0], norm[0]);
+    *out_err2 = bitstack_ratio_(error[1], norm[1]);
+    return BITSTACK_OK;
+}
+
+static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
+                                             size_t stride, const bitstack_moments *moments,
+                                             const bitstack_encode_options *options);
+static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
+                                               size_t stride, const bitstack_moments *moments,
+                                               const bitstack_encode_options *options);
+
+/* Checks, then the method. The encoders get a zeroed coded and options that are in range; on failure what they
+ * left in it is freed here. */
+BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
+                                                    size_t stride, const bitstack_moments *moments,
+                                                    const bitstack_encode_options *options) {
+    bitstack_encode_options o;
+    bitstack_coded made;
+    bitstack_result result;
+    memset(&made, 0, sizeof made);
+    if (options) o = *options;
+    else memset(&o, 0, sizeof o);
+    if (!o.factor_type) o.factor_type = BITSTACK_F16;
+    if (!coded || !w || !rows || !cols || rows > 1u << 30 || cols > 1u << 30 || stride < cols ||
+        o.levels > BITSTACK_MAX_LEVELS || o.rank > 1024 || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
+        (o.method != BITSTACK_NESTED && o.method != BITSTACK_IABS) || (moments && moments->cols != cols))
+        return BITSTACK_ERROR_ARGUMENT;
+    for (uint32_t i = 0; i < rows; i++)
+        if (!bitstack_finite_row_(w + i * stride, cols)) return BITSTACK_ERROR_NUMERIC;
+    for (uint32_t j = 0; moments && j < cols; j++)
+        if (!(moments->norms[j] >= 0 && moments->norms[j] <= DBL_MAX) ||
+            (moments->h && !(fabs(moments->h[(size_t)j * cols + j]) <= DBL_MAX)))
+            return BITSTACK_ERROR_NUMERIC;
+    made.rel_err2[0] = made.out_err2[0] = 1;
+    result = o.method == BITSTACK_IABS ? bitstack_iabs_encode_(&made, w, rows, cols, stride, moments, &o)
+                                       : bitstack_nested_encode_(&made, w, rows, cols, stride, moments, &o);
+    if (result == BITSTACK_OK) *coded = made;
+    else bitstack_coded_free(&made);
+    return result;
+}
+
+/* ==================================================================================== [IABS]
+ * BitStack's iterative absolute value decomposition (arXiv 2410.23918), as the authors' code does it: a block is
+ * the signs of the residual R (0 counts as +1) and the best rank-k approximation U V of |R|, sqrt of the
+ * singular values to either side. Factors are stored rounded, but R - S .* U V is formed from the unrounded ones.
+ * With moments, columns are first multiplied by the paper's activation scale s_j and V is divided by it, so that
+ * no other layer changes.
+ * Everything is computed for W times a power of four that brings its largest entry near 1: that changes no bit
+ * of the stored factors, whose square-root split halves the exponent. The stack's scale is 1 unless the factors
+ * would be lost in the range of their type. */
+
+#define BITSTACK_IABS_TOLERANCE_ 2e-5 /* excess squared error of each block's truncated SVD, at most about */
+
+typedef struct bitstack_iabs_ {
+    const float *w;
+    size_t m, n, k, stride;
+    float *r, *a, *d;            /* residual, its magnitude, W minus the stored blocks; m x n */
+    const double *column;        /* scale of each column; NULL = 1 */
+    double unit;                 /* the power of four */
+    float *u, *v, *us, *vs;      /* unrounded m x k, k x n; and as stored, times scale and unit */
+    unsigned char *plane;
+    float *room;                 /* a worker: two blocks of products, packing */
+} bitstack_iabs_;
+
+enum { BITSTACK_IABS_ROWS_ = 192, BITSTACK_IABS_COLS_ = 256 }; /* rows: a multiple of 64 */
+#define BITSTACK_IABS_ROOM_ (2 * (size_t)BITSTACK_IABS_ROWS_ * BITSTACK_IABS_COLS_ + BITSTACK_PACK_)
+
+/* R = W column-scaled, D = W, A = |R| for a block of rows. */
+BITSTACK_PRIVATE_ void bitstack_iabs_start_(void *arg, uint32_t task, uint32_t worker) {
+    const bitstack_iabs_ *s = (const bitstack_iabs_ *)arg;
+    const size_t begin = task * (size_t)BITSTACK_IABS_ROWS_, end = BITSTACK_MIN_(begin + BITSTACK_IABS_ROWS_, s->m);
+    (void)worker;
+    for (size_t i = begin; i < end; i++)
+        for (size_t j = 0; j < s->n; j++) {
+            double t = (double)s->w[i * s->stride + j] * s->unit;
+            s->d[i * s->n + j] = (float)t;
+            s->r[i * s->n + j] = (float)(s->column ? t * s->column[j] : t);
+            s->a[i * s->n + j] = fabsf(s->r[i * s->n + j]);
+        }
+}
+
+/* Signs of a block of rows, then R -= S .* U V and A = |R|, and D -= S .* (U V as stored). */
+BITSTACK_PRIVATE_ void bitstack_iabs_block_(void *arg, uint32_t task, uint32_t worker) {
+    const bitstack_iabs_ *s = (const bitstack_iabs_ *)arg;
+    const size_t n = s->n, k = s->k, begin = task * (size_t)BITSTACK_IABS_ROWS_;
+    const size_t h = BITSTACK_MIN_((size_t)BITSTACK_IABS_ROWS_, s->m - begin);
+    float *x = s->room + worker * BITSTACK_IABS_ROOM_, *y = x + BITSTACK_IABS_ROWS_ * BITSTACK_IABS_COLS_;
+    float *pack = y + BITSTACK_IABS_ROWS_ * BITSTACK_IABS_COLS_;
+    bitstack_pack_signs_(s->r + begin * n, (uint32_t)begin, (uint32_t)h, (uint32_t)n, n, s->plane);
+    for (size_t j0 = 0; j0 < n; j0 += BITSTACK_IABS_COLS_) {
+        const size_t wide = BITSTACK_MIN_((size_t)BITSTACK_IABS_COLS_, n - j0);
+        memset(x, 0, h * wide * sizeof *x), memset(y, 0, h * wide * sizeof *y);
+        bitstack_gemm_f32_(h, wide, k, 1, s->u + begin * k, k, 1, s->v + j0, n, 1, x, wide, pack);
+        bitstack_gemm_f32_(h, wide, k, 1, s->us + begin * k, k, 1, s->vs + j0, n, 1, y, wide, pack);
+        for (size_t i = 0; i < h; i++) {
+            float *r = s->r + (begin + i) * n + j0, *a = s->a + (begin + i) * n + j0, *d = s->d + (begin + i) * n + j0;
+            for (size_t j = 0; j < wide; j++) {
+                float p = x[i * wide + j], q = y[i * wide + j];
+                d[j] -= r[j] >= 0 ? q : -q;
+                r[j] -= r[j] >= 0 ? p : -p;
+                a[j] = fabsf(r[j]);
+            }
+        }
+    }
+}
+
+/* e of 2^e > x >= 2^(e-1); 0 for 0. */
+BITSTACK_PRIVATE_ int bitstack_exponent_(double x) {
+    int exponent = 0;
+    if (x > 0) frexp(x, &exponent);
+    return exponent;
+}
+
+static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
+                                             size_t stride, const bitstack_moments *moments,
+                                             const bitstack_encode_options *options) {
+    const size_t m = rows, n = cols, k = BITSTACK_MIN_(options->rank ? options->rank : 16, BITSTACK_MIN_(rows, cols));
+    const uint32_t tasks = (uint32_t)((m + BITSTACK_IABS_ROWS_ - 1) / BITSTACK_IABS_ROWS_);
+    const bitstack_type type = options->factor_type;
+    const int threads = options->threads;
+    const double *h = moments ? moments->h : NULL;
+    bitstack_shape *shape = &coded->shape;
+    bitstack_iabs_ s;
+    double *column = NULL, norm[2], error[2];
+    float *sv = (float *)bitstack_array_(k, sizeof(float));
+    bitstack_result result;
+
+    memset(&s, 0, sizeof s);
+    shape->rows = rows, shape->cols = cols, shape->rank = (uint32_t)k;
+    shape->levels = options->levels ? options->levels : 16;
+    shape->columns = BITSTACK_COLUMNS_OWN, shape->coefficients = BITSTACK_COEFFICIENTS_OWN;
+    shape->factor_type = type, shape->scale = 1;
+    s.w = w, s.m = m, s.n = n, s.k = k, s.stride = stride;
+    s.r = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
+    s.a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
+    s.d = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
+    s.u = (float *)bitstack_array_(2 * (uint64_t)m * k, sizeof(float));
+    s.v = (float *)bitstack_array_(2 * (uint64_t)n * k, sizeof(float));
+    s.room = (float *)bitstack_array_(BITSTACK_IABS_ROOM_ * (uint64_t)bitstack_workers_(threads, tasks), sizeof(float));
+    if (moments && !options->plain_columns) column = (double *)bitstack_array_(n, sizeof *column);
+    result = bitstack_coded_allocate_(coded);
+    if (!sv || !s.r || !s.a || !s.d || !s.u || !s.v || !s.room || (moments && !options->plain_columns && !column))
+        result = BITSTACK_ERROR_MEMORY;
+    if (result == BITSTACK_OK) {
+        s.us = s.u + m * k, s.vs = s.v + n * k;
+        double square = 0, largest = 0;
+        if (column) { /* its overall size is a matter of taste: brought near 1 */
+            for (uint32_t j = 0; j < cols; j++) {
+                column[j] = bitstack_moments_scale(moments, j);
+                square += column[j] * column[j];
+            }
+            double unit = ldexp(1, -bitstack_exponent_(sqrt(square / (double)n)));
+            for (size_t j = 0; j < n; j++) column[j] *= unit;
+            s.column = column;
+        }
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double t = fabs((double)w[i * stride + j]) * (column ? column[j] : 1);
+                largest = BITSTACK_MAX_(largest, t);
+            }
+        int half = bitstack_exponent_(largest) / 2; /* W = 4^half times what is decomposed */
+        s.unit = ldexp(1, -2 * half);
+        bitstack_parallel_(threads, tasks, bitstack_iabs_start_, &s);
+        result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, norm);
+        coded->out_norm2 = ldexp(h && moments->count ? norm[1] / (double)moments->count : norm[0], 4 * half);
+
+        for (uint32_t block = 1; block <= shape->levels && result == BITSTACK_OK; block++) {
+            result = bitstack_svd_power_(s.a, rows, cols, n, (uint32_t)k, block > 1 ? s.v : NULL,
+                                         options->seed + block, threads, BITSTACK_IABS_TOLERANCE_, s.u, sv, s.v);
+            if (result != BITSTACK_OK) break;
+            double large_u = 0, large_v = 0;
+            for (size_t r = 0; r < k; r++) {
+                float root = sqrtf(sv[r]);
+                for (size_t i = 0; i < m; i++) {
+                    s.u[i * k + r] *= root;
+                    large_u = BITSTACK_MAX_(large_u, fabs((double)s.u[i * k + r]));
+                }
+                for (size_t j = 0; j < n; j++) {
+                    s.v[r * n + j] *= root;
+                    double t = fabs((double)s.v[r * n + j]) / (column ? column[j] : 1);
+                    large_v = BITSTACK_MAX_(large_v, t);
+                }
+            }
+            if (block == 1 && large_u > 0 && large_v > 0) {
+                /* what the largest product of factors would be, and what the type holds well for 32 blocks */
+                int size = bitstack_exponent_(large_u) + bitstack_exponent_(large_v) + 2 * half;
+                int low = type == BITSTACK_F16 ? -16 : -80, high = type == BITSTACK_F16 ? 26 : 80;
+                if (size < low || size > high)
+                    shape->scale = (float)ldexp(1, BITSTACK_MAX_(-124, BITSTACK_MIN_(size / 2 * 2, 124)));
+            }
+            const int shift = half - (bitstack_exponent_((double)shape->scale) - 1) / 2; /* of either factor */
+            unsigned char *columns = bitstack_coded_columns_(coded, block);
+            unsigned char *coefficients = bitstack_coded_coefficients_(coded, block);
+            for (size_t i = 0; i < m; i++)
+                for (size_t r = 0; r < k; r++) {
+                    float t = bitstack_factor_round_((float)ldexp((double)s.u[i * k + r], shift), type);
+                    bitstack_factor_store_(coefficients, r * m + i, t, type);
+                    s.us[i * k + r] = (float)ldexp((double)t, -shift);
+                }
+            for (size_t r = 0; r < k; r++)
+                for (size_t j = 0; j < n; j++) {
+                    double t = (double)s.v[r * n + j] / (column ? column[j] : 1);
+                    float f = bitstack_factor_round_((float)ldexp(t, shift), type);
+                    bitstack_factor_store_(columns, r * n + j, f, type);
+                    s.vs[r * n + j] = (float)ldexp((double)f, -shift);
+                }
+            s.plane = bitstack_coded_signs_(coded, block);
+            bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
+            result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, error);
+            coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
+            coded->out_err2[block] = bitstack_ratio_(error[1], norm[1]);
+            if (result == BITSTACK_OK && options->progress &&
+                options->progress(options->progress_user, (double)block / shape->levels))
+                result = BITSTACK_ERROR_CANCELLED;
+        }
+    }
+    bitstack_drop_(s.r), bitstack_drop_(s.a), bitstack_drop_(s.d), bitstack_drop_(s.u), bitstack_drop_(s.v);
+    bitstack_drop_(s.room), bitstack_drop_(column), bitstack_drop_(sv);
+    return result;
+}
+
 /* ================================================================================== [NESTED] */
-/* =================================================================================== [ORDER] */
+static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
+                                               size_t stride, const bitstack_moments *moments,
+                                               const bitstack_encode_options *options) {
+    (void)coded, (void)w, (void)rows, (void)cols, (void)stride, (void)moments, (void)options;
+    return BITSTACK_ERROR_ARGUMENT;
+}
+
+/* =================================================================================== [ORDER]
+ * Both orders sort keys: the paper's sorts each level on its own, the predicted one keeps the best next step of
+ * every matrix in a heap. */
+
+typedef struct bitstack_order_key_ {
+    double value;
+    uint32_t matrix, level; /* level: paper, 1 = NaN, behind the others; predicted, the chord's end */
+} bitstack_order_key_;
+
+/* Total levels, and the most of one matrix; UINT64_MAX where an argument is out of range. */
+BITSTACK_PRIVATE_ uint64_t bitstack_order_count_(const uint32_t *levels, uint32_t matrices, uint32_t *most) {
+    uint64_t total = 0;
+    *most = 0;
+    if (!levels && matrices) return UINT64_MAX;
+    for (uint32_t i = 0; i < matrices; i++) {
+        if (levels[i] > BITSTACK_MAX_LEVELS) return UINT64_MAX;
+        total += levels[i];
+        *most = BITSTACK_MAX_(*most, levels[i]);
+    }
+    return total;
+}
+
+static int bitstack_order_compare_(const void *x, const void *y) {
+    const bitstack_order_key_ *a = (const bitstack_order_key_ *)x, *b = (const bitstack_order_key_ *)y;
+    if (a->level != b->level) return a->level < b->level ? -1 : 1;
+    if (a->value < b->value) return -1;
+    if (a->value > b->value) return 1;
+    return a->matrix < b->matrix ? -1 : a->matrix > b->matrix;
+}
+
+/* A NaN takes the same matrix's loss one level on plus the level's largest, as the authors' code means it:
+ * theirs puts NaNs in front where Python's max() meets one first. Where there is no next level it counts as
+ * infinite. */
+BITSTACK_API bitstack_result bitstack_order_paper_sort(const uint32_t *levels, uint32_t matrices, const double *loss,
+                                                       bitstack_order_entry *out) {
+    uint32_t most;
+    uint64_t total = bitstack_order_count_(levels, matrices, &most), at = total;
+    if (total == UINT64_MAX || (total && !out) || (!loss && most > 1)) return BITSTACK_ERROR_ARGUMENT;
+    if (!total) return BITSTACK_OK;
+    bitstack_order_key_ *key = (bitstack_order_key_ *)bitstack_array_(matrices, sizeof *key);
+    double *next = (double *)bitstack_array_(matrices, sizeof *next); /* NaN-free losses one level on */
+    if (!key || !next) {
+        bitstack_drop_(key), bitstack_drop_(next);
+        return BITSTACK_ERROR_MEMORY;
+    }
+    for (uint32_t i = 0; i < matrices; i++) next[i] = (double)INFINITY;
+    for (uint32_t level = most; level >= 2; level--) {
+        const double *row = loss + (size_t)(level - 2) * matrices;
+        double largest = 0;
+        int any = 0;
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < matrices; i++)
+            if (level <= levels[i] && row[i] == row[i] && (!any++ || row[i] > largest)) largest = row[i];
+        for (uint32_t i = 0; i < matrices; i++) {
+            if (level > levels[i]) continue;
+            int nan = row[i] != row[i];
+            key[count].matrix = i, key[count].level = (uint32_t)nan;
+            key[count++].value = next[i] = nan ? next[i] + largest : row[i];
+        }
+        qsort(key, count, sizeof *key, bitstack_order_compare_);
+        at -= count;
+        for (uint32_t i = 0; i < count; i++) {
+            out[at + i].matrix = key[i].matrix, out[at + i].level = level;
+            out[at + i].score = (float)BITSTACK_MIN_(key[i].value, FLT_MAX);
+        }
+    }
+    at = 0;
+    for (uint32_t i = 0; i < matrices; i++)
+        if (levels[i]) out[at].matrix = i, out[at].level = 1, out[at++].score = 0;
+    bitstack_drop_(key), bitstack_drop_(next);
+    return BITSTACK_OK;
+}
+
+BITSTACK_API bitstack_result bitstack_order_paper(const uint32_t *levels, uint32_t matrices, bitstack_loss loss,
+                                                  void *user, bitstack_order_entry *out) {
+    uint32_t most;
+    uint64_t total = bitstack_order_count_(levels, matrices, &most);
+    if (total == UINT64_MAX || !loss || (total && !out)) return BITSTACK_ERROR_ARGUMENT;
+    double *table = (double *)bitstack_zeros_((uint64_t)most * matrices, sizeof *table);
+    uint32_t *now = (uint32_t *)bitstack_array_(matrices, sizeof *now);
+    bitstack_result result = table && now ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    for (uint32_t level = 2; level <= most && result == BITSTACK_OK; level++) {
+        for (uint32_t i = 0; i < matrices; i++) now[i] = BITSTACK_MIN_(levels[i], level - 1);
+        for (uint32_t i = 0; i < matrices && result == BITSTACK_OK; i++) {
+            if (level > levels[i]) continue;
+            now[i] = level;
+            if (loss(user, now, matrices, &table[(size_t)(level - 2) * matrices + i])) result = BITSTACK_ERROR_CANCELLED;
+            now[i] = level - 1;
+        }
+    }
+    if (result == BITSTACK_OK) result = bitstack_order_paper_sort(levels, matrices, table, out);
+    bitstack_drop_(table), bitstack_drop_(now);
+    return result;
+}
+
+/* The steepest chord of a matrix's loss over bytes from `level` on; ties go to the longer one. */
+BITSTACK_PRIVATE_ bitstack_order_key_ bitstack_order_chord_(uint32_t matrix, uint32_t level, uint32_t levels,
+                                                            const double *loss, const uint64_t *bytes) {
+    bitstack_order_key_ best;
+    best.matrix = matrix, best.level = level, best.value = -(double)INFINITY;
+    for (uint32_t to = level + 1; to <= levels; to++) {
+        double cost = bytes[to] > bytes[level] ? (double)(bytes[to] - bytes[level]) : 0.5; /* all but free */
+        double slope = (loss[level] - loss[to]) / cost;
+        if (slope >= best.value) best.value = slope, best.level = to;
+    }
+    return best;
+}
+
+/* Nonzero if a goes first. */
+BITSTACK_PRIVATE_ int bitstack_order_before_(const bitstack_order_key_ *a, const bitstack_order_key_ *b) {
+    return a->value > b->value || (!(a->value < b->value) && a->matrix < b->matrix);
+}
+
+BITSTACK_PRIVATE_ void bitstack_order_sink_(bitstack_order_key_ *heap, uint32_t count, uint32_t i) {
+    for (;;) {
+        uint32_t best = i;
+        for (uint32_t child = 2 * i + 1; child <= 2 * i + 2 && child < count; child++)
+            if (bitstack_order_before_(&heap[child], &heap[best])) best = child;
+        if (best == i) return;
+        bitstack_order_key_ t = heap[i];
+        heap[i] = heap[best], heap[best] = t;
+        i = best;
+    }
+}
+
+BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, uint32_t matrices,
+                                                      const double *const *loss_at, const uint64_t *const *bytes_at,
+                                                      bitstack_order_entry *out) {
+    uint32_t most, count = 0;
+    uint64_t total = bitstack_order_count_(levels, matrices, &most), at = 0;
+    if (total == UINT64_MAX || (total && (!loss_at || !bytes_at || !out))) return BITSTACK_ERROR_ARGUMENT;
+    if (!total) return BITSTACK_OK;
+    for (uint32_t i = 0; i < matrices; i++)
+        for (uint32_t level = 0; level <= levels[i]; level++)
+            if (!(fabs(loss_at[i][level]) <= DBL_MAX)) return BITSTACK_ERROR_NUMERIC;
+    bitstack_order_key_ *heap = (bitstack_order_key_ *)bitstack_array_(matrices, sizeof *heap);
+    if (!heap) return BITSTACK_ERROR_MEMORY;
+    for (uint32_t i = 0; i < matrices; i++)
+        if (levels[i]) heap[count++] = bitstack_order_chord_(i, 0, levels[i], loss_at[i], bytes_at[i]);
+    for (uint32_t i = count; i-- > 0;) bitstack_order_sink_(heap, count, i);
+    uint32_t *done = (uint32_t *)bitstack_zeros_(matrices, sizeof *done);
+    while (done && count) {
+        uint32_t i = heap[0].matrix;
+        while (done[i] < heap[0].level) {
+            out[at].matrix = i, out[at].level = ++done[i];
+            out[at++].score = (float)BITSTACK_MAX_(-FLT_MAX, BITSTACK_MIN_(heap[0].value, FLT_MAX));
+        }
+        if (done[i] < levels[i]) heap[0] = bitstack_order_chord_(i, done[i], levels[i], loss_at[i], bytes_at[i]);
+        else heap[0] = heap[--count];
+        bitstack_order_sink_(heap, count, 0);
+    }
+    bitstack_drop_(heap), bitstack_drop_(done);
+    return done ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+}
+
 /* ================================================================================== [WRITER]
  * Payloads go to a spool file as they come, in the order of arrival, with their checksums and sizes kept
  * in memory; only finish knows the order of the blocks. Reordering is the same assembly with an existing
