@@ -7,7 +7,7 @@ CC ?= cc
 CFLAGS ?= -O2 -g
 BUILD ?= build
 WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-align -Wstrict-prototypes
-FLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -pthread
+FLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -Iexamples -pthread
 LIBS = -lm -pthread
 HEADERS = bitstack.h bitstack_compress.h
 
@@ -75,6 +75,14 @@ $(BUILD)/bench/%.o: bench/%.c bench/bench.h bitstack.h
 $(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_C) $(BUILD)/bitstack.o
 	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) $(BENCH_LIBS) -ldl
 
+# Quality: the coding against its targets, and against what people would use instead.
+$(BUILD)/bench/demo.o $(BUILD)/bench/quality.o $(BUILD)/bench/compare.o: bench/demo.h bench/peers/peer.h $(HEADERS)
+$(BUILD)/bench/quality: $(BUILD)/bench/quality.o $(BUILD)/bench/demo.o $(PEERS) $(LLM) $(LIB)
+	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+quality: $(BUILD)/bench/quality
+	@mkdir -p bench/results
+	$(BUILD)/bench/quality bench/results/quality.csv
+
 bench: $(BENCH_PROGRAMS)
 	$(BUILD)/bench/gemv $(BUILD)/bench/gemv.csv
 	$(BUILD)/bench/gemm $(BUILD)/bench/gemm.csv
@@ -90,4 +98,4 @@ bench-results: $(BENCH_PROGRAMS)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test demo bench bench-results clean
+.PHONY: all test demo bench bench-results quality clean
