@@ -2,6 +2,7 @@
 # make test       everything that must hold; the last line is "N passed, M failed"
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
+# make embedded   a network in flash on a bare Cortex-M4, in qemu
 # Variables: CC, CFLAGS, BUILD.
 CC ?= cc
 CFLAGS ?= -O2 -g
@@ -42,6 +43,10 @@ $(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
 
 test: all $(TESTS)
 	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
+
+# The bare-metal example; needs arm-none-eabi-gcc and qemu-system-arm.
+embedded:
+	$(MAKE) -C examples/embedded
 
 clean:
 	rm -rf $(BUILD)
