@@ -14,6 +14,7 @@ HEADERS = bitstack.h bitstack_compress.h
 
 LIB = $(BUILD)/bitstack.o $(BUILD)/bitstack_compress.o
 LLM = $(patsubst examples/llm/%.c,$(BUILD)/llm/%.o,$(wildcard examples/llm/*.c))
+PEERS = $(patsubst bench/peers/%.c,$(BUILD)/peers/%.o,$(wildcard bench/peers/*.c))
 COMMAND = $(patsubst examples/bitstack/%.c,$(BUILD)/command/%.o,$(wildcard examples/bitstack/*.c))
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
@@ -30,6 +31,9 @@ $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
+$(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -c $< -o $@
 $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
@@ -37,6 +41,9 @@ $(BUILD)/bitstack: $(COMMAND) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 $(BUILD)/%: examples/%.c $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h $(PEERS) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(PEERS) $(LIB) -o $@ $(LIBS)
 $(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
@@ -48,7 +55,35 @@ test: all $(TESTS)
 embedded:
 	$(MAKE) -C examples/embedded
 
+# Kernels: the library as users build it, the baselines at -O3. BENCH=full measures everything.
+BENCH_CFLAGS ?= -O3 -g
+BENCH_C = $(BUILD)/bench/bench.o $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/baseline_*.c))
+ifdef GGML_DIR # a built ggml to run beside: GGML_DIR/include, libraries in GGML_BUILD
+GGML_BUILD ?= $(GGML_DIR)/build
+BENCH_CFLAGS += -DBENCH_GGML -isystem $(GGML_DIR)/include
+BENCH_LIBS = -L$(GGML_BUILD)/src -lggml-cpu -lggml-base -Wl,-rpath,$(GGML_BUILD)/src
+endif
+BENCH_PROGRAMS = $(BUILD)/bench/gemv $(BUILD)/bench/gemm $(BUILD)/bench/plot
+BENCH_FLAGS = $(filter-out $(CFLAGS),$(FLAGS)) $(BENCH_CFLAGS) -DBENCH_FLAGS='"library $(CFLAGS), baselines $(filter -O%,$(BENCH_CFLAGS))"'
+$(BUILD)/bench/%.o: bench/%.c bench/bench.h bitstack.h
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) -c $< -o $@
+$(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_C) $(BUILD)/bitstack.o
+	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) $(BENCH_LIBS) -ldl
+
+bench: $(BENCH_PROGRAMS)
+	$(BUILD)/bench/gemv $(BUILD)/bench/gemv.csv
+	$(BUILD)/bench/gemm $(BUILD)/bench/gemm.csv
+	$(BUILD)/bench/plot $(BUILD)/bench/gemv.csv $(BUILD)/bench/roofline.svg
+bench-results: $(BENCH_PROGRAMS)
+	@mkdir -p bench/results
+	BENCH=full $(BUILD)/bench/gemv bench/results/gemv.csv
+	BENCH=full $(BUILD)/bench/gemm bench/results/gemm.csv
+	$(BUILD)/bench/plot bench/results/gemv.csv bench/results/roofline.svg
+	bench/mca.sh > bench/results/mca.txt
+	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test clean
+.PHONY: all test bench bench-results clean

@@ -1611,8 +1611,8 @@ static size_t bitstack_coefficient_at_(const bitstack_view *view, size_t col, si
     return (group * view->rank + rank) * view->rows;
 }
 
-/* Columns from `col` to the end of its scale block: blocks start anew with each coefficient group and
- * at the end of what is worked on. Both starts are multiples of 64. */
+/* Columns from `col` to the end of its scale block, at most `end`: blocks start anew with each
+ * coefficient group and each chunk, at multiples of 64. */
 static size_t bitstack_block_cols_(const bitstack_view *view, size_t col, size_t end) {
     size_t left = end - col;
     if (view->group_cols && left > view->group_cols - col % view->group_cols)
@@ -1718,6 +1718,21 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
 #define BITSTACK_BIAS_ 128
 #define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_) /* at most so many at once */
 
+/* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
+typedef struct bitstack_run_ {
+    const unsigned char *signs, *next; /* `next`: where reading goes on afterwards */
+    const unsigned char *tables;       /* of the first group; table t is t * stride bytes on */
+    const float *scales;               /* `count` for each block */
+    size_t groups, stride, count;
+} bitstack_run_;
+
+/* Signs `ahead` bytes after the run's byte `at`. (As integers: they are only prefetched and may lie
+ * outside.) */
+static const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
+    const size_t bytes = run->groups * 32;
+    return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
+}
+
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
@@ -1727,10 +1742,9 @@ typedef struct bitstack_kernels_ {
     /* Tables of `groups` groups of 4 from z: the high bytes to `high`, and the low ones to `low` unless
      * it is NULL. Writes whole fours of groups. Returns s, or 0 or NaN. */
     float (*build)(const float *z, size_t groups, unsigned char *high, unsigned char *low);
-    /* sums[t][row] += scales[t] * (sum over groups of table t at the row's nibble) for `count` tables at
-     * tables + t * stride, for the 64 rows of a tile; at most 64 groups. `next`: signs to prefetch. */
-    void (*lookup)(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, const unsigned char *next, size_t groups,
-                   const unsigned char *tables, size_t stride, const float *scales, size_t count);
+    /* For the 64 rows of a tile, and the run of scale blocks that `run` describes,
+     * sums[t][row] += scale of table t in the block * sum over the block's groups of table t at the nibble. */
+    void (*lookup)(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run);
     /* total[i] += u[first + i] * sums[i], i < rows <= 64 */
     void (*combine)(double *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
     /* y[i] = scale * total[i], plus the old y[i] if `add` */
@@ -1794,22 +1808,24 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     return scale;
 }
 
-static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                    const unsigned char *next, size_t groups, const unsigned char *tables,
-                                    size_t stride, const float *scales, size_t count) {
-    size_t t, g, b;
-    (void)next;
-    for (t = 0; t < count; t++) {
-        uint16_t sum[BITSTACK_TILE_] = {0};
-        for (g = 0; g < groups; g++) {
-            const unsigned char *table = tables + t * stride + 16 * g, *group = signs + 32 * g;
-            for (b = 0; b < 32; b++) {
-                sum[b] = (uint16_t)(sum[b] + table[group[b] & 15]);
-                sum[b + 32] = (uint16_t)(sum[b + 32] + table[group[b] >> 4]);
+static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    size_t from, to, t, g, b;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++) {
+            const unsigned char *table = run->tables + t * run->stride;
+            uint16_t sum[BITSTACK_TILE_] = {0};
+            for (g = from; g < to; g++) {
+                const unsigned char *group = run->signs + 32 * g;
+                for (b = 0; b < 32; b++) {
+                    sum[b] = (uint16_t)(sum[b] + table[16 * g + (group[b] & 15u)]);
+                    sum[b + 32] = (uint16_t)(sum[b + 32] + table[16 * g + (group[b] >> 4)]);
+                }
             }
+            for (b = 0; b < BITSTACK_TILE_; b++)
+                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
         }
-        for (b = 0; b < BITSTACK_TILE_; b++)
-            sums[t][b] += (float)((int)sum[b] - (int)groups * BITSTACK_BIAS_) * scales[t];
     }
 }
 
@@ -1928,56 +1944,86 @@ BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, 
     return scale;
 }
 
-/* sums[0..31] += scale * (the 32 biased byte sums held as 16-bit sums of pairs and of high bytes) */
-BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *sums, __m256i pairs, __m256i odd, int bias, __m256 scale) {
-    const __m256i even = _mm256_sub_epi16(pairs, _mm256_slli_epi16(odd, 8)), less = _mm256_set1_epi16((short)bias);
-    const __m256i low = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), less);  /* rows 0..7, 16..23 */
-    const __m256i high = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), less); /* rows 8..15, 24..31 */
-    const __m128i part[4] = {_mm256_castsi256_si128(low), _mm256_castsi256_si128(high),
-                             _mm256_extracti128_si256(low, 1), _mm256_extracti128_si256(high, 1)};
-    int i;
-    for (i = 0; i < 4; i++) {
-        __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(part[i])), scale);
-        _mm256_storeu_ps(sums + 8 * i, _mm256_add_ps(_mm256_loadu_ps(sums + 8 * i), value));
-    }
+/* Sums of biased bytes for the 64 rows of a tile, low nibbles and high ones. Bytes are summed in 16-bit
+ * lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and the even bytes are what
+ * is left (mod 65536, enough for 64 * 255). */
+typedef struct bitstack_sums_avx2_ {
+    __m256i low_pairs, low_odd, high_pairs, high_odd;
+} bitstack_sums_avx2_;
+
+BITSTACK_AVX2_INLINE_ void bitstack_look_avx2_(bitstack_sums_avx2_ *sums, const void *table, __m256i low, __m256i high) {
+    const __m256i both = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(table));
+    low = _mm256_shuffle_epi8(both, low);
+    high = _mm256_shuffle_epi8(both, high);
+    sums->low_pairs = _mm256_add_epi16(sums->low_pairs, low);
+    sums->low_odd = _mm256_add_epi16(sums->low_odd, _mm256_srli_epi16(low, 8));
+    sums->high_pairs = _mm256_add_epi16(sums->high_pairs, high);
+    sums->high_odd = _mm256_add_epi16(sums->high_odd, _mm256_srli_epi16(high, 8));
 }
 
-/* One or two tables at a time share the loads and the splitting of the nibbles. Bytes are summed in
- * 16-bit lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and the even bytes
- * are what is left (mod 65536, enough for 64 * 255). */
-BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                                      const unsigned char *next, size_t groups, const unsigned char *tables,
-                                                      size_t stride, const float *scales, const int count) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i pairs[2][2], odd[2][2];
+BITSTACK_AVX2_INLINE_ void bitstack_scale_avx2_(float *to, __m128i sums, __m256 scale) {
+    const __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sums)), scale);
+    _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), value));
+}
+
+/* to[0..31] += scale * (sums - bias) */
+BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, __m256i pairs, __m256i odd, size_t groups, float scale) {
+    const __m256i even = _mm256_sub_epi16(pairs, _mm256_slli_epi16(odd, 8));
+    const __m256i bias = _mm256_set1_epi16((short)(groups * BITSTACK_BIAS_));
+    const __m256i a = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), bias); /* rows 0..7, 16..23 */
+    const __m256i b = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), bias); /* rows 8..15, 24..31 */
+    const __m256 factor = _mm256_set1_ps(scale);
+    bitstack_scale_avx2_(to, _mm256_castsi256_si128(a), factor);
+    bitstack_scale_avx2_(to + 8, _mm256_castsi256_si128(b), factor);
+    bitstack_scale_avx2_(to + 16, _mm256_extracti128_si256(a, 1), factor);
+    bitstack_scale_avx2_(to + 24, _mm256_extracti128_si256(b, 1), factor);
+}
+
+BITSTACK_AVX2_INLINE_ void bitstack_step_avx2_(bitstack_sums_avx2_ *first, bitstack_sums_avx2_ *second, const unsigned char *signs,
+                                               const unsigned char *table, size_t stride, const int two) {
+    const __m256i nibble = _mm256_set1_epi8(15), bytes = bitstack_load_avx2_(signs);
+    const __m256i low = _mm256_and_si256(bytes, nibble), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
+    bitstack_look_avx2_(first, table, low, high);
+    if (two) bitstack_look_avx2_(second, table + stride, low, high);
+}
+
+/* One block and one table, or two that share the loads and the splitting of the nibbles. */
+BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                      const unsigned char *tables, size_t stride, const float *scales,
+                                                      const char *near, const char *far, const int two) {
+    const __m256i zero = _mm256_setzero_si256();
+    bitstack_sums_avx2_ first = {zero, zero, zero, zero}, second = {zero, zero, zero, zero};
     size_t g;
-    int t, h;
-    for (t = 0; t < count; t++)
-        for (h = 0; h < 2; h++) pairs[t][h] = odd[t][h] = _mm256_setzero_si256();
-    for (g = 0; g < groups; g++) {
-        const __m256i bytes = bitstack_load_avx2_(signs + 32 * g);
-        const __m256i index[2] = {_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)};
-        if (next) _mm_prefetch((const char *)next + 32 * g, _MM_HINT_T0);
-        for (t = 0; t < count; t++) {
-            const __m256i table = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(tables + (size_t)t * stride + 16 * g));
-            for (h = 0; h < 2; h++) {
-                const __m256i found = _mm256_shuffle_epi8(table, index[h]);
-                pairs[t][h] = _mm256_add_epi16(pairs[t][h], found);
-                odd[t][h] = _mm256_add_epi16(odd[t][h], _mm256_srli_epi16(found, 8));
-            }
-        }
+    for (g = 0; g + 2 <= groups; g += 2) { /* a cache line */
+        _mm_prefetch(near + 32 * g, _MM_HINT_T0);
+        _mm_prefetch(far + 32 * g, _MM_HINT_T1);
+        bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
+        bitstack_step_avx2_(&first, &second, signs + 32 * g + 32, tables + 16 * g + 16, stride, two);
     }
-    for (t = 0; t < count; t++)
-        for (h = 0; h < 2; h++)
-            bitstack_widen_avx2_(sums[t] + 32 * h, pairs[t][h], odd[t][h], (int)groups * BITSTACK_BIAS_, _mm256_set1_ps(scales[t]));
+    if (g < groups) bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
+    bitstack_widen_avx2_(sums[0], first.low_pairs, first.low_odd, groups, scales[0]);
+    bitstack_widen_avx2_(sums[0] + 32, first.high_pairs, first.high_odd, groups, scales[0]);
+    if (!two) return;
+    bitstack_widen_avx2_(sums[1], second.low_pairs, second.low_odd, groups, scales[1]);
+    bitstack_widen_avx2_(sums[1] + 32, second.high_pairs, second.high_odd, groups, scales[1]);
 }
 
-BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                                 const unsigned char *next, size_t groups, const unsigned char *tables,
-                                                 size_t stride, const float *scales, size_t count) {
-    for (; count >= 2; count -= 2, sums += 2, tables += 2 * stride, scales += 2, next = NULL)
-        bitstack_lookup_some_avx2_(sums, signs, next, groups, tables, stride, scales, 2);
-    if (count) bitstack_lookup_some_avx2_(sums, signs, next, groups, tables, stride, scales, 1);
+/* Signs 2 KiB ahead go to L1 and those 6 KiB ahead to L2: on a Sapphire Rapids core one prefetch alone, at
+ * any distance, reached 85 % of the read bandwidth (L1 has too few line buffers for the latency of
+ * memory), the two together 94 %. */
+BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    size_t from, groups, t;
+    for (from = 0; from < run->groups; from += groups, scale += run->count) {
+        const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
+        groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
+        for (t = 0; t + 2 <= run->count; t += 2)
+            bitstack_lookup_some_avx2_(sums + t, run->signs + 32 * from, groups, run->tables + t * run->stride + 16 * from,
+                                       run->stride, scale + t, near, far, 1);
+        if (t < run->count)
+            bitstack_lookup_some_avx2_(sums + t, run->signs + 32 * from, groups, run->tables + t * run->stride + 16 * from,
+                                       run->stride, scale + t, near, far, 0);
+    }
 }
 
 BITSTACK_AVX2_ static void bitstack_combine_avx2_(double *total, const float *sums, const void *u, bitstack_type type,
@@ -2110,26 +2156,31 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
 static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
                             const unsigned char *next, double *total, size_t total_stride) {
     const bitstack_view *view = pass->view;
-    const unsigned char *signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
     const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
-    const float *scale = pass->scales;
     float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
+    bitstack_run_ run;
     size_t col, cols, t;
-    memset(sums, 0, pass->tables * sizeof sums[0]);
-    for (col = pass->from; col < pass->to; col += cols, scale += pass->tables) {
-        int last;
-        cols = bitstack_block_cols_(view, col, pass->to);
-        last = col + cols == pass->to;
-        pass->kernels->lookup(sums, signs, last ? next : signs + cols * 8, (cols + 3) / 4,
-                              pass->space + (col - pass->from) * 4, pass->stride, scale, pass->tables);
-        signs += cols * 8;
-        if (!last && (!view->group_cols || (col + cols) % view->group_cols)) continue;
+    run.signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
+    run.tables = pass->space;
+    run.scales = pass->scales;
+    run.stride = pass->stride;
+    run.count = pass->tables;
+    for (col = pass->from; col < pass->to; col += cols) { /* each with coefficients of its own */
+        cols = pass->to - col;
+        if (view->group_cols && cols > view->group_cols - col % view->group_cols)
+            cols = view->group_cols - col % view->group_cols;
+        run.groups = (cols + 3) / 4;
+        run.next = col + cols < pass->to ? run.signs + run.groups * 32 : next;
+        memset(sums, 0, pass->tables * sizeof sums[0]);
+        pass->kernels->lookup(sums, &run);
         for (t = 0; t < pass->tables; t++) {
             size_t vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
             pass->kernels->combine(total + vector / pass->ranks * total_stride, sums[t], plane->coefficients,
                                    view->factor_type, bitstack_coefficient_at_(view, col, r) + row, rows);
         }
-        memset(sums, 0, pass->tables * sizeof sums[0]);
+        run.signs += run.groups * 32;
+        run.tables += run.groups * 16;
+        run.scales += (cols + BITSTACK_BLOCK_ - 1) / BITSTACK_BLOCK_ * pass->tables;
     }
 }
 
