@@ -2,6 +2,7 @@
 # make test       everything that must hold; the last line is "N passed, M failed"
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
+# make embedded   a network in flash on a bare Cortex-M4, in qemu
 # Variables: CC, CFLAGS, BUILD.
 CC ?= cc
 CFLAGS ?= -O2 -g
@@ -58,6 +59,10 @@ test: all $(TESTS)
 demo: $(BUILD)/bitstack $(BUILD)/demo
 	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 8192
 	$(BUILD)/demo examples/models/books-6m-f16.gguf $(BUILD)/books.bitstack
+
+# The bare-metal example; needs arm-none-eabi-gcc and qemu-system-arm.
+embedded:
+	$(MAKE) -C examples/embedded
 
 # Kernels: the library as users build it, the baselines at -O3. BENCH=full measures everything.
 BENCH_CFLAGS ?= -O3 -g
