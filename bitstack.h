@@ -415,8 +415,7 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  *     sum over planes p, ranks r, 256-column scale blocks b of  |scale u_pir| * 0.51 * G_b * A_b / 127
  * with G_b the 4-column groups in the block (blocks start anew with each coefficient group) and A_b the
  * largest sum of |v_j x_j| over one of them, plus (20 + n) * 2^-24 of the sum of all |scale u v x| for
- * the floats, where n = rank * planes * coefficient groups + chunks of BITSTACK_CHUNK_COLS / rank columns,
- * counted for each plane if it has a V of its own. The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
+ * the floats, where n = rank * planes * (coefficient groups + 2 * cols / 1024). The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
  * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
@@ -441,6 +440,7 @@ BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matr
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out);
 BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x, float *y, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
+BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
@@ -1579,10 +1579,10 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 #error "BITSTACK_CHUNK_COLS must be a multiple of 256, at least 512"
 #endif
 /* Small chunks are for small stacks: less is held there elsewhere, too. No bit of a result depends on it. */
-#define BITSTACK_BAND_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 16)  /* tiles whose sums are held at once */
 #define BITSTACK_PATCH_ (BITSTACK_CHUNK_COLS < 4096 ? 2 : 16) /* rows reconstructed at once */
 #define BITSTACK_TILE_ 64   /* rows of a tile */
 #define BITSTACK_BLOCK_ 256 /* columns of a scale block */
+#define BITSTACK_SPAN_ 1024 /* columns whose sums are kept apart until coefficients are applied */
 
 /* One float at any alignment. */
 static float bitstack_get_float_(const void *at, size_t index) {
@@ -1612,13 +1612,14 @@ static size_t bitstack_coefficient_at_(const bitstack_view *view, size_t col, si
     return (group * view->rank + rank) * view->rows;
 }
 
-/* Columns from `col` to the end of its scale block, at most `end`: blocks start anew with each
- * coefficient group and each chunk, at multiples of 64. */
-static size_t bitstack_block_cols_(const bitstack_view *view, size_t col, size_t end) {
+/* Columns from `col` to the end of its span, at most `end`: spans are cut at multiples of BITSTACK_SPAN_
+ * and where the coefficients change. Scale blocks start anew with each. */
+static size_t bitstack_span_cols_(const bitstack_view *view, size_t col, size_t end) {
     size_t left = end - col;
+    if (left > BITSTACK_SPAN_ - col % BITSTACK_SPAN_) left = BITSTACK_SPAN_ - col % BITSTACK_SPAN_;
     if (view->group_cols && left > view->group_cols - col % view->group_cols)
         left = view->group_cols - col % view->group_cols;
-    return left < BITSTACK_BLOCK_ ? left : BITSTACK_BLOCK_;
+    return left;
 }
 
 static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
@@ -1684,7 +1685,8 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
                                                 col / 4 * 32 + in_tile % 32;
                     unsigned shift = in_tile < 32 ? 0 : 4;
                     double sum = 0;
-                    cols = bitstack_block_cols_(view, col, view->cols);
+                    cols = bitstack_span_cols_(view, col, view->cols);
+                    if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
                     bitstack_factors_(v, view->planes[p].columns, view->factor_type, r * view->cols + col, cols);
                     bitstack_factors_(&u, view->planes[p].coefficients, view->factor_type,
                                       bitstack_coefficient_at_(view, col, r) + row, 1);
@@ -1713,12 +1715,14 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
  *          sum / 256 rounded, plus 128 (FAST looks up this one only); its low byte the rest, plus 128.
  *   sums   of one block's bytes: integers of at most 13 bits beside their bias; times a scale of 11
  *          bits they are exact floats, so that adding them fused or not is the same
- *   y      the products with coefficients are rounded to float before they are added, in one order
+ *   y      the products with coefficients are rounded to float before they are added, in one order:
+ *          within a span of 1024 columns by plane, coefficient group and rank, then span by span
  * A block whose A is not finite has NaN for its scale; one with A < 1e-30 counts as zero. */
 
 #define BITSTACK_BIAS_ 128
 /* At most so many tables at once. */
 #define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS < 16 * BITSTACK_BLOCK_ ? BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ : 16)
+#define BITSTACK_BAND_ (BITSTACK_CHUNK_COLS / 256) /* tiles, times inputs and spans, whose sums are held at once */
 
 /* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
 typedef struct bitstack_run_ {
@@ -2494,7 +2498,8 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
     size_t col, cols, b, r;
     for (col = pass->from; col < pass->to; col += cols) {
         unsigned char *table = pass->space + (col - pass->from) * 4;
-        cols = bitstack_block_cols_(view, col, pass->to);
+        cols = bitstack_span_cols_(view, col, pass->to);
+        if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
         for (b = 0; b < pass->batch; b++)
             for (r = pass->rank; r < pass->rank + pass->ranks; r++) {
                 float s;
@@ -2510,9 +2515,10 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
     }
 }
 
-/* Adds a tile of a plane to totals, `total_stride` apart for each input. `next`: signs needed after. */
+/* Adds a tile of a plane to the totals, for input b and span s at total[(s * batch + b) * stride]. `next`:
+ * signs needed after. */
 static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
-                            const unsigned char *next, float *total, size_t total_stride) {
+                            const unsigned char *next, float *total, size_t stride) {
     const bitstack_view *view = pass->view;
     const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
     float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
@@ -2523,18 +2529,17 @@ static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *pl
     run.scales = pass->scales;
     run.stride = pass->stride;
     run.count = pass->tables;
-    for (col = pass->from; col < pass->to; col += cols) { /* each with coefficients of its own */
-        cols = pass->to - col;
-        if (view->group_cols && cols > view->group_cols - col % view->group_cols)
-            cols = view->group_cols - col % view->group_cols;
+    for (col = pass->from; col < pass->to; col += cols) {
+        float *at = total + (col / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_) * pass->batch * stride;
+        cols = bitstack_span_cols_(view, col, pass->to);
         run.groups = (cols + 3) / 4;
         run.next = col + cols < pass->to ? run.signs + run.groups * 32 : next;
         memset(sums, 0, pass->tables * sizeof sums[0]);
         pass->kernels->lookup(sums, &run);
         for (t = 0; t < pass->tables; t++) {
             size_t vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
-            pass->kernels->combine(total + vector / pass->ranks * total_stride, sums[t], plane->coefficients,
-                                   view->factor_type, bitstack_coefficient_at_(view, col, r) + row, rows);
+            pass->kernels->combine(at + vector / pass->ranks * stride, sums[t], plane->coefficients, view->factor_type,
+                                   bitstack_coefficient_at_(view, col, r) + row, rows);
         }
         run.signs += run.groups * 32;
         run.tables += run.groups * 16;
@@ -2548,9 +2553,10 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                                    size_t begin, size_t count, int add) {
     const bitstack_view *view = pass->view;
     const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
-    const size_t band = BITSTACK_BAND_ / pass->batch;
+    const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
+    const size_t band = BITSTACK_BAND_ / (spans * pass->batch), stride = band * BITSTACK_TILE_;
     float total[BITSTACK_BAND_ * BITSTACK_TILE_];
-    size_t tile, after, k, b, i;
+    size_t tile, after, k, b, s, i;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
         size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
@@ -2563,19 +2569,27 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                 size_t then_tile = k + 1;
                 if (k + 1 == after) then_tile = p + 1 < end ? (then++, tile) : after < tiles ? (then -= p - plane, after) : k;
                 bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
-                                total + (k - tile) * BITSTACK_TILE_, band * BITSTACK_TILE_);
+                                total + (k - tile) * BITSTACK_TILE_, stride);
             }
-        for (b = 0; b < pass->batch; b++) {
-            char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
-            const float *sum = total + b * band * BITSTACK_TILE_ + skip;
-            if (!add) memcpy(to, sum, 4 * (high - low - skip));
-            else
-                for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
-        }
+        for (s = 0; s < spans; s++)
+            for (b = 0; b < pass->batch; b++) {
+                char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
+                const float *sum = total + (s * pass->batch + b) * stride + skip;
+                if (s == 0 && !add) memcpy(to, sum, 4 * (high - low - skip));
+                else
+                    for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
+            }
     }
 }
 
-/* Up to BITSTACK_TABLES_ / 2 inputs at once, by look-up. */
+/* How many inputs one pass takes. */
+static size_t bitstack_batch_(const bitstack_view *view, int exact) {
+    size_t most = (size_t)BITSTACK_TABLES_ / (exact ? 2 : 1) / view->rank;
+    return most ? most : 1;
+}
+
+/* Up to bitstack_batch_ inputs by look-up. Sums are kept apart by spans, so that how many columns or
+ * inputs are worked on at once changes no bit. */
 static void bitstack_lookup_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y,
                                      size_t y_stride, size_t batch, size_t begin, size_t count) {
     bitstack_pass_ pass;
@@ -2588,6 +2602,8 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     most = BITSTACK_TABLES_ / (batch * pass.halves);
     if (most > view->rank) most = view->rank;
     chunk = BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
+    if (bitstack_sharing_(view, 0) < view->level && chunk > BITSTACK_SPAN_) chunk = BITSTACK_SPAN_;
+    if (chunk > BITSTACK_SPAN_) chunk -= chunk % BITSTACK_SPAN_;
     pass.stride = chunk * 4;
     pass.space = pass.room + (64 - ((uintptr_t)pass.room & 63));
     for (pass.from = 0; pass.from < view->cols; pass.from = pass.to) {
@@ -2604,25 +2620,37 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
-BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
-                                                float *y, uint32_t begin, uint32_t count) {
-    if (!bitstack_view_valid_(view, begin, count) || (count && !y) || (count && view->cols && view->level && !x))
+BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision,
+                                                     const float *x, size_t x_stride, float *y, size_t y_stride,
+                                                     size_t batch, uint32_t begin, uint32_t count) {
+    size_t b, some;
+    if (!bitstack_view_valid_(view, begin, count) || (batch > 1 && (x_stride < view->cols || y_stride < count)) ||
+        (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
-    if (view->level == 0 || view->cols == 0) memset(y, 0, 4 * (size_t)count);
-    else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, x, y, begin, count);
-    else bitstack_lookup_product_(view, precision == BITSTACK_EXACT, x, 0, y, 0, 1, begin, count);
+    for (b = 0; b < batch; b += some) {
+        const float *from = x + b * x_stride;
+        float *to = y + b * y_stride;
+        some = 1;
+        if (view->level == 0 || view->cols == 0) memset(to, 0, 4 * (size_t)count);
+        else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, from, to, begin, count);
+        else {
+            some = bitstack_batch_(view, precision == BITSTACK_EXACT);
+            if (some > batch - b) some = batch - b;
+            bitstack_lookup_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
+        }
+    }
     return BITSTACK_OK;
 }
 
+BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
+                                                float *y, uint32_t begin, uint32_t count) {
+    return bitstack_view_gemm_rows(view, precision, x, 0, y, 0, 1, begin, count);
+}
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x,
                                                 size_t x_stride, float *y, size_t y_stride, size_t count) {
-    bitstack_result result = BITSTACK_OK;
-    size_t b;
-    if (!view || (count > 1 && (x_stride < view->cols || y_stride < view->rows))) return BITSTACK_ERROR_ARGUMENT;
-    for (b = 0; b < count && result == BITSTACK_OK; b++)
-        result = bitstack_view_gemv(view, precision, x + b * x_stride, y + b * y_stride, 0, view->rows);
-    return result;
+    if (!view) return BITSTACK_ERROR_ARGUMENT;
+    return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, count, 0, view->rows);
 }
 
 /* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
