@@ -1,0 +1,134 @@
+#include "evaluate.h"
+#include "parallel.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { AT_ONCE = 32 }; /* logits held at a time, tokens */
+
+double llm_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+int llm_rows_cut(llm_rows *rows, const uint32_t *ids, size_t count, size_t length, size_t most) {
+    size_t available = count / length;
+    if (!available && count >= 2) available = 1, length = count;
+    if (!available) return -1;
+    size_t kept = most && most < available ? most : available;
+    rows->ids = malloc(kept * length * sizeof *rows->ids);
+    if (!rows->ids) return -1;
+    rows->count = kept;
+    rows->length = length;
+    for (size_t r = 0; r < kept; r++)
+        memcpy(rows->ids + r * length, ids + r * available / kept * length, length * sizeof *ids);
+    return 0;
+}
+
+void llm_rows_free(llm_rows *rows) {
+    free(rows->ids);
+    memset(rows, 0, sizeof *rows);
+}
+
+/* log of the sum of exponentials. */
+static double log_sum(const float *logits, uint32_t count) {
+    float top = logits[0];
+    double sum = 0;
+    for (uint32_t i = 1; i < count; i++)
+        if (logits[i] > top) top = logits[i];
+    for (uint32_t i = 0; i < count; i++) sum += (double)expf(logits[i] - top);
+    return (double)top + log(sum);
+}
+
+void llm_score(const float *logits, const float *reference, uint32_t count, uint32_t next, double *nll, double *kl) {
+    double norm = log_sum(logits, count);
+    *nll += norm - (double)logits[next];
+    if (!reference) return;
+    double reference_norm = log_sum(reference, count), sum = 0;
+    double shift = reference_norm - norm;
+    float base = (float)reference_norm;
+    for (uint32_t i = 0; i < count; i++)
+        sum += (double)expf(reference[i] - base) * ((double)reference[i] - (double)logits[i] - shift);
+    *kl += sum;
+}
+
+typedef struct job {
+    const llm_model *model, *against;
+    const llm_rows *rows;
+    llm_state *states; /* two a thread: the model's, the other's */
+    float *logits;     /* two lots of AT_ONCE x vocabulary a thread */
+    llm_quality *results; /* one a row, so that sums do not depend on threads */
+    llm_progress progress;
+    void *user;
+    size_t done;
+    pthread_mutex_t lock;
+} job;
+
+static void evaluate_row(void *user, size_t row, int thread) {
+    job *j = user;
+    const uint32_t *ids = j->rows->ids + row * j->rows->length;
+    uint32_t tokens = (uint32_t)j->rows->length - 1, vocabulary = j->model->config.vocabulary;
+    llm_state *state = &j->states[2 * thread], *other = &j->states[2 * thread + 1];
+    float *logits = j->logits + (size_t)thread * 2 * AT_ONCE * vocabulary, *reference = logits + (size_t)AT_ONCE * vocabulary;
+    llm_quality *q = &j->results[row];
+    state->position = other->position = 0;
+    for (uint32_t done = 0; done < tokens; ) {
+        uint32_t count = tokens - done < state->batch ? tokens - done : state->batch;
+        double start = llm_seconds();
+        llm_forward(j->model, state, ids + done, count);
+        q->seconds += llm_seconds() - start;
+        if (j->against) llm_forward(j->against, other, ids + done, count);
+        for (uint32_t first = 0; first < count; first += AT_ONCE) {
+            uint32_t some = count - first < AT_ONCE ? count - first : AT_ONCE;
+            start = llm_seconds();
+            llm_logits(j->model, state, first, some, logits);
+            q->seconds += llm_seconds() - start;
+            if (j->against) llm_logits(j->against, other, first, some, reference);
+            for (uint32_t t = 0; t < some; t++)
+                llm_score(logits + (size_t)t * vocabulary, j->against ? reference + (size_t)t * vocabulary : NULL,
+                          vocabulary, ids[done + first + t + 1], &q->nll, &q->kl);
+        }
+        done += count;
+    }
+    q->tokens = tokens;
+    pthread_mutex_lock(&j->lock);
+    j->done++;
+    if (j->progress) j->progress(j->user, (double)j->done / (double)j->rows->count);
+    pthread_mutex_unlock(&j->lock);
+}
+
+int llm_evaluate(const llm_model *model, const llm_model *against, const llm_rows *rows, int threads,
+                 llm_progress progress, void *user, llm_quality *quality) {
+    job j = {model, against, rows, NULL, NULL, NULL, progress, user, 0, PTHREAD_MUTEX_INITIALIZER};
+    int failed = 0;
+    if (threads < 1) threads = 1;
+    if ((size_t)threads > rows->count) threads = (int)rows->count;
+    size_t vocabulary = model->config.vocabulary;
+    j.states = calloc(2 * (size_t)threads, sizeof *j.states);
+    j.results = calloc(rows->count, sizeof *j.results);
+    j.logits = malloc((size_t)threads * 2 * AT_ONCE * vocabulary * sizeof *j.logits);
+    failed = !j.states || !j.results || !j.logits;
+    for (int i = 0; i < 2 * threads && !failed; i++)
+        if (i % 2 == 0 || against)
+            failed = llm_state_init(&j.states[i], i % 2 ? against : model, (uint32_t)rows->length, 0) != 0;
+    if (!failed) {
+        llm_parallel(threads, rows->count, evaluate_row, &j);
+        memset(quality, 0, sizeof *quality);
+        for (size_t r = 0; r < rows->count; r++) {
+            quality->nll += j.results[r].nll;
+            quality->kl += j.results[r].kl;
+            quality->seconds += j.results[r].seconds;
+            quality->tokens += j.results[r].tokens;
+        }
+        quality->nll /= (double)quality->tokens;
+        quality->kl /= (double)quality->tokens;
+        quality->seconds /= threads;
+    }
+    for (int i = 0; j.states && i < 2 * threads; i++) llm_state_free(&j.states[i]);
+    free(j.states), free(j.results), free(j.logits);
+    return failed ? -1 : 0;
+}

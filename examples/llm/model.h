@@ -1,0 +1,95 @@
+/* model.h - a decoder-only transformer in float, read from a GGUF file (full precision) or from a stack
+ * (whose matrices are multiplied by bitstack.h at whatever level the budget allows at the moment).
+ * Llama architecture: RMSNorm, rotary positions, grouped-query attention, SwiGLU; tied or own head.
+ *
+ * A model is read-only while it runs: any number of states (one a thread) may run on it at once. Budgets
+ * of its stack are changed between calls; states survive that. */
+#ifndef LLM_MODEL_H
+#define LLM_MODEL_H
+
+#include "source.h"
+
+typedef struct llm_config {
+    uint32_t vocabulary, context, width, layers, hidden; /* hidden: of the feed-forward part */
+    uint32_t heads, kv_heads, head_width, rope_width;
+    float epsilon, rope_base;
+} llm_config;
+
+/* The matrices of a layer, in the order in which they are used and compressed. */
+enum { LLM_Q, LLM_K, LLM_V, LLM_O, LLM_GATE, LLM_UP, LLM_DOWN, LLM_LINEARS };
+
+/* The inputs of a layer's matrices; some share one. */
+enum { LLM_IN_ATTENTION, LLM_IN_OUTPUT, LLM_IN_HIDDEN, LLM_IN_DOWN, LLM_INPUTS };
+
+extern const char *const llm_linear_names[LLM_LINEARS]; /* "attn_q" ...: blk.LAYER.NAME.weight */
+extern const int llm_linear_inputs[LLM_LINEARS];        /* which input each one reads */
+
+/* A matrix, wherever it is: the first of these that is there is used. */
+typedef struct llm_linear {
+    uint32_t rows, cols;
+    const float *dense;       /* rows * cols floats */
+    int matrix;               /* in the stack, or -1 */
+    const llm_tensor *tensor; /* unpacked on the fly, a few rows at a time */
+    float *owned;             /* what `dense` points to, if it was made on loading */
+} llm_linear;
+
+typedef struct llm_layer {
+    float *attention_norm, *hidden_norm;
+    llm_linear linears[LLM_LINEARS];
+} llm_layer;
+
+typedef struct llm_model {
+    llm_source source;
+    llm_config config;
+    llm_layer *layers;
+    llm_linear embedding, head;
+    float *final_norm;
+} llm_model;
+
+/* How to load. {0} or NULL means the defaults. */
+typedef struct llm_model_options {
+    bitstack_options stack;
+    /* Full-precision matrices that are not F32 are unpacked to F32 on loading if all of them together stay
+     * below this many bytes, else on the fly. 0 = 512 MiB. (A stack's resident tensors never are: its
+     * memory is what the budget says.) */
+    uint64_t unpack_bytes;
+} llm_model_options;
+
+int llm_model_open(llm_model *model, const char *path, const llm_model_options *options, llm_error *error);
+/* Takes the source over, also on failure. */
+int llm_model_load(llm_model *model, llm_source source, const llm_model_options *options, llm_error *error);
+void llm_model_close(llm_model *model);
+
+/* Rows [first, first + count) of a matrix at its current level. */
+void llm_linear_rows(const llm_model *model, const llm_linear *linear, uint64_t first, uint64_t count, float *out);
+
+/* Gets each input of each matrix as the model runs: calibration. `x` is `tokens` rows of `cols` floats. */
+typedef void (*llm_observer)(void *user, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols);
+
+/* One text being read or written: the keys and values so far, and room to work in. */
+typedef struct llm_state {
+    uint32_t context, batch; /* positions there is room for; tokens taken at once */
+    uint32_t position;       /* tokens taken so far; set it back to forget */
+    float *keys, *values;    /* layers x context x kv width */
+    float *x;                /* batch x width: the residual stream; after llm_forward, normalised */
+    float *normed, *q, *attended, *up, *gate, *scores, *rope, *unpacked;
+    llm_observer observe;
+    void *observe_user;
+} llm_state;
+
+/* batch 0: 256. -1 for lack of memory. */
+int llm_state_init(llm_state *state, const llm_model *model, uint32_t context, uint32_t batch);
+void llm_state_free(llm_state *state);
+
+/* Takes `count` tokens (at most batch, and as many as there are positions left; ids below vocabulary).
+ * state->x then holds what the head reads, a row a token. */
+void llm_forward(const llm_model *model, llm_state *state, const uint32_t *ids, uint32_t count);
+/* Logits of rows [first, first + count) of state->x: count x vocabulary floats. */
+void llm_logits(const llm_model *model, llm_state *state, uint32_t first, uint32_t count, float *logits);
+
+/* The parts of llm_forward, for those who go layer by layer. x is count x width and is changed in place. */
+void llm_embed(const llm_model *model, const uint32_t *ids, uint32_t count, float *x);
+void llm_layer_forward(const llm_model *model, llm_state *state, uint32_t layer, float *x, uint32_t count);
+void llm_final_norm(const llm_model *model, float *x, uint32_t count);
+
+#endif

@@ -1,0 +1,207 @@
+#include "source.h"
+#include "gguf.h"
+#include "dense.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+int llm_fail(llm_error *error, const char *format, ...) {
+    if (error) {
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(error->message, sizeof error->message, format, arguments);
+        va_end(arguments);
+        for (char *c = error->message; *c; c++) /* names from files must not break the line */
+            if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    }
+    return -1;
+}
+
+int llm_string_is(llm_string string, const char *text) {
+    return string.text && string.bytes == strlen(text) && memcmp(string.text, text, string.bytes) == 0;
+}
+
+/* ---- metadata ---- */
+
+size_t llm_value_bytes(int type) {
+    static const unsigned char bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    return type >= 0 && type <= LLM_F64 ? bytes[type] : 0;
+}
+
+double llm_meta_element(const llm_meta *meta, uint64_t index) {
+    union { /* read through memcpy: the file aligns nothing */
+        uint8_t u8; int8_t i8; uint16_t u16; int16_t i16; uint32_t u32; int32_t i32;
+        float f32; uint64_t u64; int64_t i64; double f64;
+    } v;
+    size_t bytes = llm_value_bytes((int)meta->type);
+    if (!meta->numbers || !bytes || index >= meta->count) return 0;
+    memcpy(&v, meta->numbers + index * bytes, bytes);
+    switch (meta->type) {
+    case LLM_U8: case LLM_BOOL: return v.u8;
+    case LLM_I8: return v.i8;
+    case LLM_U16: return v.u16;
+    case LLM_I16: return v.i16;
+    case LLM_U32: return v.u32;
+    case LLM_I32: return v.i32;
+    case LLM_F32: return (double)v.f32;
+    case LLM_U64: return (double)v.u64;
+    case LLM_I64: return (double)v.i64;
+    case LLM_F64: return v.f64;
+    case LLM_STRING: case LLM_ARRAY: break;
+    }
+    return 0;
+}
+
+const llm_meta *llm_find_meta(const llm_source *source, const char *key) {
+    for (size_t i = 0; i < source->meta_count; i++)
+        if (llm_string_is(source->meta[i].key, key)) return &source->meta[i];
+    return NULL;
+}
+
+double llm_number(const llm_source *source, const char *key, double fallback) {
+    const llm_meta *meta = llm_find_meta(source, key);
+    return meta && meta->numbers && meta->count ? llm_meta_element(meta, 0) : fallback;
+}
+
+llm_string llm_text(const llm_source *source, const char *key) {
+    const llm_meta *meta = llm_find_meta(source, key);
+    llm_string none = {NULL, 0};
+    return meta && meta->strings && meta->count ? meta->strings[0] : none;
+}
+
+/* ---- tensors ---- */
+
+static void unpack_f32(const unsigned char *from, size_t count, float *to) { memcpy(to, from, count * 4); }
+
+static void unpack_bf16(const unsigned char *from, size_t count, float *to) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)from[2 * i] << 16 | (uint32_t)from[2 * i + 1] << 24;
+        memcpy(&to[i], &bits, 4);
+    }
+}
+
+/* A pack is an f16 scale and 32 signed bytes. */
+static void unpack_q8_0(const unsigned char *from, size_t count, float *to) {
+    for (size_t i = 0; i < count; i += 32, from += 34) {
+        float scale;
+        llm_unpack_f16(from, 1, &scale);
+        for (int j = 0; j < 32; j++) to[i + (size_t)j] = scale * (float)(signed char)from[2 + j];
+    }
+}
+
+const llm_packing *llm_packing_of(uint32_t type) {
+    static const llm_packing packings[] = {
+        {LLM_TYPE_F32, "F32", 1, 4, unpack_f32},
+        {LLM_TYPE_F16, "F16", 1, 2, llm_unpack_f16},
+        {LLM_TYPE_BF16, "BF16", 1, 2, unpack_bf16},
+        {LLM_TYPE_Q8_0, "Q8_0", 32, 34, unpack_q8_0},
+    };
+    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++)
+        if ((uint32_t)packings[i].type == type) return &packings[i];
+    return NULL;
+}
+
+uint64_t llm_tensor_cols(const llm_tensor *tensor) {
+    return tensor->dimensions ? tensor->shape[tensor->dimensions - 1] : 1;
+}
+
+uint64_t llm_tensor_rows(const llm_tensor *tensor) {
+    uint64_t rows = 1;
+    for (int i = 0; i + 1 < tensor->dimensions; i++) rows *= tensor->shape[i];
+    return rows;
+}
+
+void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, float *out) {
+    const llm_packing *packing = llm_packing_of((uint32_t)tensor->type);
+    uint64_t cols = llm_tensor_cols(tensor); /* a multiple of packing->elements: checked on opening */
+    packing->unpack(tensor->data + first * cols / packing->elements * packing->bytes, count * cols, out);
+}
+
+const llm_tensor *llm_find_tensor(const llm_source *source, const char *name) {
+    for (size_t i = 0; i < source->tensor_count; i++)
+        if (llm_string_is(source->tensors[i].name, name)) return &source->tensors[i];
+    return NULL;
+}
+
+/* ---- sources ---- */
+
+int llm_source_stack(llm_source *source, bitstack *stack, const char *path, llm_error *error) {
+    static const llm_value values[] = {LLM_ARRAY, LLM_U8, LLM_U32, LLM_I32, LLM_F32,
+                                       LLM_U64, LLM_I64, LLM_F64, LLM_STRING};
+    static const llm_type types[] = {LLM_TYPE_F32, LLM_TYPE_F32, LLM_TYPE_F16, LLM_TYPE_BF16};
+    size_t metas = (size_t)bitstack_meta_count(stack), tensors = (size_t)bitstack_tensor_count(stack);
+    memset(source, 0, sizeof *source);
+    source->stack = stack;
+    source->path = strdup(path);
+    source->meta = calloc(metas + 1, sizeof *source->meta);
+    source->tensors = calloc(tensors + 1, sizeof *source->tensors);
+    if (!source->path || !source->meta || !source->tensors) goto memory;
+    for (size_t i = 0; i < metas; i++) {
+        llm_meta *meta = &source->meta[source->meta_count];
+        bitstack_meta from;
+        if (bitstack_get_meta(stack, (int)i, &from) != BITSTACK_OK) continue;
+        if (from.type < BITSTACK_META_U8 || from.type > BITSTACK_META_STRING) continue; /* from a newer writer */
+        meta->key.text = from.key;
+        meta->key.bytes = from.key_bytes;
+        meta->type = values[from.type];
+        meta->count = from.count;
+        if (from.type == BITSTACK_META_STRING) {
+            uint64_t cursor = 0;
+            meta->strings = calloc((size_t)from.count + 1, sizeof *meta->strings);
+            if (!meta->strings) goto memory;
+            for (size_t j = 0; j < from.count; j++) {
+                meta->strings[j].text = bitstack_meta_next_string(&from, &cursor, &meta->strings[j].bytes);
+                if (!meta->strings[j].text) meta->strings[j].bytes = 0;
+            }
+        } else meta->numbers = from.value;
+        source->meta_count++;
+    }
+    for (size_t i = 0; i < tensors; i++) {
+        llm_tensor *tensor = &source->tensors[source->tensor_count];
+        bitstack_tensor from;
+        if (bitstack_get_tensor(stack, (int)i, &from) != BITSTACK_OK || from.type == BITSTACK_BYTES) continue;
+        tensor->name.text = from.name;
+        tensor->name.bytes = from.name_bytes;
+        tensor->type = types[from.type];
+        tensor->dimensions = from.dimensions;
+        memcpy(tensor->shape, from.shape, sizeof tensor->shape);
+        tensor->data = from.data;
+        tensor->bytes = from.bytes;
+        source->tensor_count++;
+    }
+    return 0;
+memory:
+    llm_source_close(source);
+    return llm_fail(error, "%s: out of memory", path);
+}
+
+int llm_source_open(llm_source *source, const char *path, const bitstack_options *options, llm_error *error) {
+    char magic[8] = {0};
+    FILE *file = fopen(path, "rb");
+    if (!file) return llm_fail(error, "%s: %s", path, strerror(errno));
+    size_t got = fread(magic, 1, sizeof magic, file);
+    fclose(file);
+    if (got >= 4 && memcmp(magic, "GGUF", 4) == 0) return llm_gguf_open(source, path, error);
+    if (got < 8 || memcmp(magic, "BITSTACK", 8) != 0)
+        return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\")", path);
+    bitstack *stack;
+    bitstack_error why;
+    memset(&why, 0, sizeof why);
+    if (bitstack_open_file(&stack, path, options, &why) != BITSTACK_OK)
+        return llm_fail(error, "%s: offset %llu: %s", path, (unsigned long long)why.byte_offset, why.message);
+    return llm_source_stack(source, stack, path, error);
+}
+
+void llm_source_close(llm_source *source) {
+    for (size_t i = 0; source->meta && i < source->meta_count; i++) free(source->meta[i].strings);
+    free(source->meta);
+    free(source->tensors);
+    free(source->path);
+    bitstack_close(source->stack);
+    if (source->mapping) munmap(source->mapping, source->mapping_bytes);
+    memset(source, 0, sizeof *source);
+}
