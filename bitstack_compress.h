@@ -821,6 +821,7 @@ typedef struct bitstack_power_ {
     size_t m, n, stride, l, rows; /* rows a chunk */
     float *q, *hat, *b, *z;       /* n x l, n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
     uint32_t chunks;
+    uint64_t seed;
 } bitstack_power_;
 
 BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
@@ -903,16 +904,15 @@ BITSTACK_PRIVATE_ void bitstack_power_combine_(const float *x, size_t n, size_t 
                                         w, 1, t + (q * l + p * w) * w, to + (q * n + i) * w);
 }
 
-/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
- * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
- * 3 l^2 + l doubles. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l, double *t, double *value, double *work) {
-    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *room = work + 3 * l * l;
-    /* Cholesky of c scaled to a unit diagonal; a pivot that rounding could have made drops the direction */
-    for (size_t j = 0; j < l; j++) room[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
+/* Cholesky factor L of D c D, D = diag(scale) giving it a unit diagonal; inverse = L^-1 (l x l each). A column that
+ * those before it span, its pivot below `least` (a squared sine), is dropped: zero in the inverse. Returns the least
+ * pivot. c is overwritten. */
+BITSTACK_PRIVATE_ double bitstack_power_cholesky_(double *c, size_t l, double least, double *inverse, double *scale) {
+    double lowest = 1;
+    for (size_t j = 0; j < l; j++) scale[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
     for (size_t i = 0; i < l; i++)
-        for (size_t j = 0; j < l; j++) c[i * l + j] *= room[i] * room[j], g[i * l + j] *= room[i] * room[j];
-    memset(inverse, 0, l * l * sizeof *inverse); /* becomes L^-1 */
+        for (size_t j = 0; j < l; j++) c[i * l + j] *= scale[i] * scale[j];
+    memset(inverse, 0, l * l * sizeof *inverse);
     for (size_t i = 0; i < l; i++) {
         double *row = c + i * l, sum = row[i];
         for (size_t j = 0; j < i; j++) {
@@ -920,12 +920,25 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l,
             row[j] = c[j * l + j] > 0 ? row[j] / c[j * l + j] : 0;
             sum -= row[j] * row[j];
         }
-        row[i] = sum > 1e-9 ? sqrt(sum) : 0;
+        lowest = BITSTACK_MIN_(lowest, sum);
+        row[i] = sum > least ? sqrt(sum) : 0;
         if (row[i] == 0) continue;
         inverse[i * l + i] = 1 / row[i];
         for (size_t p = 0; p < i; p++)
             for (size_t j = 0; j <= p; j++) inverse[i * l + j] -= row[p] / row[i] * inverse[p * l + j];
     }
+    return lowest;
+}
+
+/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
+ * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
+ * 3 l^2 + 2 l doubles. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_power_ritz_(double *c, double *g, size_t l, double *t, double *value,
+                                                       double *work) {
+    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *scale = work + 3 * l * l;
+    bitstack_power_cholesky_(c, l, 1e-5, inverse, scale);
+    for (size_t i = 0; i < l; i++)
+        for (size_t j = 0; j < l; j++) g[i * l + j] *= scale[i] * scale[j];
     for (size_t i = 0; i < l; i++) /* t = L^-1 g */
         for (size_t j = 0; j < l; j++) {
             t[i * l + j] = 0;
@@ -940,13 +953,13 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l,
     double largest = 0;
     for (size_t i = 0; i < l; i++) largest = BITSTACK_MAX_(largest, fabs(x[i * l + i]));
     for (size_t i = 0; i < l * l && largest > 0; i++) x[i] /= largest;
-    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, room + l);
+    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, scale + l);
     for (size_t j = 0; j < l; j++) {
         value[j] *= largest;
         for (size_t i = 0; i < l; i++) { /* t = D L^-T v */
             double sum = 0;
             for (size_t p = i; p < l; p++) sum += inverse[p * l + i] * v[j * l + p];
-            t[i * l + j] = room[i] * sum;
+            t[i * l + j] = scale[i] * sum;
         }
     }
     return result;
@@ -986,8 +999,31 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_small_(const float *a, uint32_t r
     return result;
 }
 
+/* Makes Q's columns orthogonal enough for float: nothing to do as a rule, but where one singular value towers over
+ * the rest, rounding errors of a pass lie along its vector. Columns without a direction of their own start again at
+ * random. c: Q^T Q on return. */
+BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double *c, double *work) {
+    const size_t l = p->l, n = p->n, w = BITSTACK_PANEL32_;
+    double *inverse = work, *scale = work + l * l, *copy = scale + l;
+    float *step = (float *)(void *)(copy + l * l);
+    for (int round = 0;; round++) {
+        bitstack_power_gram_(p->q, p->q, n, l, c);
+        memcpy(copy, c, l * l * sizeof *copy);
+        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.05 || round == 4) return;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < l; i++) step[(j / w * l + i) * w + j % w] = (float)(scale[i] * inverse[j * l + i]);
+        bitstack_power_combine_(p->q, n, l, step, p->hat);
+        float *q = p->hat;
+        p->hat = p->q, p->q = q;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < n && inverse[j * l + j] == 0; i++)
+                q[(j / w * n + i) * w + j % w] = (float)bitstack_random_signed_(&p->seed);
+    }
+}
+
 /* bitstack_svd_truncated with entries between about 2^-40 and 2^40 at the largest, stopping when what further
- * passes would still gain is below `tolerance` of the squared error. total = |a|^2. */
+ * passes would still gain is below `tolerance` of the squared error. total = |a|^2. On return the singular vectors
+ * are Q T and B T / sqrt(value). t: l^2 doubles, value: l, work: 5 l^2 + 2 l. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, uint32_t k, int threads, double tolerance,
                                                           double total, double *t, double *value, double *work) {
     const size_t l = p->l, w = BITSTACK_PANEL32_;
@@ -996,19 +1032,19 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, ui
     double energy = 0, gain = 0;
     for (int pass = 0; pass < 200; pass++) {
         double before = energy, last = gain;
+        bitstack_power_orthogonalise_(p, c, ritz);
         bitstack_power_multiply_(p, threads);
-        bitstack_power_gram_(p->q, p->q, p->n, l, c);
         bitstack_power_gram_(p->q, p->z, p->n, l, g);
-        bitstack_result result = bitstack_ritz_(c, g, l, t, value, ritz);
+        bitstack_result result = bitstack_power_ritz_(c, g, l, t, value, ritz);
         if (result != BITSTACK_OK) return result;
         energy = 0;
         for (size_t j = 0; j < k; j++) energy += value[j];
         gain = energy - before;
         /* Gains shrink by a ratio that itself rises towards 1: the rest is taken as twice the geometric sum.
-         * Below 1e-7 of the whole only rounding is left. */
+         * Below 1e-9 of the whole only rounding is left. */
         double ratio = last > 0 ? BITSTACK_MAX_(0.7, BITSTACK_MIN_(gain / last, 0.97)) : 0.97;
         double rest = 2 * gain * ratio / (1 - ratio), error = BITSTACK_MAX_(total - energy, 0);
-        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-7 * total)) break;
+        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-9 * total)) break;
         /* Next Q: T_2 of A^T A, Chebyshev's polynomial over [0, least Ritz value], which pulls values just above
          * that interval up twice as fast a pass as powers do; but where the first value towers over the rest a
          * second pass without orthogonalisation would drown them in its rounding errors. */
@@ -1071,7 +1107,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     }
 
     bitstack_power_ p;
-    p.a = a, p.m = m, p.n = n, p.stride = stride, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
+    p.a = a, p.m = m, p.n = n, p.stride = stride, p.seed = seed, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
     p.rows = ((m + BITSTACK_POWER_CHUNKS_ - 1) / BITSTACK_POWER_CHUNKS_ + BITSTACK_POWER_ROWS_ - 1) /
              BITSTACK_POWER_ROWS_ * BITSTACK_POWER_ROWS_;
     p.chunks = (uint32_t)((m + p.rows - 1) / p.rows);
@@ -1088,7 +1124,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
         for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
             for (size_t i = 0; i < l; i++)
                 p.q[(i / w * n + j) * w + i % w] =
-                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&seed);
+                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&p.seed);
         double *value = t + l * l;
         result = bitstack_power_iterate_(&p, k, threads, tolerance, total, t, value, value + l);
         if (result == BITSTACK_OK) {
