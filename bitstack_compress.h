@@ -790,7 +790,7 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
 typedef struct bitstack_power_ {
     const float *a;
     size_t m, n, stride, l, rows; /* rows a chunk */
-    float *q, *b, *z;             /* n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
+    float *q, *hat, *b, *z;       /* n x l, n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
     uint32_t chunks;
 } bitstack_power_;
 
@@ -833,6 +833,12 @@ BITSTACK_PRIVATE_ void bitstack_power_sum_(void *arg, uint32_t task, uint32_t wo
     (void)worker;
     for (size_t c = 1; c < s->chunks; c++)
         for (size_t i = begin; i < end; i++) s->z[i] += s->z[c * count + i];
+}
+
+/* B = A Q, z[0] = A^T B. */
+BITSTACK_PRIVATE_ void bitstack_power_multiply_(bitstack_power_ *p, int threads) {
+    bitstack_parallel_(threads, p->chunks, bitstack_power_pass_, p);
+    bitstack_parallel_(threads, (uint32_t)((p->n * p->l + 4095) / 4096), bitstack_power_sum_, p);
 }
 
 /* g (l x l, both triangles) = X^T Y, assumed symmetric, for panels of n rows; double sums. */
@@ -962,8 +968,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, ui
     double energy = 0, gain = 0;
     for (int pass = 0; pass < 200; pass++) {
         double before = energy, last = gain;
-        bitstack_parallel_(threads, p->chunks, bitstack_power_pass_, p);
-        bitstack_parallel_(threads, (uint32_t)((p->n * l + 4095) / 4096), bitstack_power_sum_, p);
+        bitstack_power_multiply_(p, threads);
         bitstack_power_gram_(p->q, p->q, p->n, l, c);
         bitstack_power_gram_(p->q, p->z, p->n, l, g);
         bitstack_result result = bitstack_ritz_(c, g, l, t, value, ritz);
@@ -976,10 +981,31 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, ui
         double ratio = last > 0 ? BITSTACK_MAX_(0.7, BITSTACK_MIN_(gain / last, 0.97)) : 0.97;
         double rest = 2 * gain * ratio / (1 - ratio), error = BITSTACK_MAX_(total - energy, 0);
         if (pass > 2 && (rest <= tolerance * error || gain <= 1e-7 * total)) break;
+        /* Next Q: T_2 of A^T A, Chebyshev's polynomial over [0, least Ritz value], which pulls values just above
+         * that interval up twice as fast a pass as powers do; but where the first value towers over the rest a
+         * second pass without orthogonalisation would drown them in its rounding errors. */
+        const double bound = value[l - 1];
+        const int degree = bound > 0 && value[0] < 2e4 * bound ? 2 : 1;
         for (size_t j = 0; j < l; j++)
             for (size_t i = 0; i < l; i++)
-                step[i * l + j] = value[j] > 0 ? (float)(t[i * l + j] / value[j]) : 0;
+                step[i * l + j] = value[j] > 0 ? (float)(t[i * l + j] * (degree == 2 ? 2 / bound : 1 / value[j])) : 0;
+        if (degree == 2) {
+            float *ritz_vectors = step + l * l;
+            for (size_t i = 0; i < l * l; i++) ritz_vectors[i] = (float)t[i];
+            bitstack_power_combine_(p->q, p->n, l, ritz_vectors, p->hat);
+        }
         bitstack_power_combine_(p->z, p->n, l, step, p->q);
+        if (degree == 1) continue;
+        for (size_t i = 0; i < p->n * l; i++) p->q[i] -= p->hat[i];
+        bitstack_power_multiply_(p, threads);
+        for (size_t j = 0; j < l; j++) {
+            const size_t w = BITSTACK_PANEL32_;
+            double x = 2 * value[j] / bound - 1, norm = 1 / (2 * x * x - 1);
+            float fz = (float)(4 / bound * norm), fq = (float)(2 * norm), fh = (float)norm;
+            float *q = p->q + j / w * p->n * w + j % w;
+            const float *z = p->z + (q - p->q), *hat = p->hat + (q - p->q);
+            for (size_t i = 0; i < p->n * w; i += w) q[i] = fz * z[i] - fq * q[i] - fh * hat[i];
+        }
     }
     return BITSTACK_OK;
 }
@@ -1026,11 +1052,12 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     const size_t l = p.l;
     uint64_t room = (uint64_t)k * most; /* for an orthonormal completion */
     p.q = (float *)bitstack_array_((uint64_t)n * l, sizeof(float));
+    p.hat = (float *)bitstack_array_((uint64_t)n * l, sizeof(float));
     p.b = (float *)bitstack_array_((uint64_t)m * l, sizeof(float));
     p.z = (float *)bitstack_array_((uint64_t)n * l * p.chunks, sizeof(float));
     double *t = (double *)bitstack_array_((uint64_t)l * (6 * l + 3), sizeof *t);
     double *full = (double *)bitstack_array_(room + most, sizeof *full);
-    bitstack_result result = p.q && p.b && p.z && t && full ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    bitstack_result result = p.q && p.hat && p.b && p.z && t && full ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK) {
         for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
             for (size_t i = 0; i < l; i++)
@@ -1054,7 +1081,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
             for (size_t r = positive; r < k; r++) s[r] = 0;
         }
     }
-    bitstack_drop_(p.q), bitstack_drop_(p.b), bitstack_drop_(p.z), bitstack_drop_(t), bitstack_drop_(full);
+    bitstack_drop_(p.q), bitstack_drop_(p.hat), bitstack_drop_(p.b), bitstack_drop_(p.z), bitstack_drop_(t);
+    bitstack_drop_(full);
     return result;
 }
 
