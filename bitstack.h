@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [AVX2] [AVX512] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -152,7 +152,7 @@ extern "C" {
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
- * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2, BITSTACK_NO_AVX512   (impl) leave kernels out
+ * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
  *                        multiple of 256; costs 4 bytes each. Default 16384 (64 KiB). Other values
  *                        change the last bits of results where cols * rank is larger
@@ -401,8 +401,7 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  *     sum over planes p, ranks r, 256-column scale blocks b of  |scale u_pir| * 0.51 * G_b * A_b / 127
  * with G_b the 4-column groups in the block (blocks start anew with each coefficient group) and A_b the
  * largest sum of |v_j x_j| over one of them, plus (20 + n) * 2^-24 of the sum of all |scale u v x| for
- * the floats, where n = rank * planes * coefficient groups + chunks of BITSTACK_CHUNK_COLS / rank columns,
- * counted for each plane if it has a V of its own. The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
+ * the floats, where n = rank * planes * (coefficient groups + 2 * cols / 1024). The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
  * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
@@ -426,6 +425,7 @@ BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matr
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out);
 BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x, float *y, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
+BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
@@ -1507,6 +1507,7 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 #endif
 #define BITSTACK_TILE_ 64   /* rows of a tile */
 #define BITSTACK_BLOCK_ 256 /* columns of a scale block */
+#define BITSTACK_SPAN_ 1024 /* columns whose sums are kept apart until coefficients are applied */
 
 /* One float at any alignment. */
 static float bitstack_get_float_(const void *at, size_t index) {
@@ -1536,13 +1537,14 @@ static size_t bitstack_coefficient_at_(const bitstack_view *view, size_t col, si
     return (group * view->rank + rank) * view->rows;
 }
 
-/* Columns from `col` to the end of its scale block, at most `end`: blocks start anew with each
- * coefficient group and each chunk, at multiples of 64. */
-static size_t bitstack_block_cols_(const bitstack_view *view, size_t col, size_t end) {
+/* Columns from `col` to the end of its span, at most `end`: spans are cut at multiples of BITSTACK_SPAN_
+ * and where the coefficients change. Scale blocks start anew with each. */
+static size_t bitstack_span_cols_(const bitstack_view *view, size_t col, size_t end) {
     size_t left = end - col;
+    if (left > BITSTACK_SPAN_ - col % BITSTACK_SPAN_) left = BITSTACK_SPAN_ - col % BITSTACK_SPAN_;
     if (view->group_cols && left > view->group_cols - col % view->group_cols)
         left = view->group_cols - col % view->group_cols;
-    return left < BITSTACK_BLOCK_ ? left : BITSTACK_BLOCK_;
+    return left;
 }
 
 static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
@@ -1608,7 +1610,8 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
                                                 col / 4 * 32 + in_tile % 32;
                     unsigned shift = in_tile < 32 ? 0 : 4;
                     double sum = 0;
-                    cols = bitstack_block_cols_(view, col, view->cols);
+                    cols = bitstack_span_cols_(view, col, view->cols);
+                    if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
                     bitstack_factors_(v, view->planes[p].columns, view->factor_type, r * view->cols + col, cols);
                     bitstack_factors_(&u, view->planes[p].coefficients, view->factor_type,
                                       bitstack_coefficient_at_(view, col, r) + row, 1);
@@ -1637,13 +1640,14 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
  *          sum / 256 rounded, plus 128 (FAST looks up this one only); its low byte the rest, plus 128.
  *   sums   of one block's bytes: integers of at most 13 bits beside their bias; times a scale of 11
  *          bits they are exact floats, so that adding them fused or not is the same
- *   y      the products with coefficients are rounded to float before they are added, in one order
+ *   y      the products with coefficients are rounded to float before they are added, in one order:
+ *          within a span of 1024 columns by plane, coefficient group and rank, then span by span
  * A block whose A is not finite has NaN for its scale; one with A < 1e-30 counts as zero. */
 
 #define BITSTACK_BIAS_ 128
 /* At most so many tables at once. */
 #define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS < 16 * BITSTACK_BLOCK_ ? BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ : 16)
-#define BITSTACK_BAND_ 16                                        /* tiles whose sums are held at once */
+#define BITSTACK_BAND_ (BITSTACK_CHUNK_COLS / 256) /* tiles, times inputs and spans, whose sums are held at once */
 
 /* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
 typedef struct bitstack_run_ {
@@ -1659,6 +1663,12 @@ static const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t a
     const size_t bytes = run->groups * 32;
     return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
 }
+
+#if defined(__GNUC__)
+#define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
+#else
+#define BITSTACK_PREFETCH_(address) ((void)(address))
+#endif
 
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
@@ -1765,15 +1775,15 @@ static void bitstack_combine_scalar_(float *total, const float *sums, const void
     }
 }
 
-/* ==================================================================================== [AVX2]
- * Functions carry their own target, so no flag is needed to build them; FMA is left out of it. */
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD) && \
-    !defined(BITSTACK_NO_AVX2)
+/* ==================================================================================== [SSE4]
+ * Functions carry their own target, so no flag is needed to build them. */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD)
 #define BITSTACK_X86_
 #include <cpuid.h>
 #include <immintrin.h>
 
-/* What CPU and operating system both support: bits of leaf 7 EBX and leaf 1 ECX, registers in XCR0. */
+/* What CPU and operating system both support: bits of leaf 1 ECX, leaf 7 EBX and ECX, and the states in
+ * XCR0. */
 static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned leaf7_ecx, unsigned xcr0) {
     unsigned a, b, c, d, low, high;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx) return 0;
@@ -1787,6 +1797,131 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
 }
 #endif
 
+#if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
+#define BITSTACK_HAS_SSE4_
+#define BITSTACK_SSE4_ __attribute__((target("sse4.1")))
+#define BITSTACK_SSE4_INLINE_ static inline __attribute__((target("sse4.1"), always_inline))
+
+static int bitstack_available_sse4_(void) { return bitstack_x86_has_(1u << 9 | 1u << 19, 0, 0, 0); } /* SSSE3, SSE4.1 */
+
+BITSTACK_SSE4_INLINE_ __m128i bitstack_load_sse4_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
+
+/* Four factors as floats. Halves: the exponent is put right by an exact product, but for infinity and NaN. */
+BITSTACK_SSE4_INLINE_ __m128 bitstack_factors_sse4_(const void *from, bitstack_type type, size_t first) {
+    __m128i half, rest, special;
+    if (type != BITSTACK_F16) return _mm_castsi128_ps(bitstack_load_sse4_((const char *)from + 4 * first));
+    half = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 2 * first)));
+    rest = _mm_and_si128(half, _mm_set1_epi32(0x7FFF));
+    special = _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x7F800000));
+    special = _mm_or_si128(special, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16)); /* and the sign */
+    return _mm_or_ps(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(rest, 13)), _mm_set1_ps(5.192296858534828e+33f)), /* 2^112 */
+                     _mm_castsi128_ps(special));
+}
+
+BITSTACK_SSE4_ static void bitstack_product_sse4_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        _mm_storeu_ps(z + j, _mm_mul_ps(bitstack_factors_sse4_(v, type, first + j), _mm_castsi128_ps(bitstack_load_sse4_((const char *)x + 4 * j))));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+    for (j = cols; j % 16; j++) z[j] = 0;
+}
+
+BITSTACK_SSE4_ static float bitstack_build_sse4_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const __m128 magnitude = _mm_castsi128_ps(_mm_set1_epi32(0x7FFFFFFF));
+    const __m128i signs = _mm_setr_epi16(-1, -1, 1, -1, -1, 1, 1, 1), bias = _mm_set1_epi32(257 * BITSTACK_BIAS_);
+    const __m128i low_byte = _mm_set1_epi16(255);
+    const size_t cols = (groups + 3) / 4 * 16;
+    __m128i largest = _mm_setzero_si128();
+    __m128 inverse;
+    float scale;
+    size_t j;
+    for (j = 0; j < cols; j += 4) {
+        __m128 a = _mm_and_ps(_mm_loadu_ps(z + j), magnitude);
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0xB1));
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0x4E));
+        largest = _mm_max_epi32(largest, _mm_castps_si128(a));
+    }
+    scale = bitstack_block_scale_((uint32_t)_mm_cvtsi128_si32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = _mm_set1_ps(1.0f / scale);
+    for (j = 0; j < cols; j += 4) { /* sums of q0, q1 and of q2, q3 with all signs, then those of both */
+        __m128i q = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(z + j), inverse)), a, b, c, d;
+        q = _mm_packs_epi32(q, q);
+        a = _mm_add_epi32(_mm_madd_epi16(_mm_shuffle_epi32(q, 0x00), signs), bias);
+        b = _mm_madd_epi16(_mm_shuffle_epi32(q, 0x55), signs);
+        c = _mm_packus_epi32(_mm_add_epi32(a, _mm_shuffle_epi32(b, 0x00)), _mm_add_epi32(a, _mm_shuffle_epi32(b, 0x55)));
+        d = _mm_packus_epi32(_mm_add_epi32(a, _mm_shuffle_epi32(b, 0xAA)), _mm_add_epi32(a, _mm_shuffle_epi32(b, 0xFF)));
+        _mm_storeu_si128((__m128i *)(void *)(high + 4 * j), _mm_packus_epi16(_mm_srli_epi16(c, 8), _mm_srli_epi16(d, 8)));
+        if (low) _mm_storeu_si128((__m128i *)(void *)(low + 4 * j), _mm_packus_epi16(_mm_and_si128(c, low_byte), _mm_and_si128(d, low_byte)));
+    }
+    return scale;
+}
+
+/* Bytes are summed in 16-bit lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and
+ * the even bytes are what is left (mod 65536, enough for 64 * 255). */
+BITSTACK_SSE4_INLINE_ void bitstack_look_sse4_(__m128i *pairs, __m128i *odd, __m128i table, __m128i index) {
+    const __m128i found = _mm_shuffle_epi8(table, index);
+    *pairs = _mm_add_epi16(*pairs, found);
+    *odd = _mm_add_epi16(*odd, _mm_srli_epi16(found, 8));
+}
+
+BITSTACK_SSE4_INLINE_ void bitstack_scale_sse4_(float *to, __m128i sums, __m128 scale) {
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm_mul_ps(_mm_cvtepi32_ps(_mm_cvtepi16_epi32(sums)), scale)));
+}
+
+/* to[0..15] += scale * (sums - bias) */
+BITSTACK_SSE4_INLINE_ void bitstack_widen_sse4_(float *to, __m128i pairs, __m128i odd, size_t groups, float scale) {
+    const __m128i even = _mm_sub_epi16(pairs, _mm_slli_epi16(odd, 8)), bias = _mm_set1_epi16((short)(groups * BITSTACK_BIAS_));
+    const __m128i a = _mm_sub_epi16(_mm_unpacklo_epi16(even, odd), bias), b = _mm_sub_epi16(_mm_unpackhi_epi16(even, odd), bias);
+    const __m128 factor = _mm_set1_ps(scale);
+    bitstack_scale_sse4_(to, a, factor);
+    bitstack_scale_sse4_(to + 4, _mm_unpackhi_epi64(a, a), factor);
+    bitstack_scale_sse4_(to + 8, b, factor);
+    bitstack_scale_sse4_(to + 12, _mm_unpackhi_epi64(b, b), factor);
+}
+
+BITSTACK_SSE4_ static void bitstack_lookup_sse4_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const __m128i nibble = _mm_set1_epi8(15);
+    const float *scale = run->scales;
+    size_t from, to, g, t;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++) {
+            __m128i p0 = _mm_setzero_si128(), p1 = p0, p2 = p0, p3 = p0, o0 = p0, o1 = p0, o2 = p0, o3 = p0;
+            for (g = from; g < to; g++) {
+                const __m128i table = bitstack_load_sse4_(run->tables + t * run->stride + 16 * g);
+                const __m128i a = bitstack_load_sse4_(run->signs + 32 * g), b = bitstack_load_sse4_(run->signs + 32 * g + 16);
+                _mm_prefetch(bitstack_ahead_(run, 32 * g, 2048), _MM_HINT_T0);
+                bitstack_look_sse4_(&p0, &o0, table, _mm_and_si128(a, nibble));
+                bitstack_look_sse4_(&p1, &o1, table, _mm_and_si128(b, nibble));
+                bitstack_look_sse4_(&p2, &o2, table, _mm_and_si128(_mm_srli_epi16(a, 4), nibble));
+                bitstack_look_sse4_(&p3, &o3, table, _mm_and_si128(_mm_srli_epi16(b, 4), nibble));
+            }
+            bitstack_widen_sse4_(sums[t], p0, o0, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 16, p1, o1, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 32, p2, o2, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 48, p3, o3, to - from, *scale);
+        }
+    }
+}
+
+BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *sums, const void *u, bitstack_type type,
+                                                  size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4) {
+        __m128 product = _mm_mul_ps(bitstack_factors_sse4_(u, type, first + i), _mm_loadu_ps(sums + i));
+        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        _mm_storeu_ps(total + i, _mm_add_ps(_mm_loadu_ps(total + i), product));
+    }
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+}
+#endif /* SSE4 */
+
+/* ==================================================================================== [AVX2] */
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_AVX2)
 #define BITSTACK_HAS_AVX2_
 #define BITSTACK_AVX2_ __attribute__((target("avx2,f16c")))
@@ -2057,6 +2192,133 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
 }
 #endif /* AVX512 */
 
+/* ==================================================================================== [NEON]
+ * 64-bit ARM always has it. On 32-bit ARM it flushes denormals, so there it does the integer work only
+ * and floats stay with the scalar unit, to give the same bits. */
+#if defined(__GNUC__) && !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_NEON) && defined(__BYTE_ORDER__) && \
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
+#define BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_
+#elif defined(__arm__) && defined(__linux__) && !defined(__clang__) && defined(__ARM_FP) && __ARM_ARCH >= 7
+#define BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_ __attribute__((target("fpu=neon")))
+#include <sys/auxv.h>
+#endif
+#endif
+#ifdef BITSTACK_HAS_NEON_
+#include <arm_neon.h>
+
+static int bitstack_available_neon_(void) {
+#if defined(__aarch64__) || defined(__ARM_NEON)
+    return 1;
+#else
+    return (getauxval(AT_HWCAP) & 1ul << 12) != 0;
+#endif
+}
+
+#ifdef __aarch64__
+/* Four factors as floats. */
+static inline float32x4_t bitstack_factors_neon_(const void *from, bitstack_type type, size_t first) {
+    if (type == BITSTACK_F16) return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)from + 2 * first)));
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)from + 4 * first));
+}
+
+static void bitstack_product_neon_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        vst1q_f32(z + j, vmulq_f32(bitstack_factors_neon_(v, type, first + j), bitstack_factors_neon_(x, BITSTACK_F32, j)));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+    for (j = cols; j % 16; j++) z[j] = 0;
+}
+
+static float bitstack_build_neon_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    static const int16_t signs[3][8] = {{-1, 1, -1, 1, -1, 1, -1, 1}, {-1, -1, 1, 1, -1, -1, 1, 1}, {-1, -1, -1, -1, 1, 1, 1, 1}};
+    const int16x8_t s0 = vld1q_s16(signs[0]), s1 = vld1q_s16(signs[1]), s2 = vld1q_s16(signs[2]);
+    const int16x8_t bias = vreinterpretq_s16_u16(vdupq_n_u16(257 * BITSTACK_BIAS_));
+    const size_t cols = (groups + 3) / 4 * 16;
+    uint32x4_t largest = vdupq_n_u32(0);
+    float scale, inverse;
+    size_t j;
+    for (j = 0; j < cols; j += 16) {
+        const float32x4_t a = vpaddq_f32(vabsq_f32(vld1q_f32(z + j)), vabsq_f32(vld1q_f32(z + j + 4)));
+        const float32x4_t b = vpaddq_f32(vabsq_f32(vld1q_f32(z + j + 8)), vabsq_f32(vld1q_f32(z + j + 12)));
+        largest = vmaxq_u32(largest, vreinterpretq_u32_f32(vpaddq_f32(a, b)));
+    }
+    scale = bitstack_block_scale_(vmaxvq_u32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = 1.0f / scale;
+    for (j = 0; j < cols; j += 4) {
+        const int16x4_t q = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j), inverse)));
+        const int16x8_t sum = vmlaq_lane_s16(vmlaq_lane_s16(vmlaq_lane_s16(bias, s0, q, 0), s1, q, 1), s2, q, 2);
+        const uint16x8_t down = vreinterpretq_u16_s16(vsubq_s16(sum, vdupq_lane_s16(q, 3)));
+        const uint16x8_t up = vreinterpretq_u16_s16(vaddq_s16(sum, vdupq_lane_s16(q, 3)));
+        vst1q_u8(high + 4 * j, vcombine_u8(vshrn_n_u16(down, 8), vshrn_n_u16(up, 8)));
+        if (low) vst1q_u8(low + 4 * j, vcombine_u8(vmovn_u16(down), vmovn_u16(up)));
+    }
+    return scale;
+}
+
+static void bitstack_combine_neon_(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4) {
+        float32x4_t product = vmulq_f32(bitstack_factors_neon_(u, type, first + i), vld1q_f32(sums + i));
+        __asm__("" : "+w"(product)); /* so that no compiler fuses it with the sum */
+        vst1q_f32(total + i, vaddq_f32(vld1q_f32(total + i), product));
+    }
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+}
+#define BITSTACK_LOOK_NEON_(table, index) vqtbl1q_u8(table, index)
+#else
+#define bitstack_product_neon_ bitstack_product_scalar_
+#define bitstack_build_neon_ bitstack_build_scalar_
+#define bitstack_combine_neon_ bitstack_combine_scalar_
+#define BITSTACK_LOOK_NEON_(table, index) \
+    vcombine_u8(vtbl2_u8(table, vget_low_u8(index)), vtbl2_u8(table, vget_high_u8(index)))
+#endif
+
+BITSTACK_NEON_ static void bitstack_lookup_neon_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    size_t from, to, g, t, b;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++) {
+            uint16x8_t s0 = vdupq_n_u16(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+            uint16_t sum[BITSTACK_TILE_];
+            for (g = from; g < to; g++) {
+                const uint8x16_t a = vld1q_u8(run->signs + 32 * g), c = vld1q_u8(run->signs + 32 * g + 16);
+                const uint8x16_t nibble = vdupq_n_u8(15);
+                uint8x16_t found;
+#ifdef __aarch64__
+                const uint8x16_t table = vld1q_u8(run->tables + t * run->stride + 16 * g);
+#else
+                uint8x8x2_t table;
+                table.val[0] = vld1_u8(run->tables + t * run->stride + 16 * g);
+                table.val[1] = vld1_u8(run->tables + t * run->stride + 16 * g + 8);
+#endif
+                BITSTACK_PREFETCH_(bitstack_ahead_(run, 32 * g, 1024));
+                found = BITSTACK_LOOK_NEON_(table, vandq_u8(a, nibble));
+                s0 = vaddw_u8(s0, vget_low_u8(found)), s1 = vaddw_u8(s1, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vandq_u8(c, nibble));
+                s2 = vaddw_u8(s2, vget_low_u8(found)), s3 = vaddw_u8(s3, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vshrq_n_u8(a, 4));
+                s4 = vaddw_u8(s4, vget_low_u8(found)), s5 = vaddw_u8(s5, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vshrq_n_u8(c, 4));
+                s6 = vaddw_u8(s6, vget_low_u8(found)), s7 = vaddw_u8(s7, vget_high_u8(found));
+            }
+            vst1q_u16(sum, s0), vst1q_u16(sum + 8, s1), vst1q_u16(sum + 16, s2), vst1q_u16(sum + 24, s3);
+            vst1q_u16(sum + 32, s4), vst1q_u16(sum + 40, s5), vst1q_u16(sum + 48, s6), vst1q_u16(sum + 56, s7);
+            for (b = 0; b < BITSTACK_TILE_; b++)
+                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+        }
+    }
+}
+#endif /* NEON */
+
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
@@ -2067,6 +2329,14 @@ static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
      bitstack_combine_avx2_},
+#endif
+#ifdef BITSTACK_HAS_SSE4_
+    {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
+     bitstack_combine_sse4_},
+#endif
+#ifdef BITSTACK_HAS_NEON_
+    {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_,
+     bitstack_combine_neon_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
      bitstack_combine_scalar_},
@@ -2146,7 +2416,8 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
     size_t col, cols, b, r;
     for (col = pass->from; col < pass->to; col += cols) {
         unsigned char *table = pass->space + (col - pass->from) * 4;
-        cols = bitstack_block_cols_(view, col, pass->to);
+        cols = bitstack_span_cols_(view, col, pass->to);
+        if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
         for (b = 0; b < pass->batch; b++)
             for (r = pass->rank; r < pass->rank + pass->ranks; r++) {
                 float s;
@@ -2162,9 +2433,10 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
     }
 }
 
-/* Adds a tile of a plane to totals, `total_stride` apart for each input. `next`: signs needed after. */
+/* Adds a tile of a plane to the totals, for input b and span s at total[(s * batch + b) * stride]. `next`:
+ * signs needed after. */
 static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
-                            const unsigned char *next, float *total, size_t total_stride) {
+                            const unsigned char *next, float *total, size_t stride) {
     const bitstack_view *view = pass->view;
     const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
     float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
@@ -2175,18 +2447,17 @@ static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *pl
     run.scales = pass->scales;
     run.stride = pass->stride;
     run.count = pass->tables;
-    for (col = pass->from; col < pass->to; col += cols) { /* each with coefficients of its own */
-        cols = pass->to - col;
-        if (view->group_cols && cols > view->group_cols - col % view->group_cols)
-            cols = view->group_cols - col % view->group_cols;
+    for (col = pass->from; col < pass->to; col += cols) {
+        float *at = total + (col / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_) * pass->batch * stride;
+        cols = bitstack_span_cols_(view, col, pass->to);
         run.groups = (cols + 3) / 4;
         run.next = col + cols < pass->to ? run.signs + run.groups * 32 : next;
         memset(sums, 0, pass->tables * sizeof sums[0]);
         pass->kernels->lookup(sums, &run);
         for (t = 0; t < pass->tables; t++) {
             size_t vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
-            pass->kernels->combine(total + vector / pass->ranks * total_stride, sums[t], plane->coefficients,
-                                   view->factor_type, bitstack_coefficient_at_(view, col, r) + row, rows);
+            pass->kernels->combine(at + vector / pass->ranks * stride, sums[t], plane->coefficients, view->factor_type,
+                                   bitstack_coefficient_at_(view, col, r) + row, rows);
         }
         run.signs += run.groups * 32;
         run.tables += run.groups * 16;
@@ -2200,9 +2471,10 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                                    size_t begin, size_t count, int add) {
     const bitstack_view *view = pass->view;
     const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
-    const size_t band = BITSTACK_BAND_ / pass->batch;
+    const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
+    const size_t band = BITSTACK_BAND_ / (spans * pass->batch), stride = band * BITSTACK_TILE_;
     float total[BITSTACK_BAND_ * BITSTACK_TILE_];
-    size_t tile, after, k, b, i;
+    size_t tile, after, k, b, s, i;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
         size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
@@ -2215,19 +2487,27 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                 size_t then_tile = k + 1;
                 if (k + 1 == after) then_tile = p + 1 < end ? (then++, tile) : after < tiles ? (then -= p - plane, after) : k;
                 bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
-                                total + (k - tile) * BITSTACK_TILE_, band * BITSTACK_TILE_);
+                                total + (k - tile) * BITSTACK_TILE_, stride);
             }
-        for (b = 0; b < pass->batch; b++) {
-            char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
-            const float *sum = total + b * band * BITSTACK_TILE_ + skip;
-            if (!add) memcpy(to, sum, 4 * (high - low - skip));
-            else
-                for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
-        }
+        for (s = 0; s < spans; s++)
+            for (b = 0; b < pass->batch; b++) {
+                char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
+                const float *sum = total + (s * pass->batch + b) * stride + skip;
+                if (s == 0 && !add) memcpy(to, sum, 4 * (high - low - skip));
+                else
+                    for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
+            }
     }
 }
 
-/* Up to BITSTACK_TABLES_ / 2 inputs at once, by look-up. */
+/* How many inputs one pass takes. */
+static size_t bitstack_batch_(const bitstack_view *view, int exact) {
+    size_t most = (size_t)BITSTACK_TABLES_ / (exact ? 2 : 1) / view->rank;
+    return most ? most : 1;
+}
+
+/* Up to bitstack_batch_ inputs by look-up. Sums are kept apart by spans, so that how many columns or
+ * inputs are worked on at once changes no bit. */
 static void bitstack_lookup_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y,
                                      size_t y_stride, size_t batch, size_t begin, size_t count) {
     bitstack_pass_ pass;
@@ -2240,6 +2520,8 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     most = BITSTACK_TABLES_ / (batch * pass.halves);
     if (most > view->rank) most = view->rank;
     chunk = BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
+    if (bitstack_sharing_(view, 0) < view->level && chunk > BITSTACK_SPAN_) chunk = BITSTACK_SPAN_;
+    if (chunk > BITSTACK_SPAN_) chunk -= chunk % BITSTACK_SPAN_;
     pass.stride = chunk * 4;
     pass.space = pass.room + (64 - ((uintptr_t)pass.room & 63));
     for (pass.from = 0; pass.from < view->cols; pass.from = pass.to) {
@@ -2256,25 +2538,37 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
-BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
-                                                float *y, uint32_t begin, uint32_t count) {
-    if (!bitstack_view_valid_(view, begin, count) || (count && !y) || (count && view->cols && view->level && !x))
+BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision,
+                                                     const float *x, size_t x_stride, float *y, size_t y_stride,
+                                                     size_t batch, uint32_t begin, uint32_t count) {
+    size_t b, some;
+    if (!bitstack_view_valid_(view, begin, count) || (batch > 1 && (x_stride < view->cols || y_stride < count)) ||
+        (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
-    if (view->level == 0 || view->cols == 0) memset(y, 0, 4 * (size_t)count);
-    else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, x, y, begin, count);
-    else bitstack_lookup_product_(view, precision == BITSTACK_EXACT, x, 0, y, 0, 1, begin, count);
+    for (b = 0; b < batch; b += some) {
+        const float *from = x + b * x_stride;
+        float *to = y + b * y_stride;
+        some = 1;
+        if (view->level == 0 || view->cols == 0) memset(to, 0, 4 * (size_t)count);
+        else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, from, to, begin, count);
+        else {
+            some = bitstack_batch_(view, precision == BITSTACK_EXACT);
+            if (some > batch - b) some = batch - b;
+            bitstack_lookup_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
+        }
+    }
     return BITSTACK_OK;
 }
 
+BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
+                                                float *y, uint32_t begin, uint32_t count) {
+    return bitstack_view_gemm_rows(view, precision, x, 0, y, 0, 1, begin, count);
+}
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x,
                                                 size_t x_stride, float *y, size_t y_stride, size_t count) {
-    bitstack_result result = BITSTACK_OK;
-    size_t b;
-    if (!view || (count > 1 && (x_stride < view->cols || y_stride < view->rows))) return BITSTACK_ERROR_ARGUMENT;
-    for (b = 0; b < count && result == BITSTACK_OK; b++)
-        result = bitstack_view_gemv(view, precision, x + b * x_stride, y + b * y_stride, 0, view->rows);
-    return result;
+    if (!view) return BITSTACK_ERROR_ARGUMENT;
+    return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, count, 0, view->rows);
 }
 
 /* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
