@@ -184,6 +184,7 @@ void bench_describe(FILE *to) {
     strftime(line, sizeof line, "%Y-%m-%d", gmtime(&t));
     fprintf(to, "# cpu: %s, %d threads, L2 %ld KiB, last-level cache %zu MiB\n", model, bench_threads(),
             sysconf(_SC_LEVEL2_CACHE_SIZE) / 1024, bench_last_cache() >> 20);
+    fprintf(to, "# run: %s\n", bench_full() ? "full" : "short");
     fprintf(to, "# compiler: %s %s, flags: %s\n",
 #ifdef __clang__
             "clang",

@@ -4,9 +4,8 @@
 #
 #     bench/mca.sh            prints a table: kernel, CPU model, bytes of plane a cycle
 #
-# Compiles bitstack.h to assembly for each target, takes from each look-up kernel the innermost loop with
-# the most byte shuffles, and counts what it covers: every byte shuffle serves 4 columns of as many rows as
-# the register has bytes, that is half as many bytes of plane.
+# Compiles bitstack.h to assembly for each target and takes from each look-up kernel the innermost loop that
+# streams one plane over one table. What it covers is known by its prefetches, one for 64 bytes of plane.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -14,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 mca=$(command -v llvm-mca || command -v llvm-mca-14 || true)
 [ -n "$mca" ] || { echo "llvm-mca is not installed" >&2; exit 1; }
 
-# assembly, function pattern, shuffle pattern -> the loop on stdout, "bytes shuffles instructions name" in $work/facts
+# assembly, function pattern, shuffle pattern -> the loop on stdout, "bytes instructions" in $work/facts
 loop() {
     awk -v want="$2" -v shuffle="$3" -v facts="$work/facts" '
         /^[A-Za-z_][A-Za-z0-9_.]*:/ { name = $1; sub(/:.*/, "", name); inside = name ~ want; n = 0; delete at; delete closes }
@@ -27,23 +26,23 @@ loop() {
                 count = 0; bytes = 0; first = at[$NF] + 1
                 for (i = first; i < n; i++) if (i in closes) next # it holds another loop
                 closes[n] = 1
-                for (i = first; i <= n; i++)
-                    if (line[i] ~ shuffle) {
-                        count++
-                        bytes += (line[i] ~ /zmm/ ? 64 : line[i] ~ /ymm/ ? 32 : line[i] ~ /\td[0-9]/ ? 8 : 16) / 2
-                    }
-                if (count > best) {
-                    best = count; found = name; size = n - at[$NF]; covered = bytes; text = ""
+                for (i = first; i <= n; i++) {
+                    if (line[i] ~ shuffle) count++
+                    if (line[i] ~ /prefetcht0|prfm.*[lL]1[kK][eE][eE][pP]|[ \t]pld[ \t]/) bytes += 64
+                }
+                # of loops that stream signs, the one with fewest look-ups a byte (one table), then the longest
+                if (count && bytes && (!found || count / bytes < best || (count / bytes == best && bytes > covered))) {
+                    best = count / bytes; found = name; size = n - at[$NF]; covered = bytes; text = ""
                     for (i = first; i <= n; i++) text = text line[i] "\n"
                 }
             }
         }
-        END { printf "%s", text; print covered + 0, best + 0, size + 0, found > facts }' "$1"
+        END { printf "%s", text; print covered + 0, size + 0 > facts }' "$1"
 }
 model() { # title, assembly, functions, shuffle, triple, cpu, flags
     loop "$2" "$3" "$4" >"$work/loop.s"
-    read -r bytes shuffles size name <"$work/facts"
-    [ "$shuffles" -gt 0 ] || { printf '%-28s %-16s no such kernel\n' "$1" "$6"; return 0; }
+    read -r bytes size <"$work/facts"
+    [ "$bytes" -gt 0 ] || { printf '%-28s %-16s no such kernel\n' "$1" "$6"; return 0; }
     cycles=$("$mca" -mtriple="$5" -mcpu="$6" ${7:-} -iterations=200 "$work/loop.s" 2>/dev/null | awk '/^Total Cycles/ { printf "%.2f", $3 / 200 }')
     [ -n "$cycles" ] || { printf '%-28s %-16s the model does not know an instruction\n' "$1" "$6"; return 0; }
     awk -v t="$1" -v c="$6" -v b="$bytes" -v s="$size" -v y="$cycles" \
