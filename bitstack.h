@@ -1730,7 +1730,7 @@ typedef struct bitstack_run_ {
 
 /* Signs `ahead` bytes after the run's byte `at`. (As integers: they are only prefetched and may lie
  * outside.) */
-static const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
+static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
     const size_t bytes = run->groups * 32;
     return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
 }
