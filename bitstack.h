@@ -421,8 +421,8 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: about 4 * BITSTACK_CHUNK_COLS bytes + 12 KiB, or + 3 KiB where
- * BITSTACK_CHUNK_COLS is below 4096. No recursion, no allocation, no locks.
+ * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 3 KiB. No recursion, no allocation,
+ * no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -1734,7 +1734,7 @@ typedef struct bitstack_run_ {
 
 /* Signs `ahead` bytes after the run's byte `at`. (As integers: they are only prefetched and may lie
  * outside.) */
-static const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
+static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
     const size_t bytes = run->groups * 32;
     return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
 }
