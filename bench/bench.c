@@ -151,9 +151,7 @@ int bench_full(void) {
 }
 int bench_always(void) { return 1; }
 #if BENCH_X86
-int bench_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+int bench_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 int bench_has_avx512(void) {
     return bench_has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
@@ -179,12 +177,14 @@ void bench_describe(FILE *to) {
     if (info) fclose(info);
     info = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
     char pages[64] = "?";
-    if (info && fgets(line, sizeof line, info)) snprintf(pages, sizeof pages, "%.*s", (int)strcspn(line, "\n"), line);
+    if (info && fgets(line, sizeof line, info))
+        snprintf(pages, sizeof pages, "%.*s", (int)strcspn(line, "\n"), line);
     if (info) fclose(info);
     time_t t = time(NULL);
     strftime(line, sizeof line, "%Y-%m-%d", gmtime(&t));
     fprintf(to, "# cpu: %s, %d threads, L2 %ld KiB, last-level cache %zu MiB\n", model, bench_threads(),
             sysconf(_SC_LEVEL2_CACHE_SIZE) / 1024, bench_last_cache() >> 20);
+    fprintf(to, "# run: %s\n", bench_full() ? "full" : "short");
     fprintf(to, "# compiler: %s %s, flags: %s\n",
 #ifdef __clang__
             "clang",
