@@ -150,12 +150,13 @@ extern "C" {
  * BITSTACK_MALLOC, BITSTACK_FREE   (impl) the default allocator: (bytes) and (pointer)
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
- * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
+ * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
- *                        multiple of 256; costs 4 bytes each. Default 16384 (64 KiB). Other values
- *                        change the last bits of results where cols * rank is larger
+ *                        multiple of 256, at least 512; costs 4 bytes each. Default 16384 (64 KiB); 512
+ *                        on small machines. Other values change the last bits of results where
+ *                        cols * rank is larger
  */
 #ifndef BITSTACK_API
 #ifdef BITSTACK_STATIC
@@ -343,6 +344,19 @@ BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_rea
 /* Frees everything; NULL is allowed. */
 BITSTACK_API void bitstack_close(bitstack *stack);
 
+/* Memory of the caller's own in the place of malloc:
+ *     static unsigned char room[2048];                             // bitstack_arena_bytes, or more
+ *     options.allocator = bitstack_arena(room, sizeof room);
+ * arena_bytes tells how much a stack in memory takes there at any budget, its handle and nothing else; 0
+ * where the first 128 bytes are no valid header. It looks at these alone, so for a callback the header
+ * will do: add bitstack_base_bytes, the highest budget, and 64 bytes for each of three parts a block. What
+ * is released is used again, first fit, neighbours joined; where holes are too small all the same,
+ * set_budget reports BITSTACK_ERROR_MEMORY and the matrix stays a level lower.
+ * The arena keeps its own books inside `memory` (any alignment), which must live as long as what is
+ * allocated from it. One thread at a time. Too small even for the books: every allocation fails. */
+BITSTACK_API size_t bitstack_arena_bytes(const void *data, size_t bytes);
+BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
+
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
  * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
  * same bits. While a block is taken up, one superseded coefficient part exists beside its successor;
@@ -407,7 +421,8 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: about 4 * BITSTACK_CHUNK_COLS bytes + 12 KiB. No allocation, no locks.
+ * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 3 KiB. No recursion, no allocation,
+ * no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -821,18 +836,21 @@ static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, con
  * Opening reads header and tables, checks every number against the bytes that are there, and only then
  * builds the handle's own small arrays. Nothing later trusts a value that was not checked here. */
 
-/* count * size bytes, zeroed; one byte at least, so that NULL always means failure. */
-static void *bitstack_take_(const bitstack *stack, uint64_t count, size_t size) {
-    uint64_t bytes;
-    void *pointer;
-    if (!bitstack_mul_(count, size, &bytes) || bytes > SIZE_MAX - BITSTACK_ALIGN_) return NULL;
-    pointer = stack->allocator.allocate(stack->allocator.user, bytes ? (size_t)bytes : 1);
-    if (pointer) memset(pointer, 0, bytes ? (size_t)bytes : 1);
-    return pointer;
-}
-static void bitstack_give_(const bitstack *stack, void *pointer, uint64_t count, size_t size) {
-    size_t bytes = (size_t)(count * size);
-    if (pointer) stack->allocator.release(stack->allocator.user, pointer, bytes ? bytes : 1);
+/* The handle and its arrays are one allocation. Points the arrays of `stack`, whose counts are known, into
+ * `memory` and returns the size of it all; with NULL only the size. */
+static uint64_t bitstack_lay_out_(bitstack *stack, unsigned char *memory) {
+    uint64_t at = bitstack_pad_(sizeof *stack, 16);
+#define BITSTACK_LAY_OUT_(array, type, count)                  \
+    stack->array = memory ? (type *)(void *)(memory + at) : NULL; \
+    at = bitstack_pad_(at + (uint64_t)(count) * sizeof(type), 16) /* counts are below 2^32 */
+    BITSTACK_LAY_OUT_(meta_offsets, uint64_t, stack->metas);
+    BITSTACK_LAY_OUT_(resident_after, uint64_t, stack->blocks);
+    BITSTACK_LAY_OUT_(states, bitstack_state_, stack->matrices);
+    BITSTACK_LAY_OUT_(slots, bitstack_slot_, stack->blocks);
+    BITSTACK_LAY_OUT_(planes, bitstack_plane, 2 * (uint64_t)stack->blocks);
+    BITSTACK_LAY_OUT_(readers, uint32_t, BITSTACK_READER_WORDS_);
+#undef BITSTACK_LAY_OUT_
+    return at;
 }
 static unsigned char *bitstack_aligned_(unsigned char *raw) {
     return raw + (BITSTACK_ALIGN_ - (uintptr_t)raw % BITSTACK_ALIGN_) % BITSTACK_ALIGN_;
@@ -1024,28 +1042,20 @@ static bitstack_result bitstack_get_(const bitstack *stack, uint64_t offset, voi
     return BITSTACK_OK;
 }
 
-/* Everything between a source and a usable handle at level 0. */
-static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *error) {
-    unsigned char header[BITSTACK_HEADER_BYTES_];
+/* Everything between a checked header and a usable handle at level 0. */
+static bitstack_result bitstack_read_head_(bitstack *stack, const unsigned char *header, bitstack_error *error) {
     uint64_t names_bytes, at;
     bitstack_result result;
     uint32_t i;
-    if (stack->bytes < BITSTACK_HEADER_BYTES_)
-        return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "the stack is shorter than its 128-byte header", NULL, 0);
-    if (stack->memory) memcpy(header, stack->memory, sizeof header);
-    else if (bitstack_get_(stack, 0, header, sizeof header) != BITSTACK_OK)
-        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "reading the header failed", NULL, 0);
-    result = bitstack_check_header_(stack, header, error);
-    if (result != BITSTACK_OK) return result;
     if (stack->memory) stack->head = stack->memory;
     else {
         unsigned char *head;
         stack->head_raw = bitstack_take_aligned_(stack, stack->base);
         if (!stack->head_raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the resident part", NULL, 0);
         stack->head = head = bitstack_aligned_(stack->head_raw);
-        memcpy(head, header, sizeof header);
-        if (bitstack_get_(stack, sizeof header, head + sizeof header, stack->base - sizeof header) != BITSTACK_OK)
-            return bitstack_fail_(error, BITSTACK_ERROR_IO, sizeof header, "reading the resident part failed", NULL, 0);
+        memcpy(head, header, BITSTACK_HEADER_BYTES_);
+        if (bitstack_get_(stack, BITSTACK_HEADER_BYTES_, head + BITSTACK_HEADER_BYTES_, stack->base - BITSTACK_HEADER_BYTES_) != BITSTACK_OK)
+            return bitstack_fail_(error, BITSTACK_ERROR_IO, BITSTACK_HEADER_BYTES_, "reading the resident part failed", NULL, 0);
     }
     if (bitstack_checksum(stack->head + BITSTACK_HEADER_BYTES_, (size_t)stack->tables) != bitstack_load64_(header + 64))
         return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, 64, "the tables' checksum does not match", NULL, 0);
@@ -1055,14 +1065,6 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
     stack->block_records = stack->names - (size_t)stack->blocks * BITSTACK_BLOCK_RECORD_;
     stack->matrix_records = stack->block_records - (size_t)stack->matrices * BITSTACK_MATRIX_RECORD_;
     stack->tensor_records = stack->matrix_records - (size_t)stack->tensors * BITSTACK_TENSOR_RECORD_;
-    stack->meta_offsets = (uint64_t *)bitstack_take_(stack, stack->metas, sizeof *stack->meta_offsets);
-    stack->resident_after = (uint64_t *)bitstack_take_(stack, stack->blocks, sizeof *stack->resident_after);
-    stack->states = (bitstack_state_ *)bitstack_take_(stack, stack->matrices, sizeof *stack->states);
-    stack->slots = (bitstack_slot_ *)bitstack_take_(stack, stack->blocks, sizeof *stack->slots);
-    stack->planes = (bitstack_plane *)bitstack_take_(stack, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
-    stack->readers = (uint32_t *)bitstack_take_(stack, BITSTACK_READER_WORDS_, sizeof *stack->readers);
-    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes || !stack->readers)
-        return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle's tables", NULL, 0);
     result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
     if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
     if (result == BITSTACK_OK) result = bitstack_check_matrices_(stack, names_bytes, error);
@@ -1082,7 +1084,9 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
 static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, const bitstack_options *options,
                                       bitstack_error *error) {
     bitstack start = *source, *stack;
+    unsigned char header[BITSTACK_HEADER_BYTES_], *memory;
     bitstack_result result;
+    uint64_t bytes;
     if (options) {
         start.allocator = options->allocator;
         start.precision = options->precision;
@@ -1090,10 +1094,21 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     }
     if (!bitstack_allocator_(&start.allocator))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "an allocator needs both functions", NULL, 0);
-    stack = (bitstack *)start.allocator.allocate(start.allocator.user, sizeof *stack);
-    if (!stack) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle", NULL, 0);
+    if (start.bytes < sizeof header)
+        return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, start.bytes, "the stack is shorter than its 128-byte header", NULL, 0);
+    if (start.memory) memcpy(header, start.memory, sizeof header);
+    else if (bitstack_get_(&start, 0, header, sizeof header) != BITSTACK_OK)
+        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "reading the header failed", NULL, 0);
+    result = bitstack_check_header_(&start, header, error);
+    if (result != BITSTACK_OK) return result;
+    bytes = bitstack_lay_out_(&start, NULL);
+    memory = bytes > SIZE_MAX ? NULL : (unsigned char *)start.allocator.allocate(start.allocator.user, (size_t)bytes);
+    if (!memory) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle", NULL, 0);
+    memset(memory, 0, (size_t)bytes);
+    stack = (bitstack *)(void *)memory;
     *stack = start;
-    result = bitstack_read_head_(stack, error);
+    bitstack_lay_out_(stack, memory);
+    result = bitstack_read_head_(stack, header, error);
     if (result == BITSTACK_OK && !(options && options->load_nothing)) {
         result = bitstack_set_budget(stack, options && options->budget ? options->budget : UINT64_MAX, error);
         if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO) result = BITSTACK_OK;
@@ -1161,6 +1176,70 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
     return result;
 }
 #endif
+
+/* --- Arena ------------------------------------------------------------------------------------
+ * A list of holes in address order, each telling of itself in its first bytes. Callers of release say how
+ * much they give, so what is allocated needs no header. */
+typedef struct bitstack_hole_ {
+    size_t bytes; /* a multiple of 16, as are all places */
+    struct bitstack_hole_ *next;
+} bitstack_hole_;
+
+static void *bitstack_arena_allocate_(void *user, size_t bytes) {
+    bitstack_hole_ **at = &((bitstack_hole_ *)user)->next, *hole;
+    if (!user || bytes > SIZE_MAX - 15) return NULL;
+    bytes = bytes ? (bytes + 15) / 16 * 16 : 16;
+    for (; (hole = *at) != NULL; at = &hole->next) {
+        if (hole->bytes < bytes) continue;
+        hole->bytes -= bytes; /* what is taken is the hole's end */
+        if (hole->bytes == 0) *at = hole->next;
+        return (unsigned char *)hole + hole->bytes;
+    }
+    return NULL;
+}
+static void bitstack_arena_release_(void *user, void *pointer, size_t bytes) {
+    bitstack_hole_ *before = (bitstack_hole_ *)user, *hole = (bitstack_hole_ *)pointer;
+    while (before->next && (uintptr_t)before->next < (uintptr_t)hole) before = before->next;
+    hole->bytes = bytes ? (bytes + 15) / 16 * 16 : 16;
+    hole->next = before->next;
+    before->next = hole;
+    if (hole->next && (unsigned char *)hole + hole->bytes == (unsigned char *)hole->next) {
+        hole->bytes += hole->next->bytes;
+        hole->next = hole->next->next;
+    }
+    if (before != user && (unsigned char *)before + before->bytes == (unsigned char *)hole) { /* the books are no hole */
+        before->bytes += hole->bytes;
+        before->next = hole->next;
+    }
+}
+
+BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes) {
+    size_t skip = (16 - ((uintptr_t)memory & 15)) & 15;
+    bitstack_allocator allocator;
+    allocator.allocate = bitstack_arena_allocate_;
+    allocator.release = bitstack_arena_release_;
+    allocator.user = NULL;
+    if (memory && bytes >= skip + 32) {
+        bitstack_hole_ *books = (bitstack_hole_ *)(void *)((unsigned char *)memory + skip), *all = books + 16 / sizeof *books;
+        books->bytes = 0;
+        books->next = all;
+        all->bytes = (bytes - skip - 16) / 16 * 16;
+        all->next = NULL;
+        allocator.user = books;
+    }
+    return allocator;
+}
+
+BITSTACK_API size_t bitstack_arena_bytes(const void *data, size_t bytes) {
+    bitstack counts;
+    uint64_t handle;
+    if (!data || bytes < BITSTACK_HEADER_BYTES_) return 0;
+    memset(&counts, 0, sizeof counts);
+    counts.bytes = UINT64_MAX;
+    if (bitstack_check_header_(&counts, (const unsigned char *)data, NULL) != BITSTACK_OK) return 0;
+    handle = bitstack_lay_out_(&counts, NULL);
+    return handle > SIZE_MAX - 32 ? 0 : (size_t)handle + 32; /* the books and the alignment of both */
+}
 
 /* --- Asking ------------------------------------------------------------------------------------ */
 BITSTACK_API uint64_t bitstack_base_bytes(const bitstack *stack) { return stack->base; }
@@ -1470,17 +1549,11 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
             for (part = 0; part < BITSTACK_PARTS_; part++)
                 bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
-    bitstack_give_(stack, stack->meta_offsets, stack->metas, sizeof *stack->meta_offsets);
-    bitstack_give_(stack, stack->resident_after, stack->blocks, sizeof *stack->resident_after);
-    bitstack_give_(stack, stack->states, stack->matrices, sizeof *stack->states);
-    bitstack_give_(stack, stack->slots, stack->blocks, sizeof *stack->slots);
-    bitstack_give_(stack, stack->planes, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
-    bitstack_give_(stack, stack->readers, BITSTACK_READER_WORDS_, sizeof *stack->readers);
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
     if (stack->file) fclose(stack->file);
 #endif
-    stack->allocator.release(stack->allocator.user, stack, sizeof *stack);
+    stack->allocator.release(stack->allocator.user, stack, (size_t)bitstack_lay_out_(stack, NULL));
 }
 
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
@@ -1508,6 +1581,8 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 #if BITSTACK_CHUNK_COLS < 512 || BITSTACK_CHUNK_COLS % 256
 #error "BITSTACK_CHUNK_COLS must be a multiple of 256, at least 512"
 #endif
+/* Small chunks are for small stacks: less is held there elsewhere, too. No bit of a result depends on it. */
+#define BITSTACK_PATCH_ (BITSTACK_CHUNK_COLS < 4096 ? 2 : 16) /* rows reconstructed at once */
 #define BITSTACK_TILE_ 64   /* rows of a tile */
 #define BITSTACK_BLOCK_ 256 /* columns of a scale block */
 #define BITSTACK_SPAN_ 1024 /* columns whose sums are kept apart until coefficients are applied */
@@ -1560,9 +1635,9 @@ static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint3
  * multiply-adds change no bit. */
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
-    const size_t most_rows = 16, most_cols = 64;
-    double sum[16][64];
-    float u[16], v[64];
+    const size_t most_rows = BITSTACK_PATCH_, most_cols = 64;
+    double sum[BITSTACK_PATCH_][64];
+    float u[BITSTACK_PATCH_], v[64];
     size_t row, col, rows, cols, i, j, r;
     uint32_t p;
     if (!bitstack_view_valid_(view, begin, count) || (!out && count) || out_stride < view->cols)
@@ -1670,7 +1745,7 @@ static size_t bitstack_table_bytes_(size_t groups) { return (groups + 3) / 4 * 6
 
 /* Signs `ahead` bytes after the run's byte `at`. (As integers: they are only prefetched and may lie
  * outside.) */
-static const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
+static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
     const size_t bytes = run->groups * 32;
     return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
 }

@@ -22,8 +22,9 @@ void bench_ggml_close(bench_ggml *g) { (void)g; }
 #include <ggml-cpu.h>
 #include <ggml.h>
 
-static const enum ggml_type types[] = {GGML_TYPE_F16,  GGML_TYPE_Q8_0, GGML_TYPE_Q6_K, GGML_TYPE_Q5_K,    GGML_TYPE_Q4_0,
-                                       GGML_TYPE_Q4_K, GGML_TYPE_Q3_K, GGML_TYPE_Q2_K, GGML_TYPE_IQ3_XXS, GGML_TYPE_TQ2_0};
+static const enum ggml_type types[] = {GGML_TYPE_F16,     GGML_TYPE_Q8_0, GGML_TYPE_Q6_K, GGML_TYPE_Q5_K,
+                                       GGML_TYPE_Q4_0,    GGML_TYPE_Q4_K, GGML_TYPE_Q3_K, GGML_TYPE_Q2_K,
+                                       GGML_TYPE_IQ3_XXS, GGML_TYPE_TQ2_0};
 enum { MAX_COPIES = 64 };
 
 struct bench_private {
@@ -40,14 +41,17 @@ int bench_ggml_types(void) { return (int)(sizeof types / sizeof *types); }
 
 static ggml_backend_buffer_type_t repack_buffer(ggml_backend_dev_t device) {
     ggml_backend_dev_get_extra_bufts_t extra = NULL;
-    void *found = ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts");
+    void *found = ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device),
+                                                    "ggml_backend_dev_get_extra_bufts");
     memcpy(&extra, &found, sizeof found);
     for (ggml_backend_buffer_type_t *list = extra ? extra(device) : NULL; list && *list; list++)
         if (strstr(ggml_backend_buft_name(*list), "REPACK")) return *list;
     return NULL;
 }
 
-static void quiet(enum ggml_log_level level, const char *text, void *user) { (void)level, (void)text, (void)user; }
+static void quiet(enum ggml_log_level level, const char *text, void *user) {
+    (void)level, (void)text, (void)user;
+}
 
 bench_ggml *bench_ggml_open(int type, int repacked, uint32_t rows, uint32_t cols, int copies, int threads) {
     struct bench_private *p = bench_alloc(sizeof *p);

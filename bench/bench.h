@@ -22,6 +22,10 @@ typedef struct bench_summary {
     double median, least, spread; /* spread: (9th decile - 1st decile) / median */
 } bench_summary;
 bench_summary bench_summarise(const double *samples, int count);
+/* How often the system took a core away from this process so far. A sample during which that happened says
+ * nothing about the kernel: it is taken again, BENCH_TRIES times at most. */
+long bench_preemptions(void);
+enum { BENCH_TRIES = 6 };
 /* Median of top[i] / bottom[i]: samples of one round are neighbours in time, so slow drift cancels. */
 double bench_ratio(const double *top, const double *bottom, int count);
 
@@ -29,6 +33,7 @@ double bench_ratio(const double *top, const double *bottom, int count);
 typedef void (*bench_job)(void *context, int part, int parts);
 int bench_threads(void); /* BENCH_THREADS or the CPUs online */
 void bench_run(bench_job job, void *context, int parts);
+void bench_pin(int pinned); /* keeps the caller on the first CPU, the workers being on the others */
 
 /* --- memory: a ring of distinct bytes larger than the last-level cache. Taking piece after piece and
  * starting over at the end, a byte is met again only after the whole ring has gone by. --- */
@@ -37,8 +42,8 @@ typedef struct bench_ring {
     unsigned char *base;
     size_t bytes, at;
 } bench_ring;
-size_t bench_last_cache(void);  /* bytes of the last-level cache as the system reports it */
-size_t bench_cold_bytes(void);  /* 2.5 times that, at least 128 MiB: what counts as cold; BENCH_RING_MB */
+size_t bench_last_cache(void); /* bytes of the last-level cache as the system reports it */
+size_t bench_cold_bytes(void); /* 2.5 times that, at least 128 MiB: what counts as cold; BENCH_RING_MB */
 /* Allocates a ring from which pieces of up to `largest` bytes can be taken; exits if memory is short. */
 bench_ring bench_ring_new(size_t bytes, size_t largest, bench_fill fill, uint64_t seed);
 const unsigned char *bench_ring_take(bench_ring *ring, size_t bytes);
@@ -55,9 +60,9 @@ int bench_full(void); /* BENCH=full */
  * are quantised inside the call, as ours build their tables inside it. --- */
 typedef struct bench_problem {
     uint32_t rows, cols;
-    const float *x;      /* cols, then zeros up to a multiple of 256 */
-    const float *scales; /* rows: a scale a row for the baselines that have one */
-    float *y;            /* rows, then up to 64 more */
+    const float *x;             /* cols, then zeros up to a multiple of 256 */
+    const float *scales;        /* rows: a scale a row for the baselines that have one */
+    float *y;                   /* rows, then up to 64 more */
     unsigned char *scratch[64]; /* a thread: 16 * cols + 4096 bytes */
 } bench_problem;
 typedef void (*bench_multiply)(const bench_problem *problem, const void *weights, uint32_t begin,
