@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [GEMM] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -445,6 +445,15 @@ BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitst
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
+
+/* For inputs of 1 to 8 bits: y[i] = sum over j of S_ij a_j exactly, for rows [begin, begin + count) of one
+ * sign plane (laid out as in [FORMAT], any alignment; at most 2^23 columns), by counting bits. The a_j are
+ * unsigned, or two's complement if is_signed, and come as `bits` bit planes, lowest first, of (cols + 7) / 8
+ * bytes each: column j is bit j % 8 of byte j / 8, and bits after the last are zero. pack_bits writes them
+ * from integers (in range; higher bits are ignored) and returns their bytes; with planes NULL it only
+ * returns them, and 0 for a wrong number of bits. */
+BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size_t count, int bits);
+BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t rows, uint32_t cols, const void *planes, int bits, int is_signed, int32_t *y, uint32_t begin, uint32_t count);
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
  * parts that block `level` carries (0 where none), of its whole payload, and of what is live in memory
@@ -1773,6 +1782,9 @@ typedef struct bitstack_kernels_ {
     void (*lookup)(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run);
     /* total[i] += u[first + i] * sums[i], i < rows <= 64, each product rounded first */
     void (*combine)(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
+    /* See [POPCOUNT]: counts[t][row] += bits in common of the row and bit plane t */
+    void (*count)(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups, const unsigned char *bits,
+                  size_t stride, size_t planes);
     /* See [GEMM]; NULL where look-up is always used. */
     void (*unfold)(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols, float (*u)[BITSTACK_TILE_],
                    float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
@@ -2189,7 +2201,7 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sum
 #endif /* AVX2 */
 
 /* ================================================================================== [AVX512]
- * With VBMI and VNNI (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
+ * With VBMI, VNNI and BITALG (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
  * registers, but on two ports instead of three, is no faster than AVX2. All but the look-up is AVX2's. */
 #if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVX512)
 #define BITSTACK_HAS_AVX512_
@@ -2198,13 +2210,13 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sum
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni")))
+#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg")))
 #define BITSTACK_AVX512_INLINE_ \
-    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni"), always_inline))
+    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg"), always_inline))
 
-/* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11); the mask and 512-bit state too. */
+/* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11), BITALG (12); the mask and 512-bit state too. */
 static int bitstack_available_avx512_(void) {
-    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11, 0xE6);
+    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11 | 1u << 12, 0xE6);
 }
 
 /* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
@@ -2438,6 +2450,148 @@ BITSTACK_NEON_ static void bitstack_lookup_neon_(float (*sums)[BITSTACK_TILE_], 
 }
 #endif /* NEON */
 
+/* ================================================================================ [POPCOUNT]
+ * Integer inputs given as bit planes: the sum over columns of sign * bit is twice the count of bits in
+ * common less the count of the input's bits. Nibbles of two groups are first put together, so that a byte
+ * holds a row's 8 columns, for all bit planes at once; then each plane masks, counts and adds bytes. Byte
+ * sums hold 31 times 8. (A register of one row's columns, for the scalar popcnt, would cost more to
+ * gather from this layout than it saves.) */
+#define BITSTACK_PAIRS_ 31
+
+static inline void bitstack_add_counts_(uint32_t *counts, const unsigned char *bytes) {
+    size_t i;
+    for (i = 0; i < BITSTACK_TILE_; i++) counts[i] += bytes[i];
+}
+
+static void bitstack_count_scalar_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                   const unsigned char *bits, size_t stride, size_t planes) {
+    const uint64_t low = 0x0F0F0F0F0F0F0F0Fu, ones = 0x0101010101010101u;
+    uint64_t rows[BITSTACK_PAIRS_][8], sums[8], a, b;
+    size_t pair, some, t, i, k;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++)
+            for (k = 0; k < 4; k++) {
+                memcpy(&a, signs + 64 * (pair + i) + 8 * k, 8);
+                b = 0;
+                if (2 * (pair + i) + 1 < groups) memcpy(&b, signs + 64 * (pair + i) + 32 + 8 * k, 8);
+                rows[i][k] = (a & low) | (b & low) << 4;
+                rows[i][k + 4] = (a >> 4 & low) | (b & ~low);
+            }
+        for (t = 0; t < planes; t++) {
+            memset(sums, 0, sizeof sums);
+            for (i = 0; i < some; i++)
+                for (k = 0; k < 8; k++) {
+                    a = rows[i][k] & ones * bits[t * stride + pair + i];
+                    a -= a >> 1 & 0x5555555555555555u;
+                    a = (a & 0x3333333333333333u) + (a >> 2 & 0x3333333333333333u);
+                    sums[k] += (a + (a >> 4)) & low;
+                }
+            bitstack_add_counts_(counts[t], (const unsigned char *)sums);
+        }
+    }
+}
+
+#ifdef BITSTACK_HAS_AVX2_
+BITSTACK_AVX2_ static void bitstack_count_avx2_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                const unsigned char *bits, size_t stride, size_t planes) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t pair, some, t, i, half;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++) {
+            const __m256i a = bitstack_load_avx2_(signs + 64 * (pair + i));
+            const __m256i b = 2 * (pair + i) + 1 < groups ? bitstack_load_avx2_(signs + 64 * (pair + i) + 32) : _mm256_setzero_si256();
+            _mm_prefetch((const char *)((uintptr_t)signs + 64 * (pair + i) + 2048), _MM_HINT_T0);
+            bitstack_store_avx2_(rows[i], _mm256_or_si256(_mm256_and_si256(a, low), _mm256_andnot_si256(low, _mm256_slli_epi16(b, 4))));
+            bitstack_store_avx2_(rows[i] + 32, _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(a, 4), low), _mm256_andnot_si256(low, b)));
+        }
+        for (t = 0; t < planes; t++) {
+            for (half = 0; half < BITSTACK_TILE_; half += 32) {
+                __m256i sum = _mm256_setzero_si256();
+                for (i = 0; i < some; i++) {
+                    const __m256i masked = _mm256_and_si256(bitstack_load_avx2_(rows[i] + half), _mm256_set1_epi8((char)bits[t * stride + pair + i]));
+                    sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(masked, low)));
+                    sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(masked, 4), low)));
+                }
+                bitstack_store_avx2_(sums + half, sum);
+            }
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+#endif
+
+#ifdef BITSTACK_HAS_AVX512_
+BITSTACK_AVX512_ static void bitstack_count_avx512_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                    const unsigned char *bits, size_t stride, size_t planes) {
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(-16);
+    const __m512i halves = _mm512_setr_epi64(0, 1, 2, 3, 8, 9, 10, 11), others = _mm512_setr_epi64(4, 5, 6, 7, 12, 13, 14, 15);
+    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t pair, some, t, i;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++) { /* nibbles of the first group, then of the second, rows 0..31 and 32..63 */
+            const __m512i both = _mm512_maskz_loadu_epi8(2 * (pair + i) + 1 < groups ? ~(__mmask64)0 : 0xFFFFFFFFu, signs + 64 * (pair + i));
+            const __m512i up = _mm512_slli_epi16(both, 4), down = _mm512_srli_epi16(both, 4);
+            const __m512i first = _mm512_permutex2var_epi64(both, halves, down), second = _mm512_permutex2var_epi64(up, others, both);
+            _mm_prefetch((const char *)((uintptr_t)signs + 64 * (pair + i) + 2048), _MM_HINT_T0);
+            _mm512_store_si512(rows[i], _mm512_or_si512(_mm512_and_si512(first, low), _mm512_and_si512(second, high)));
+        }
+        for (t = 0; t < planes; t++) {
+            __m512i sum = _mm512_setzero_si512();
+            for (i = 0; i < some; i++)
+                sum = _mm512_add_epi8(sum, _mm512_popcnt_epi8(_mm512_and_si512(_mm512_load_si512(rows[i]), _mm512_set1_epi8((char)bits[t * stride + pair + i]))));
+            _mm512_store_si512(sums, sum);
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+#endif
+
+#ifdef BITSTACK_HAS_NEON_
+BITSTACK_NEON_ static void bitstack_count_neon_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                const unsigned char *bits, size_t stride, size_t planes) {
+    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t pair, some, t, i, k;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++)
+            for (k = 0; k < 32; k += 16) {
+                const uint8x16_t a = vld1q_u8(signs + 64 * (pair + i) + k);
+                const uint8x16_t b = 2 * (pair + i) + 1 < groups ? vld1q_u8(signs + 64 * (pair + i) + 32 + k) : vdupq_n_u8(0);
+                vst1q_u8(rows[i] + k, vsliq_n_u8(a, b, 4));
+                vst1q_u8(rows[i] + 32 + k, vsriq_n_u8(b, a, 4));
+            }
+        for (t = 0; t < planes; t++) {
+            for (k = 0; k < BITSTACK_TILE_; k += 16) {
+                uint8x16_t sum = vdupq_n_u8(0);
+                for (i = 0; i < some; i++)
+                    sum = vaddq_u8(sum, vcntq_u8(vandq_u8(vld1q_u8(rows[i] + k), vdupq_n_u8(bits[t * stride + pair + i]))));
+                vst1q_u8(sums + k, sum);
+            }
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+#endif
+
+BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size_t count, int bits) {
+    const size_t stride = count / 8 + (count % 8 != 0);
+    unsigned char *to = (unsigned char *)planes;
+    size_t i;
+    int t;
+    if (bits < 1 || bits > 8) return 0;
+    if (!planes) return stride * (size_t)bits;
+    memset(to, 0, stride * (size_t)bits);
+    for (t = 0; t < bits; t++)
+        for (i = 0; i < count; i++)
+            to[(size_t)t * stride + i / 8] |= (unsigned char)(((uint32_t)values[i] >> t & 1u) << i % 8);
+    return stride * (size_t)bits;
+}
+
 /* ==================================================================================== [GEMM]
  * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
  * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
@@ -2550,23 +2704,23 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx2_, bitstack_build_avx2_,
-     bitstack_lookup_avx512_, bitstack_combine_avx2_,
+     bitstack_lookup_avx512_, bitstack_combine_avx2_, bitstack_count_avx512_,
      bitstack_unfold_avx512_, bitstack_panel_avx512_},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
-     bitstack_combine_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
+     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
-     bitstack_combine_sse4_, NULL, NULL},
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_,
-     bitstack_combine_neon_, BITSTACK_PANELS_NEON_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
-     bitstack_combine_scalar_, NULL, NULL},
+     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -2867,6 +3021,37 @@ BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitst
                                                 size_t x_stride, float *y, size_t y_stride, size_t count) {
     if (!view) return BITSTACK_ERROR_ARGUMENT;
     return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, count, 0, view->rows);
+}
+
+BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t rows, uint32_t cols, const void *planes, int bits,
+                                                    int is_signed, int32_t *y, uint32_t begin, uint32_t count) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const unsigned char *at = (const unsigned char *)planes;
+    const size_t groups = ((size_t)cols + 3) / 4, stride = ((size_t)cols + 7) / 8, end = (size_t)begin + count;
+    uint32_t counts[8][BITSTACK_TILE_], ones[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    size_t tile, i, t, used = (size_t)bits;
+    if (bits < 1 || bits > 8 || cols > 1u << 23 || begin > rows || count > rows - begin || (count && (!y || (cols && (!signs || !planes)))))
+        return BITSTACK_ERROR_ARGUMENT;
+    for (t = 0; t < used; t++)
+        for (i = 0; i < stride; i++) {
+            unsigned byte = at[t * stride + i];
+            for (; byte; byte &= byte - 1) ones[t]++;
+        }
+    for (tile = begin / BITSTACK_TILE_; tile * BITSTACK_TILE_ < end; tile++) {
+        memset(counts, 0, sizeof counts);
+        kernels->count((uint32_t(*)[BITSTACK_TILE_])counts, (const unsigned char *)signs + tile * groups * 32, groups, at, stride, used);
+        for (i = 0; i < BITSTACK_TILE_; i++) {
+            const size_t row = tile * BITSTACK_TILE_ + i;
+            int32_t sum = 0;
+            if (row < begin || row >= end) continue;
+            for (t = 0; t < used; t++) {
+                const int32_t part = (2 * (int32_t)counts[t][i] - (int32_t)ones[t]) * (int32_t)(1u << t);
+                sum += is_signed && t + 1 == used ? -part : part;
+            }
+            memcpy((char *)y + 4 * (row - begin), &sum, 4);
+        }
+    }
+    return BITSTACK_OK;
 }
 
 /* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
