@@ -24,7 +24,7 @@ all: $(BUILD)/bitstack $(EXAMPLES)
 # The headers are their own source: no third file.
 $(BUILD)/bitstack.o: bitstack.h
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -DBITSTACK_IMPLEMENTATION -x c -c $< -o $@
+	$(CC) $(FLAGS) -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c $< -o $@
 $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c $< -o $@

@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DISPATCH] [GEMV] [POOL] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -151,6 +151,7 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
+ * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
@@ -223,6 +224,15 @@ typedef enum bitstack_precision {
     BITSTACK_REFERENCE = 2 /* no tables: double-precision multiply-adds */
 } bitstack_precision;
 
+/* Threads of the caller's, or of a bitstack_pool. `run` calls task(context, i) for every i < count, on any
+ * threads and in any order, and returns when all are done; work is cut into about `threads` parts. NULL or
+ * threads below 2: the calling thread does all. Results are the same in any case. */
+typedef struct bitstack_parallel {
+    void (*run)(void *user, void (*task)(void *context, size_t index), void *context, size_t count);
+    void *user;
+    int threads;
+} bitstack_parallel;
+
 /* How to open. {0} (or NULL for the pointer) means the defaults. */
 typedef struct bitstack_options {
     bitstack_allocator allocator;
@@ -230,6 +240,7 @@ typedef struct bitstack_options {
     bitstack_precision precision; /* of bitstack_gemv and bitstack_gemm */
     int skip_checksums;           /* nonzero: payload checksums are not verified on load */
     int load_nothing;             /* nonzero: open at level 0 everywhere; budget is not applied */
+    bitstack_parallel parallel;   /* threads of bitstack_gemv and bitstack_gemm */
 } bitstack_options;
 
 /* Element types. */
@@ -444,7 +455,23 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x, float *y, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, uint32_t begin, uint32_t count);
+BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, const bitstack_parallel *parallel);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
+
+#ifdef BITSTACK_POOL
+/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
+ * and link with -pthread where that is needed.
+ *     bitstack_pool *pool;
+ *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
+ * `threads` counts the calling one; 0 means one a processor. Any number of stacks may share a pool, and any
+ * threads may use it; while it is at work for one of them the others do without. Close it after the
+ * stacks that use it. allocator NULL: malloc. */
+typedef struct bitstack_pool bitstack_pool;
+BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator);
+BITSTACK_API void bitstack_pool_close(bitstack_pool *pool);
+BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool);
+BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size_t index), void *context, size_t count);
+#endif
 
 /* For inputs of 1 to 8 bits: y[i] = sum over j of S_ij a_j exactly, for rows [begin, begin + count) of one
  * sign plane (laid out as in [FORMAT], any alignment; at most 2^23 columns), by counting bits. The a_j are
@@ -672,6 +699,7 @@ typedef struct bitstack_slot_ {
 struct bitstack {
     bitstack_allocator allocator;
     bitstack_precision precision;
+    bitstack_parallel parallel;
     int skip_checksums;
     const unsigned char *memory; /* the whole stack, or NULL if it is read */
     bitstack_read_at read;
@@ -1099,6 +1127,7 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     if (options) {
         start.allocator = options->allocator;
         start.precision = options->precision;
+        start.parallel = options->parallel;
         start.skip_checksums = options->skip_checksums;
     }
     if (!bitstack_allocator_(&start.allocator))
@@ -1740,6 +1769,7 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
 #define BITSTACK_PANEL_COLS_ 128
 #define BITSTACK_PANEL_RANKS_ 16
 #define BITSTACK_PANEL_INPUTS_ 6
+#define BITSTACK_POOL_MOST_ 256 /* threads */
 
 /* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
 typedef struct bitstack_run_ {
@@ -3054,6 +3084,184 @@ BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t 
     return BITSTACK_OK;
 }
 
+/* ==================================================================================== [POOL] */
+
+/* A product shared out by rows. */
+typedef struct bitstack_share_ {
+    const bitstack_view *view;
+    bitstack_precision precision;
+    const float *x;
+    float *y;
+    size_t x_stride, y_stride, batch, rows; /* `rows` a part, whole tiles */
+} bitstack_share_;
+
+static void bitstack_do_share_(void *context, size_t index) {
+    const bitstack_share_ *share = (const bitstack_share_ *)context;
+    const size_t begin = index * share->rows, left = share->view->rows - begin;
+    bitstack_view_gemm_rows(share->view, share->precision, share->x, share->x_stride, share->y + begin, share->y_stride,
+                            share->batch, (uint32_t)begin, (uint32_t)(left < share->rows ? left : share->rows));
+}
+
+BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *view, bitstack_precision precision,
+                                                         const float *x, size_t x_stride, float *y, size_t y_stride,
+                                                         size_t batch, const bitstack_parallel *parallel) {
+    bitstack_share_ share;
+    size_t tiles, parts, work;
+    bitstack_result result;
+    if (!view) return BITSTACK_ERROR_ARGUMENT;
+    if (!parallel || !parallel->run || parallel->threads < 2 || !batch)
+        return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, batch, 0, view->rows);
+    result = bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, batch, 0, 0); /* checks the arguments */
+    if (result != BITSTACK_OK || (view->rows && (!y || (view->cols && view->level && !x))) || (batch > 1 && y_stride < view->rows))
+        return BITSTACK_ERROR_ARGUMENT;
+    /* each part builds its own tables, so none is below 64 KiB of signs; two parts a thread where they are large */
+    tiles = ((size_t)view->rows + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
+    work = tiles * bitstack_tile_bytes_(view) * view->level / 65536 * batch;
+    parts = work / 32 > (size_t)parallel->threads ? 2 * (size_t)parallel->threads : (size_t)parallel->threads;
+    if (parts > work) parts = work;
+    if (parts > tiles) parts = tiles;
+    if (parts < 2) return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, batch, 0, view->rows);
+    share.view = view, share.precision = precision;
+    share.x = x, share.x_stride = x_stride, share.y = y, share.y_stride = y_stride, share.batch = batch;
+    share.rows = (tiles + parts - 1) / parts * BITSTACK_TILE_;
+    parallel->run(parallel->user, bitstack_do_share_, &share, (view->rows + share.rows - 1) / share.rows);
+    return BITSTACK_OK;
+}
+
+#ifdef BITSTACK_POOL
+#include <pthread.h>
+#include <unistd.h>
+
+/* Everything is handed out under one lock: a part of a product takes far longer. Who waits looks at `turn`
+ * or `done` for some microseconds before sleeping, for products follow each other closely. */
+struct bitstack_pool {
+    int threads, workers; /* the caller's counted; not counted */
+    int stop;
+    uint32_t turn;             /* of calls of pool_run */
+    size_t next, count, done;  /* indices */
+    void (*task)(void *context, size_t index);
+    void *context;
+    pthread_mutex_t busy, lock; /* busy: held by the caller whose turn it is */
+    pthread_cond_t wake, finished;
+    pthread_t thread[BITSTACK_POOL_MOST_];
+    bitstack_allocator allocator;
+};
+
+static void bitstack_pause_(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* With the lock held: takes indices of this turn until there are none. */
+static void bitstack_pool_take_(bitstack_pool *pool, uint32_t turn) {
+    while (pool->turn == turn && pool->next < pool->count) {
+        void (*const task)(void *, size_t) = pool->task;
+        void *const context = pool->context;
+        const size_t index = pool->next++;
+        pthread_mutex_unlock(&pool->lock);
+        task(context, index);
+        pthread_mutex_lock(&pool->lock);
+        __atomic_store_n(&pool->done, pool->done + 1, __ATOMIC_RELEASE);
+        if (pool->done == pool->count) pthread_cond_signal(&pool->finished);
+    }
+}
+
+static void *bitstack_pool_work_(void *user) {
+    bitstack_pool *pool = (bitstack_pool *)user;
+    uint32_t seen = 0;
+    int spins;
+    for (;;) {
+        for (spins = 0; spins < 500 && __atomic_load_n(&pool->turn, __ATOMIC_RELAXED) == seen; spins++) bitstack_pause_();
+        pthread_mutex_lock(&pool->lock);
+        while (pool->turn == seen && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+        seen = pool->turn;
+        bitstack_pool_take_(pool, seen);
+        spins = pool->stop;
+        pthread_mutex_unlock(&pool->lock);
+        if (spins) return NULL;
+    }
+}
+
+BITSTACK_API void bitstack_pool_run(void *user, void (*task)(void *context, size_t index), void *context, size_t count) {
+    bitstack_pool *pool = (bitstack_pool *)user;
+    size_t index;
+    int spins;
+    if (!pool || count < 2 || pthread_mutex_trylock(&pool->busy)) {
+        for (index = 0; index < count; index++) task(context, index);
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->task = task, pool->context = context;
+    pool->next = 0, pool->count = count;
+    __atomic_store_n(&pool->done, (size_t)0, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->turn, pool->turn + 1, __ATOMIC_RELAXED);
+    pthread_cond_broadcast(&pool->wake);
+    bitstack_pool_take_(pool, pool->turn);
+    pthread_mutex_unlock(&pool->lock);
+    for (spins = 0; spins < 500 && __atomic_load_n(&pool->done, __ATOMIC_ACQUIRE) < count; spins++) bitstack_pause_();
+    pthread_mutex_lock(&pool->lock);
+    while (pool->done < count) pthread_cond_wait(&pool->finished, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->busy);
+}
+
+BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator) {
+    bitstack_allocator from;
+    bitstack_pool *pool;
+    pthread_attr_t attributes;
+    long here;
+    memset(&from, 0, sizeof from);
+    if (allocator) from = *allocator;
+    if (!out || threads < 0 || !bitstack_allocator_(&from)) return BITSTACK_ERROR_ARGUMENT;
+    here = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+    if (here < 1) here = 1;
+    if (here > BITSTACK_POOL_MOST_) here = BITSTACK_POOL_MOST_;
+    pool = (bitstack_pool *)from.allocate(from.user, sizeof *pool);
+    if (!pool) return BITSTACK_ERROR_MEMORY;
+    memset(pool, 0, sizeof *pool);
+    pool->allocator = from;
+    pthread_mutex_init(&pool->busy, NULL);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->finished, NULL);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 65536 + 8 * (size_t)BITSTACK_CHUNK_COLS + 65536);
+    while (pool->workers < here - 1 &&
+           pthread_create(&pool->thread[pool->workers], &attributes, bitstack_pool_work_, pool) == 0)
+        pool->workers++; /* fewer, if no more can be had */
+    pthread_attr_destroy(&attributes);
+    pool->threads = pool->workers + 1;
+    *out = pool;
+    return BITSTACK_OK;
+}
+
+BITSTACK_API void bitstack_pool_close(bitstack_pool *pool) {
+    int i;
+    if (!pool) return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = 1;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
+    pthread_mutex_destroy(&pool->busy);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->finished);
+    pool->allocator.release(pool->allocator.user, pool, sizeof *pool);
+}
+
+BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool) {
+    bitstack_parallel parallel;
+    parallel.run = bitstack_pool_run;
+    parallel.user = pool;
+    parallel.threads = pool ? pool->threads : 1;
+    return parallel;
+}
+#endif /* BITSTACK_POOL */
+
 /* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
 #define BITSTACK_ON_STACK_(call)                                          \
     bitstack_view view;                                                   \
@@ -3067,11 +3275,11 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
     BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, begin, count));
 }
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
-    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows));
+    BITSTACK_ON_STACK_(bitstack_view_gemm_parallel(&view, stack->precision, x, 0, y, 0, 1, &stack->parallel));
 }
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
                                            size_t y_stride, size_t count) {
-    BITSTACK_ON_STACK_(bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count));
+    BITSTACK_ON_STACK_(bitstack_view_gemm_parallel(&view, stack->precision, x, x_stride, y, y_stride, count, &stack->parallel));
 }
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
