@@ -1350,10 +1350,15 @@ BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t w
     const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
     const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
     double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
-    for (size_t i = 0; i < h; i++) {
+    float *q = (float *)(void *)block; /* rows of the view, where the block and packing will be */
+    size_t at_once = 2 * (size_t)(s->room_each - nb * n) / n, have = 0;
+    at_once = at_once > 16 ? 16 : at_once;
+    for (size_t i = 0; i < h; i++, q += n) {
         const float *w = s->w + (begin + i) * s->stride;
-        float *q = (float *)(void *)block; /* a row of the view; the block and packing space hold at least n floats */
-        if (s->view) bitstack_view_dequantize(s->view, (uint32_t)(begin + i), 1, q, n);
+        if (s->view && i == have) {
+            have = BITSTACK_MIN_(i + at_once, h), q = (float *)(void *)block;
+            bitstack_view_dequantize(s->view, (uint32_t)(begin + i), (uint32_t)(have - i), q, n);
+        }
         double sum = 0;
         for (size_t j = 0; j < n; j++) {
             double t = (double)w[j] - (s->view ? (double)q[j] : 0);
@@ -1458,7 +1463,7 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
  * of the stored factors, whose square-root split halves the exponent. The stack's scale is 1 unless the factors
  * would be lost in the range of their type. */
 
-#define BITSTACK_IABS_TOLERANCE_ 2e-5 /* excess squared error of each block's truncated SVD, at most about */
+#define BITSTACK_IABS_TOLERANCE_ 5e-5 /* excess squared error of each block's truncated SVD, at most about */
 
 typedef struct bitstack_iabs_ {
     const float *w;
