@@ -227,7 +227,7 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
 /* Room for count elements, uninitialised; NULL where the product overflows or memory is short. Never NULL
  * for zero elements. Free with bitstack_drop_. */
 BITSTACK_PRIVATE_ void *bitstack_array_(uint64_t count, size_t element_bytes) {
-    if (count > (SIZE_MAX - 64) / element_bytes) return NULL;
+    if (count > (SIZE_MAX / 2 - 64) / element_bytes) return NULL;
     return BITSTACK_MALLOC((size_t)count * element_bytes + (count == 0));
 }
 
