@@ -31,6 +31,7 @@ $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
+$(BUILD)/llm/dense.o: FLAGS += -ffp-contract=fast
 $(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
@@ -45,9 +46,9 @@ $(BUILD)/%: examples/%.c $(HEADERS)
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
 $(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
-$(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h $(PEERS) $(LIB)
+$(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $< $(PEERS) $(LIB) -o $@ $(LIBS)
+	$(CC) $(FLAGS) $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)

@@ -227,7 +227,7 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
 /* Room for count elements, uninitialised; NULL where the product overflows or memory is short. Never NULL
  * for zero elements. Free with bitstack_drop_. */
 BITSTACK_PRIVATE_ void *bitstack_array_(uint64_t count, size_t element_bytes) {
-    if (count > (SIZE_MAX - 64) / element_bytes) return NULL;
+    if (count > (SIZE_MAX / 2 - 64) / element_bytes) return NULL;
     return BITSTACK_MALLOC((size_t)count * element_bytes + (count == 0));
 }
 
@@ -822,6 +822,7 @@ typedef struct bitstack_power_ {
     size_t m, n, stride, l, rows; /* rows a chunk */
     float *q, *hat, *b, *z;       /* n x l, n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
     uint32_t chunks;
+    uint64_t seed;
 } bitstack_power_;
 
 BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
@@ -904,16 +905,15 @@ BITSTACK_PRIVATE_ void bitstack_power_combine_(const float *x, size_t n, size_t 
                                         w, 1, t + (q * l + p * w) * w, to + (q * n + i) * w);
 }
 
-/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
- * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
- * 3 l^2 + l doubles. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l, double *t, double *value, double *work) {
-    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *room = work + 3 * l * l;
-    /* Cholesky of c scaled to a unit diagonal; a pivot that rounding could have made drops the direction */
-    for (size_t j = 0; j < l; j++) room[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
+/* Cholesky factor L of D c D, D = diag(scale) giving it a unit diagonal; inverse = L^-1 (l x l each). A column that
+ * those before it span, its pivot below `least` (a squared sine), is dropped: zero in the inverse. Returns the least
+ * pivot. c is overwritten. */
+BITSTACK_PRIVATE_ double bitstack_power_cholesky_(double *c, size_t l, double least, double *inverse, double *scale) {
+    double lowest = 1;
+    for (size_t j = 0; j < l; j++) scale[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
     for (size_t i = 0; i < l; i++)
-        for (size_t j = 0; j < l; j++) c[i * l + j] *= room[i] * room[j], g[i * l + j] *= room[i] * room[j];
-    memset(inverse, 0, l * l * sizeof *inverse); /* becomes L^-1 */
+        for (size_t j = 0; j < l; j++) c[i * l + j] *= scale[i] * scale[j];
+    memset(inverse, 0, l * l * sizeof *inverse);
     for (size_t i = 0; i < l; i++) {
         double *row = c + i * l, sum = row[i];
         for (size_t j = 0; j < i; j++) {
@@ -921,12 +921,25 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l,
             row[j] = c[j * l + j] > 0 ? row[j] / c[j * l + j] : 0;
             sum -= row[j] * row[j];
         }
-        row[i] = sum > 1e-9 ? sqrt(sum) : 0;
+        lowest = BITSTACK_MIN_(lowest, sum);
+        row[i] = sum > least ? sqrt(sum) : 0;
         if (row[i] == 0) continue;
         inverse[i * l + i] = 1 / row[i];
         for (size_t p = 0; p < i; p++)
             for (size_t j = 0; j <= p; j++) inverse[i * l + j] -= row[p] / row[i] * inverse[p * l + j];
     }
+    return lowest;
+}
+
+/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
+ * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
+ * 3 l^2 + 2 l doubles. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_power_ritz_(double *c, double *g, size_t l, double *t, double *value,
+                                                       double *work) {
+    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *scale = work + 3 * l * l;
+    bitstack_power_cholesky_(c, l, 1e-5, inverse, scale);
+    for (size_t i = 0; i < l; i++)
+        for (size_t j = 0; j < l; j++) g[i * l + j] *= scale[i] * scale[j];
     for (size_t i = 0; i < l; i++) /* t = L^-1 g */
         for (size_t j = 0; j < l; j++) {
             t[i * l + j] = 0;
@@ -941,13 +954,13 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l,
     double largest = 0;
     for (size_t i = 0; i < l; i++) largest = BITSTACK_MAX_(largest, fabs(x[i * l + i]));
     for (size_t i = 0; i < l * l && largest > 0; i++) x[i] /= largest;
-    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, room + l);
+    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, scale + l);
     for (size_t j = 0; j < l; j++) {
         value[j] *= largest;
         for (size_t i = 0; i < l; i++) { /* t = D L^-T v */
             double sum = 0;
             for (size_t p = i; p < l; p++) sum += inverse[p * l + i] * v[j * l + p];
-            t[i * l + j] = room[i] * sum;
+            t[i * l + j] = scale[i] * sum;
         }
     }
     return result;
@@ -987,8 +1000,31 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_small_(const float *a, uint32_t r
     return result;
 }
 
+/* Makes Q's columns orthogonal enough for float: nothing to do as a rule, but where one singular value towers over
+ * the rest, rounding errors of a pass lie along its vector. Columns without a direction of their own start again at
+ * random. c: Q^T Q on return. */
+BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double *c, double *work) {
+    const size_t l = p->l, n = p->n, w = BITSTACK_PANEL32_;
+    double *inverse = work, *scale = work + l * l, *copy = scale + l;
+    float *step = (float *)(void *)(copy + l * l);
+    for (int round = 0;; round++) {
+        bitstack_power_gram_(p->q, p->q, n, l, c);
+        memcpy(copy, c, l * l * sizeof *copy);
+        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.05 || round == 4) return;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < l; i++) step[(j / w * l + i) * w + j % w] = (float)(scale[i] * inverse[j * l + i]);
+        bitstack_power_combine_(p->q, n, l, step, p->hat);
+        float *q = p->hat;
+        p->hat = p->q, p->q = q;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < n && inverse[j * l + j] == 0; i++)
+                q[(j / w * n + i) * w + j % w] = (float)bitstack_random_signed_(&p->seed);
+    }
+}
+
 /* bitstack_svd_truncated with entries between about 2^-40 and 2^40 at the largest, stopping when what further
- * passes would still gain is below `tolerance` of the squared error. total = |a|^2. */
+ * passes would still gain is below `tolerance` of the squared error. total = |a|^2. On return the singular vectors
+ * are Q T and B T / sqrt(value). t: l^2 doubles, value: l, work: 5 l^2 + 2 l. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, uint32_t k, int threads, double tolerance,
                                                           double total, double *t, double *value, double *work) {
     const size_t l = p->l, w = BITSTACK_PANEL32_;
@@ -997,19 +1033,19 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, ui
     double energy = 0, gain = 0;
     for (int pass = 0; pass < 200; pass++) {
         double before = energy, last = gain;
+        bitstack_power_orthogonalise_(p, c, ritz);
         bitstack_power_multiply_(p, threads);
-        bitstack_power_gram_(p->q, p->q, p->n, l, c);
         bitstack_power_gram_(p->q, p->z, p->n, l, g);
-        bitstack_result result = bitstack_ritz_(c, g, l, t, value, ritz);
+        bitstack_result result = bitstack_power_ritz_(c, g, l, t, value, ritz);
         if (result != BITSTACK_OK) return result;
         energy = 0;
         for (size_t j = 0; j < k; j++) energy += value[j];
         gain = energy - before;
         /* Gains shrink by a ratio that itself rises towards 1: the rest is taken as twice the geometric sum.
-         * Below 1e-7 of the whole only rounding is left. */
+         * Below 1e-9 of the whole only rounding is left. */
         double ratio = last > 0 ? BITSTACK_MAX_(0.7, BITSTACK_MIN_(gain / last, 0.97)) : 0.97;
         double rest = 2 * gain * ratio / (1 - ratio), error = BITSTACK_MAX_(total - energy, 0);
-        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-7 * total)) break;
+        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-9 * total)) break;
         /* Next Q: T_2 of A^T A, Chebyshev's polynomial over [0, least Ritz value], which pulls values just above
          * that interval up twice as fast a pass as powers do; but where the first value towers over the rest a
          * second pass without orthogonalisation would drown them in its rounding errors. */
@@ -1072,7 +1108,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     }
 
     bitstack_power_ p;
-    p.a = a, p.m = m, p.n = n, p.stride = stride, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
+    p.a = a, p.m = m, p.n = n, p.stride = stride, p.seed = seed, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
     p.rows = ((m + BITSTACK_POWER_CHUNKS_ - 1) / BITSTACK_POWER_CHUNKS_ + BITSTACK_POWER_ROWS_ - 1) /
              BITSTACK_POWER_ROWS_ * BITSTACK_POWER_ROWS_;
     p.chunks = (uint32_t)((m + p.rows - 1) / p.rows);
@@ -1089,7 +1125,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
         for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
             for (size_t i = 0; i < l; i++)
                 p.q[(i / w * n + j) * w + i % w] =
-                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&seed);
+                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&p.seed);
         double *value = t + l * l;
         result = bitstack_power_iterate_(&p, k, threads, tolerance, total, t, value, value + l);
         if (result == BITSTACK_OK) {
@@ -1593,12 +1629,797 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
     return result;
 }
 
-/* ================================================================================== [NESTED] */
+/* ================================================================================== [NESTED]
+ * All planes of a matrix are chosen together, so that every level is good. With W_l what level l decodes to,
+ * E_l = tr((W - W_l) H (W - W_l)^T) and H the inputs' second moments (their diagonal if only norms are known,
+ * the identity without moments), what is minimised is
+ *
+ *     sum over levels l of  lambda_l log E_l
+ *
+ * over the signs and, for each level, its own column factor and row coefficients. Its gradient is that of
+ * sum lambda_l E_l / e_l with e_l the value of E_l before the step; every step below lowers that sum for one
+ * weight's signs (all planes at once: 2^levels codes), one row's coefficients or one level's column factor:
+ *   start     columns' root mean squares, a uniform grid a row; a few sweeps with H's diagonal alone;
+ *   feedback  columns in descending order of diag H; each level's error in a column is pushed into its own
+ *             copy of the columns to come along the rows of the Cholesky factor of (H + 1 %)^-1 (GPTQ, arXiv
+ *             2210.17323, with one stream a level), and each weight takes the code of least
+ *             sum lambda_l error_l^2 / (e_l d_j^2);
+ *   descent   each weight in turn takes the code that is best given all others, exactly: with the gradients
+ *             G_l = (W - W_l) H kept up to date, that is the same choice between sums around
+ *             w_l + G_l / H_jj; then each row's coefficients are fitted by H-weighted least squares at each
+ *             level, and the column factors by conjugate gradients.
+ * At first the finer levels' e_l are raised by a share of e_1, halved at each sweep: the coarse levels settle
+ * first. Beyond the first BITSTACK_NEST_JOINT_ levels planes are added one after the other.
+ * Figures and what was tried: bench/notes-nested.md. */
+
+enum {
+    BITSTACK_NEST_JOINT_ = 6, /* planes chosen together: 2^6 codes a weight */
+    BITSTACK_NEST_ROWS_ = 32, /* rows of a task, at most */
+    BITSTACK_NEST_RANK_ = 16, /* largest rank */
+    BITSTACK_NEST_COLS_ = 64  /* columns between lazy updates; padding of rows */
+};
+
+typedef struct bitstack_nest_ {
+    size_t m, n;
+    size_t pad;             /* pad: floats from row to row of everything n wide, zeros behind n */
+    uint32_t levels, joint, rank;
+    uint32_t from, to;      /* the levels that a sweep works on: [0, joint), or one beyond */
+    int sweep, fit;         /* what a descent changes: codes, coefficients */
+    int threads;
+    size_t rows, batch;     /* rows of a task; signed columns that are multiplied with H at once */
+    float *w;               /* m rows, columns in the order of coding; brought near 1 by a power of two */
+    uint32_t *code;         /* m rows of n; bit p is plane p's sign */
+    float *v;               /* [level][rank] rows of pad */
+    float *u;               /* m rows of `width`: level l at l (l + 1) / 2 * rank, [plane][rank] */
+    size_t width;
+    float *h;               /* n rows, or NULL: diagonal only */
+    float *diagonal;        /* [pad]: of H */
+    float *factor;          /* n rows of the Cholesky factor of the damped inverse, or NULL */
+    double lambda[BITSTACK_MAX_LEVELS], error[BITSTACK_MAX_LEVELS], norm;
+    float weight[BITSTACK_MAX_LEVELS]; /* lambda / e, for the present sweep */
+    double (*sum)[2][BITSTACK_MAX_LEVELS]; /* a task's errors, weighted with H and plain */
+    float *slope;           /* a task and level: gradient by the column factor, rows of pad; or NULL */
+    float *room;            /* a worker: rows, then double ones */
+    double *small;
+    size_t room_each, small_each;
+    float *system, *decoded; /* one level's system for the column factor, n rows, and sampled rows it is made of */
+    size_t sampled;
+    uint32_t level;
+} bitstack_nest_;
+
+BITSTACK_PRIVATE_ float *bitstack_nest_v_(const bitstack_nest_ *s, uint32_t level, uint32_t q) {
+    return s->v + ((size_t)level * s->rank + q) * s->pad;
+}
+BITSTACK_PRIVATE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t row, uint32_t level) {
+    return s->u + row * s->width + (size_t)level * (level + 1) / 2 * s->rank;
+}
+
+/* Kernels are compiled twice, for any CPU and for AVX2 (bitstack_nest_fast_). Inner loops have constant lengths:
+ * -O2 vectorises only those. */
+#ifdef BITSTACK_LINALG_AVX2_
+#define BITSTACK_NEST_INLINE_ __attribute__((always_inline)) static inline
+#else
+#define BITSTACK_NEST_INLINE_ static inline
+#endif
+
+/* to += alpha * from, `count` a multiple of 16. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_axpy_(float *to, const float *from, float alpha, size_t count) {
+    for (size_t j = 0; j < count; j += 16)
+        for (size_t c = 0; c < 16; c++) to[j + c] += alpha * from[j + c];
+}
+
+BITSTACK_NEST_INLINE_ double bitstack_nest_dot_(const float *a, const float *b, size_t count) {
+    double total = 0;
+    for (size_t j = 0; j < count; j += 64) { /* count is a multiple of 64 */
+        float sum[16] = {0}, half = 0;
+        for (size_t k = 0; k < 64; k += 16)
+            for (size_t c = 0; c < 16; c++) sum[c] += a[j + k + c] * b[j + k + c];
+        for (size_t c = 0; c < 16; c++) half += sum[c];
+        total += (double)half;
+    }
+    return total;
+}
+
+/* The 2^planes signed sums of a level's magnitudes. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const float *magnitude, uint32_t planes, float *sums) {
+    sums[0] = 0;
+    for (uint32_t p = 0; p < planes; p++) sums[0] -= magnitude[p];
+    for (uint32_t p = 0, half = 1; p < planes; p++, half *= 2)
+        for (uint32_t c = 0; c < half; c++) sums[half + c] = sums[c] + 2 * magnitude[p];
+}
+
+/* Adds level's weighted error to the cost of each code of its planes; costs of both continuations start from
+ * that of the prefix. */
+#define BITSTACK_NEST_STEP_(half)                                              \
+    for (uint32_t c = 0; c < (half); c++) {                                    \
+        float low = target - v * sums[c], high = target - v * sums[(half) + c]; \
+        cost[(half) + c] = cost[c] + weight * high * high;                     \
+        cost[c] += weight * low * low;                                         \
+    }
+BITSTACK_NEST_INLINE_ void bitstack_nest_cost_(float *cost, uint32_t level, float target, float v, float weight,
+                                               const float *sums) {
+    switch (level) {
+    case 0: BITSTACK_NEST_STEP_(1) break;
+    case 1: BITSTACK_NEST_STEP_(2) break;
+    case 2: BITSTACK_NEST_STEP_(4) break;
+    case 3: BITSTACK_NEST_STEP_(8) break;
+    case 4: BITSTACK_NEST_STEP_(16) break;
+    default: BITSTACK_NEST_STEP_(32) break;
+    }
+}
+BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_least_(const float *cost, uint32_t codes) {
+    uint32_t best = 0;
+    float least = cost[0];
+    if (codes >= 8) {
+        float lane[8];
+        for (uint32_t c = 0; c < 8; c++) lane[c] = cost[c];
+        for (uint32_t k = 8; k < codes; k += 8)
+            for (uint32_t c = 0; c < 8; c++) lane[c] = cost[k + c] < lane[c] ? cost[k + c] : lane[c];
+        least = lane[0];
+        for (uint32_t c = 1; c < 8; c++) least = lane[c] < least ? lane[c] : least;
+        while (best + 1 < codes && !(cost[best] <= least)) best++;
+        return best;
+    }
+    for (uint32_t c = 1; c < codes; c++)
+        if (cost[c] < least) least = cost[c], best = c;
+    return best;
+}
+
+/* Signed sums of one row, joint levels: with rank 1 they belong to the row and v stands apart; otherwise they are
+ * made for each weight, v = 1. Of a level beyond, the magnitudes of its planes at a weight. */
+typedef struct bitstack_nest_row_ {
+    float sums[BITSTACK_NEST_JOINT_][1 << BITSTACK_NEST_JOINT_];
+    float v[BITSTACK_NEST_JOINT_];
+    float magnitude[BITSTACK_MAX_LEVELS];
+} bitstack_nest_row_;
+
+BITSTACK_NEST_INLINE_ void bitstack_nest_magnitudes_(const bitstack_nest_ *s, const float *u, uint32_t level, size_t j,
+                                                     float *magnitude) {
+    for (uint32_t p = 0; p <= level; p++) {
+        magnitude[p] = 0;
+        for (uint32_t q = 0; q < s->rank; q++) magnitude[p] += u[p * s->rank + q] * bitstack_nest_v_(s, level, q)[j];
+    }
+}
+BITSTACK_NEST_INLINE_ void bitstack_nest_row_start_(const bitstack_nest_ *s, size_t row, bitstack_nest_row_ *r) {
+    for (uint32_t l = s->from; l < s->joint; l++) {
+        r->v[l] = 1;
+        if (s->rank == 1) bitstack_nest_sums_(bitstack_nest_u_(s, row, l), l + 1, r->sums[l]);
+    }
+}
+BITSTACK_NEST_INLINE_ void bitstack_nest_row_at_(const bitstack_nest_ *s, size_t row, size_t j, bitstack_nest_row_ *r) {
+    for (uint32_t l = s->from; l < s->to; l++) {
+        if (l < s->joint && s->rank == 1) r->v[l] = bitstack_nest_v_(s, l, 0)[j];
+        else {
+            bitstack_nest_magnitudes_(s, bitstack_nest_u_(s, row, l), l, j, r->magnitude);
+            if (l < s->joint) bitstack_nest_sums_(r->magnitude, l + 1, r->sums[l]);
+        }
+    }
+}
+/* What level l decodes a code to, at the weight r was brought to. */
+BITSTACK_NEST_INLINE_ float bitstack_nest_value_(const bitstack_nest_ *s, const bitstack_nest_row_ *r, uint32_t l,
+                                                 uint32_t code) {
+    if (l < s->joint) return r->v[l] * r->sums[l][code & ((2u << l) - 1)];
+    float sum = 0;
+    for (uint32_t p = 0; p <= l; p++) sum += code >> p & 1 ? r->magnitude[p] : -r->magnitude[p];
+    return sum;
+}
+/* The code that is best for the targets, one a level. `scale` multiplies the levels' weights. */
+BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_choose_(const bitstack_nest_ *s, const bitstack_nest_row_ *r,
+                                                     const float *target, float scale, uint32_t code) {
+    if (s->from) {
+        const uint32_t l = s->from, bit = 1u << l;
+        float low = target[l] - bitstack_nest_value_(s, r, l, code & ~bit);
+        float high = target[l] - bitstack_nest_value_(s, r, l, code | bit);
+        return high * high <= low * low ? code | bit : code & ~bit;
+    }
+    float cost[1 << BITSTACK_NEST_JOINT_];
+    cost[0] = 0;
+    for (uint32_t l = 0; l < s->to; l++)
+        bitstack_nest_cost_(cost, l, target[l], r->v[l], s->weight[l] * scale, r->sums[l]);
+    return bitstack_nest_least_(cost, 1u << s->to);
+}
+
+/* One feedback pass over a task's rows. room: a stream a level and row, the errors of a column block, packing. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const size_t n = s->n, pad = s->pad, block = BITSTACK_NEST_COLS_, begin = task * s->rows;
+    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), streams = (s->to - s->from) * rows;
+    float *stream = s->room + worker * s->room_each, *error = stream + streams * pad, *pack = error + streams * block;
+    for (size_t k = 0; k < streams; k++)
+        memcpy(stream + k * pad, s->w + (begin + k % rows) * pad, pad * sizeof *stream);
+    for (size_t j0 = 0; j0 < n; j0 += block) {
+        const size_t wide = BITSTACK_MIN_(block, n - j0);
+        for (size_t i = 0; i < rows; i++) {
+            uint32_t *code = s->code + (begin + i) * n + j0;
+            bitstack_nest_row_ r;
+            bitstack_nest_row_start_(s, begin + i, &r);
+            for (size_t j = 0; j < wide; j++) {
+                const float *factor = s->factor + (j0 + j) * pad + j0, pivot = 1 / factor[j];
+                float target[BITSTACK_MAX_LEVELS];
+                bitstack_nest_row_at_(s, begin + i, j0 + j, &r);
+                for (uint32_t l = s->from; l < s->to; l++)
+                    target[l] = stream[((l - s->from) * rows + i) * pad + j0 + j];
+                code[j] = bitstack_nest_choose_(s, &r, target, pivot * pivot, code[j]);
+                for (uint32_t l = s->from; l < s->to; l++) {
+                    size_t k = (l - s->from) * rows + i;
+                    float e = (target[l] - bitstack_nest_value_(s, &r, l, code[j])) * pivot;
+                    error[k * block + j] = e;
+                    if (j < block / 2) bitstack_nest_axpy_(stream + k * pad + j0, factor, -e, block);
+                    else bitstack_nest_axpy_(stream + k * pad + j0 + block / 2, factor + block / 2, -e, block / 2);
+                }
+            }
+        }
+        if (j0 + block < n)
+            bitstack_gemm_f32_(streams, n - j0 - block, block, -1, error, block, 1, s->factor + j0 * pad + j0 + block, pad,
+                               1, stream + j0 + block, pad, pack);
+    }
+}
+
+/* y = x H. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_times_h_(const bitstack_nest_ *s, const float *x, float *y, size_t rows,
+                                                  float *pack) {
+    const size_t n = s->n, pad = s->pad;
+    memset(y, 0, rows * pad * sizeof *y);
+    if (s->h) bitstack_gemm_f32_(rows, n, n, 1, x, pad, 1, s->h, pad, 1, y, pad, pack);
+    else
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < pad; j++) y[i * pad + j] = x[i * pad + j] * s->diagonal[j];
+}
+
+/* The signed column factors of a row at level l, one for each plane and rank. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t row, uint32_t l, float *t) {
+    const uint32_t *code = s->code + row * s->n;
+    for (uint32_t p = 0; p <= l; p++)
+        for (uint32_t q = 0; q < s->rank; q++, t += s->pad) {
+            const float *v = bitstack_nest_v_(s, l, q);
+            for (size_t j = 0; j < s->n; j++) t[j] = code[j] >> p & 1 ? v[j] : -v[j];
+            memset(t + s->n, 0, (s->pad - s->n) * sizeof *t);
+        }
+}
+
+/* Least squares for the coefficients of one row at level l, as a correction: the system is t y^T (y = t H), the
+ * right side t g. The gradient g is brought up to date. Returns by how much the error falls. */
+BITSTACK_NEST_INLINE_ double bitstack_nest_fit_(const bitstack_nest_ *s, size_t row, uint32_t l, const float *t,
+                                                const float *y, float *g, double *a) {
+    const size_t k = (size_t)(l + 1) * s->rank, pad = s->pad;
+    double *b = a + k * k, *x = b + k, trace = 0, fall = 0;
+    float *u = bitstack_nest_u_(s, row, l);
+    for (size_t i = 0; i < k; i++) {
+        b[i] = x[i] = bitstack_nest_dot_(t + i * pad, g, pad);
+        for (size_t j = 0; j <= i; j++) a[i * k + j] = bitstack_nest_dot_(t + i * pad, y + j * pad, pad);
+        trace += a[i * k + i];
+    }
+    for (size_t i = 0; i < k; i++) a[i * k + i] += 1e-7 * trace / (double)k;
+    if (!bitstack_cholesky_small_(a, k, k)) return 0;
+    bitstack_cholesky_solve_(a, k, k, x);
+    for (size_t i = 0; i < k; i++) {
+        u[i] += (float)x[i];
+        fall += b[i] * x[i];
+        bitstack_nest_axpy_(g, y + i * pad, (float)-x[i], pad);
+    }
+    return fall;
+}
+
+/* Gradients of a task's rows; a sweep over their codes where s->sweep; least squares for their coefficients; their
+ * errors and, where s->slope, what the column factors' systems need of them.
+ * room: residuals and gradients (a level and row each), signed columns and their products with H, packing. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const size_t n = s->n, pad = s->pad, begin = task * s->rows;
+    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), streams = (s->to - s->from) * rows;
+    float *residual = s->room + worker * s->room_each, *gradient = residual + streams * pad;
+    float *t = gradient + streams * pad, *y = t + s->batch * pad;
+    float *pack = y + s->batch * pad;
+    bitstack_nest_row_ sums[BITSTACK_NEST_ROWS_];
+
+    for (size_t i = 0; i < rows; i++) {
+        const uint32_t *code = s->code + (begin + i) * n;
+        const float *w = s->w + (begin + i) * pad;
+        bitstack_nest_row_start_(s, begin + i, &sums[i]);
+        for (size_t j = 0; j < n; j++) {
+            bitstack_nest_row_at_(s, begin + i, j, &sums[i]);
+            for (uint32_t l = s->from; l < s->to; l++)
+                residual[((l - s->from) * rows + i) * pad + j] = w[j] - bitstack_nest_value_(s, &sums[i], l, code[j]);
+        }
+        for (uint32_t l = s->from; l < s->to; l++)
+            memset(residual + ((l - s->from) * rows + i) * pad + n, 0, (pad - n) * sizeof *residual);
+    }
+    bitstack_nest_times_h_(s, residual, gradient, streams, pack);
+
+    for (size_t j = 0; s->sweep && j < n; j++) {
+        const float curvature = s->diagonal[j];
+        for (size_t i = 0; i < rows && curvature > 0; i++) {
+            uint32_t *code = s->code + (begin + i) * n + j, was = *code;
+            float now[BITSTACK_MAX_LEVELS], target[BITSTACK_MAX_LEVELS];
+            bitstack_nest_row_at_(s, begin + i, j, &sums[i]);
+            for (uint32_t l = s->from; l < s->to; l++) {
+                now[l] = bitstack_nest_value_(s, &sums[i], l, was);
+                target[l] = now[l] + gradient[((l - s->from) * rows + i) * pad + j] / curvature;
+            }
+            *code = bitstack_nest_choose_(s, &sums[i], target, curvature, was);
+            if (*code == was) continue;
+            for (uint32_t l = s->from; l < s->to; l++) {
+                float step = bitstack_nest_value_(s, &sums[i], l, *code) - now[l];
+                size_t k = ((l - s->from) * rows + i) * pad;
+                if (step == 0) continue;
+                residual[k + j] -= step;
+                if (s->h) bitstack_nest_axpy_(gradient + k, s->h + j * pad, -step, pad);
+                else gradient[k + j] -= step * curvature;
+            }
+        }
+    }
+
+    for (uint32_t l = s->from; l < s->to; l++) {
+        const size_t each = (size_t)(l + 1) * s->rank, batch = s->batch / each;
+        float *slope = s->slope ? s->slope + ((size_t)task * s->levels + l) * pad : NULL;
+        double error = 0, plain = 0;
+        if (slope) memset(slope, 0, pad * sizeof *slope);
+        for (size_t i0 = 0; i0 < rows; i0 += batch) {
+            const size_t some = BITSTACK_MIN_(batch, rows - i0);
+            for (size_t i = 0; s->fit && i < some; i++) bitstack_nest_signed_(s, begin + i0 + i, l, t + i * each * pad);
+            if (s->fit) bitstack_nest_times_h_(s, t, y, some * each, pack);
+            for (size_t i = 0; i < some; i++) {
+                const size_t row = begin + i0 + i, k = ((l - s->from) * rows + i0 + i) * pad;
+                error += bitstack_nest_dot_(residual + k, gradient + k, pad);
+                plain += bitstack_nest_dot_(residual + k, residual + k, pad);
+                if (s->fit)
+                    error -= bitstack_nest_fit_(s, row, l, t + i * each * pad, y + i * each * pad, gradient + k,
+                                                s->small + worker * s->small_each);
+                if (slope) { /* what the row decodes to, times its gradient */
+                    const float *u = bitstack_nest_u_(s, row, l);
+                    memset(y, 0, pad * sizeof *y);
+                    for (size_t p = 0; p < each; p++) bitstack_nest_axpy_(y, t + (i * each + p) * pad, u[p], pad);
+                    for (size_t j = 0; j < pad; j++) slope[j] += y[j] * gradient[k + j];
+                }
+            }
+        }
+        s->sum[task][0][l] = error, s->sum[task][1][l] = plain;
+    }
+}
+
+/* Column factors by the diagonal of H alone: each column of each level is a least-squares problem of its own. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const size_t rank = s->rank, begin = (size_t)task * BITSTACK_NEST_COLS_;
+    const size_t end = BITSTACK_MIN_(begin + BITSTACK_NEST_COLS_, s->n), size = rank * rank + rank;
+    double *sums = s->small + worker * s->small_each; /* a column: system, right side */
+    for (uint32_t l = s->from; l < s->to; l++) {
+        memset(sums, 0, BITSTACK_NEST_COLS_ * size * sizeof *sums);
+        for (size_t i = 0; i < s->m; i++) {
+            const float *u = bitstack_nest_u_(s, i, l);
+            for (size_t j = begin; j < end; j++) {
+                double *a = sums + (j - begin) * size, *b = a + rank * rank;
+                float sum[BITSTACK_NEST_RANK_];
+                uint32_t code = s->code[i * s->n + j];
+                for (size_t q = 0; q < rank; q++) sum[q] = 0;
+                for (uint32_t p = 0; p <= l; p++)
+                    for (size_t q = 0; q < rank; q++) sum[q] += code >> p & 1 ? u[p * rank + q] : -u[p * rank + q];
+                for (size_t q = 0; q < rank; q++) {
+                    b[q] += (double)sum[q] * (double)s->w[i * s->pad + j];
+                    for (size_t k = 0; k <= q; k++) a[q * rank + k] += (double)sum[q] * (double)sum[k];
+                }
+            }
+        }
+        for (size_t j = begin; j < end; j++) {
+            double *a = sums + (j - begin) * size, *b = a + rank * rank, trace = 0;
+            for (size_t q = 0; q < rank; q++) trace += a[q * rank + q];
+            for (size_t q = 0; q < rank; q++) a[q * rank + q] += 1e-9 * trace;
+            if (!(trace > 0) || !bitstack_cholesky_small_(a, rank, rank)) continue;
+            bitstack_cholesky_solve_(a, rank, rank, b);
+            for (size_t q = 0; q < rank; q++) bitstack_nest_v_(s, l, (uint32_t)q)[j] = (float)b[q];
+        }
+    }
+}
+
+/* Rows of the system for one level's column factor: system_jk = H_jk sum over i of w_ij w_ik, w as decoded, for a
+ * block of columns j. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_system_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const size_t pad = s->pad, begin = (size_t)task * BITSTACK_NEST_COLS_;
+    const size_t rows = BITSTACK_MIN_((size_t)BITSTACK_NEST_COLS_, s->n - begin);
+    float *to = s->system + begin * pad;
+    memset(to, 0, rows * pad * sizeof *to);
+    bitstack_gemm_f32_(rows, s->n, s->sampled, (float)((double)s->m / (double)s->sampled), s->decoded + begin, 1, pad,
+                       s->decoded, pad, 1, to, pad, s->room + worker * s->room_each);
+    for (size_t i = 0; i < rows * pad; i++) to[i] *= s->h[begin * pad + i];
+}
+BITSTACK_NEST_INLINE_ void bitstack_nest_decode_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const uint32_t l = s->level;
+    bitstack_nest_row_ r;
+    (void)worker;
+    for (size_t k = task * s->rows; k < BITSTACK_MIN_((task + 1) * s->rows, s->sampled); k++) {
+        const size_t i = k * s->m / s->sampled;
+        float *to = s->decoded + k * s->pad;
+        bitstack_nest_row_start_(s, i, &r);
+        memset(to, 0, s->pad * sizeof *to);
+        for (size_t j = 0; j < s->n; j++) {
+            bitstack_nest_row_at_(s, i, j, &r);
+            to[j] = bitstack_nest_value_(s, &r, l, s->code[i * s->n + j]);
+        }
+    }
+}
+
+/* The workers proper, for any CPU and for AVX2. */
+#ifdef BITSTACK_LINALG_AVX2_
+#define BITSTACK_NEST_AVX2_(name)                                                                              \
+    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_##name##_avx2_(void *arg, uint32_t task, \
+                                                                                           uint32_t worker) {  \
+        bitstack_nest_##name##_body_((const bitstack_nest_ *)arg, task, worker);                               \
+    }
+#define BITSTACK_NEST_FAST_(name) \
+    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_nest_##name##_avx2_ : bitstack_nest_##name##_
+#else
+#define BITSTACK_NEST_AVX2_(name)
+#define BITSTACK_NEST_FAST_(name) bitstack_nest_##name##_
+#endif
+#define BITSTACK_NEST_WORKER_(name)                                                                     \
+    BITSTACK_PRIVATE_ void bitstack_nest_##name##_(void *arg, uint32_t task, uint32_t worker) {          \
+        bitstack_nest_##name##_body_((const bitstack_nest_ *)arg, task, worker);                         \
+    }                                                                                                   \
+    BITSTACK_NEST_AVX2_(name)                                                                           \
+    BITSTACK_PRIVATE_ void bitstack_nest_run_##name##_(bitstack_nest_ *s, size_t tasks) {                \
+        bitstack_parallel_(s->threads, (uint32_t)tasks, BITSTACK_NEST_FAST_(name), s);                   \
+    }
+BITSTACK_NEST_WORKER_(feedback)
+BITSTACK_NEST_WORKER_(descend)
+BITSTACK_NEST_WORKER_(columns)
+BITSTACK_NEST_WORKER_(system)
+BITSTACK_NEST_WORKER_(decode)
+
+BITSTACK_PRIVATE_ size_t bitstack_nest_tasks_(const bitstack_nest_ *s) { return (s->m + s->rows - 1) / s->rows; }
+
+/* The levels' weights in the next sweep; `soft` of the coarsest error is added to the finer ones'. */
+BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
+    double largest = 0, weight[BITSTACK_MAX_LEVELS];
+    for (uint32_t l = s->from; l < s->to; l++) {
+        double e = s->error[l] + (l > s->from ? soft * s->error[s->from] : 0);
+        weight[l] = s->lambda[l] / BITSTACK_MAX_(e, 1e-9 * s->norm + DBL_MIN);
+        largest = BITSTACK_MAX_(largest, weight[l]);
+    }
+    for (uint32_t l = s->from; l < s->to; l++) s->weight[l] = (float)(weight[l] / largest);
+}
+
+/* Sweep the codes and fit the coefficients. */
+BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweep, int fit, double plain[BITSTACK_MAX_LEVELS]) {
+    const size_t tasks = bitstack_nest_tasks_(s);
+    s->sweep = sweep, s->fit = fit;
+    bitstack_nest_run_descend_(s, tasks);
+    for (uint32_t l = s->from; l < s->to; l++) {
+        s->error[l] = 0;
+        if (plain) plain[l] = 0;
+        for (size_t t = 0; t < tasks; t++) {
+            s->error[l] += s->sum[t][0][l];
+            if (plain) plain[l] += s->sum[t][1][l];
+        }
+        s->error[l] = BITSTACK_MAX_(s->error[l], 0);
+    }
+}
+
+/* Column factors, from the gradients that the last descent left: (H .* decoded^T decoded) x = slope for relative
+ * changes x, by conjugate gradients scaled by the diagonal, which dominates. */
+BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
+    const size_t n = s->n, pad = s->pad, tasks = bitstack_nest_tasks_(s), blocks = (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_;
+    if (!s->h) {
+        bitstack_nest_run_columns_(s, blocks);
+        return;
+    }
+    if (!s->slope) return;
+    float *b = s->room, *x = b + pad, *p = x + pad, *z = p + pad, *d = z + pad;
+    for (uint32_t l = s->from; l < s->to; l++) {
+        double energy = 0, first;
+        s->level = l;
+        bitstack_nest_run_decode_(s, (s->sampled + s->rows - 1) / s->rows);
+        bitstack_nest_run_system_(s, blocks);
+        memset(b, 0, 5 * pad * sizeof *b);
+        for (size_t t = 0; t < tasks; t++) bitstack_nest_axpy_(b, s->slope + (t * s->levels + l) * pad, 1, pad);
+        for (size_t j = 0; j < n; j++) {
+            d[j] = s->system[j * pad + j] > 0 ? 1 / s->system[j * pad + j] : 0;
+            p[j] = b[j] * d[j];
+            energy += (double)b[j] * (double)p[j];
+        }
+        first = energy;
+        for (int step = 0; step < 16 && energy > 1e-6 * first; step++) {
+            double curvature = 0, next = 0;
+            for (size_t j = 0; j < n; j++) {
+                z[j] = (float)bitstack_nest_dot_(s->system + j * pad, p, pad);
+                curvature += (double)z[j] * (double)p[j];
+            }
+            if (!(curvature > 0)) break;
+            float alpha = (float)(energy / curvature);
+            for (size_t j = 0; j < n; j++) {
+                x[j] += alpha * p[j];
+                b[j] -= alpha * z[j];
+                next += (double)b[j] * (double)b[j] * (double)d[j];
+            }
+            for (size_t j = 0; j < n; j++) p[j] = b[j] * d[j] + (float)(next / energy) * p[j];
+            energy = next;
+        }
+        float *v = bitstack_nest_v_(s, l, 0);
+        for (size_t j = 0; j < n; j++) /* far steps would come from columns that hardly count */
+            if (d[j] > 0) v[j] *= 1 + BITSTACK_MAX_(-0.5f, BITSTACK_MIN_(x[j], 0.5f));
+    }
+}
+
+BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t level, int weighted) {
+    static const double with_h[] = {0.3, 1, 1, 1, 0.3, 0.1}, without[] = {8, 32, 8, 2, 1, 0.5};
+    for (uint32_t l = 0; l < BITSTACK_MAX_LEVELS; l++)
+        if (given[l] > 0) return BITSTACK_MAX_((double)given[level], 0);
+    level = BITSTACK_MIN_(level, 5);
+    return weighted ? with_h[level] : without[level];
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
+    bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
+    bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->factor), bitstack_drop_(s->sum);
+    bitstack_drop_(s->slope), bitstack_drop_(s->room), bitstack_drop_(s->small), bitstack_drop_(s->system);
+    bitstack_drop_(s->decoded);
+}
+
+/* What does not depend on moments. n, m, levels, rank, threads are set. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
+    const size_t n = s->n, m = s->m, terms = (size_t)s->levels * s->rank;
+    s->pad = (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_ * BITSTACK_NEST_COLS_;
+    s->joint = BITSTACK_MIN_(s->levels, (uint32_t)BITSTACK_NEST_JOINT_);
+    s->rows = BITSTACK_MAX_(1, BITSTACK_MIN_((size_t)BITSTACK_NEST_ROWS_, ((size_t)1 << 18) / s->pad));
+    s->batch = BITSTACK_MAX_(terms, BITSTACK_MIN_((size_t)192, ((size_t)1 << 20) / s->pad));
+    s->width = (size_t)s->levels * (s->levels + 1) / 2 * s->rank;
+    const size_t tasks = bitstack_nest_tasks_(s), blocks = s->pad / BITSTACK_NEST_COLS_;
+    const uint64_t workers = bitstack_workers_(s->threads, BITSTACK_MAX_(tasks, blocks));
+    s->room_each = (2 * s->joint * s->rows + 2 * s->batch + 8) * s->pad + BITSTACK_PACK_;
+    s->small_each = BITSTACK_MAX_(terms * (terms + 2), BITSTACK_NEST_COLS_ * ((size_t)s->rank + 1) * s->rank);
+    s->w = (float *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(float));
+    s->code = (uint32_t *)bitstack_zeros_((uint64_t)m * n, sizeof(uint32_t));
+    s->v = (float *)bitstack_zeros_((uint64_t)terms * s->pad, sizeof(float));
+    s->u = (float *)bitstack_zeros_((uint64_t)m * s->width, sizeof(float));
+    s->diagonal = (float *)bitstack_zeros_(s->pad, sizeof(float));
+    s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(tasks, sizeof *s->sum);
+    s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
+    s->small = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
+    return s->w && s->code && s->v && s->u && s->diagonal && s->sum && s->room && s->small ? BITSTACK_OK
+                                                                                           : BITSTACK_ERROR_MEMORY;
+}
+
+/* H in the order of coding as float, and the factor that feedback walks along. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *s, const double *h, const uint32_t *order,
+                                                                double unit) {
+    const size_t n = s->n, pad = s->pad;
+    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double)), mean = 0;
+    bitstack_result result = BITSTACK_OK;
+    s->h = (float *)bitstack_zeros_((uint64_t)n * pad, sizeof(float));
+    s->factor = (float *)bitstack_zeros_((uint64_t)s->pad * pad, sizeof(float));
+    if (!a || !s->h || !s->factor) result = BITSTACK_ERROR_MEMORY;
+    for (size_t i = 0; i < n; i++) mean += h[i * n + i] * unit / (double)n;
+    /* damping as GPTQ's; more where rounding leaves H indefinite */
+    for (double damping = 0.01; result == BITSTACK_OK; damping *= 10) {
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++) {
+                double t = h[(size_t)order[i] * n + order[j]] * unit;
+                s->h[i * pad + j] = (float)t;
+                a[i * n + j] = t + (i == j ? damping * mean : 0);
+            }
+        result = bitstack_inverse_factor_(a, n, s->threads);
+        if (result != BITSTACK_ERROR_NUMERIC || damping > 100) break;
+        result = BITSTACK_OK;
+    }
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++)
+        for (size_t j = i; j < n; j++) s->factor[i * pad + j] = (float)a[i * n + j];
+    bitstack_drop_(a);
+    return result;
+}
+
+/* Codes and coefficients to begin with: magnitudes u v^T of about the mean |w|, planes halving. With rank 1 they
+ * are the columns' root mean squares; otherwise the singular vectors of |W|. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s, uint64_t seed) {
+    const size_t n = s->n, m = s->m, pad = s->pad, rank = s->rank;
+    const float reach = 2.5f; /* of a row's root mean square: the largest sum of a level with many planes */
+    float *v = s->v;
+    if (rank == 1) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0;
+            for (size_t i = 0; i < m; i++) sum += (double)s->w[i * pad + j] * (double)s->w[i * pad + j];
+            v[j] = (float)sqrt(sum / (double)m);
+        }
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0, over = 0;
+            for (size_t j = 0; j < n; j++) {
+                sum += (double)s->w[i * pad + j] * (double)s->w[i * pad + j];
+                over += (double)v[j] * (double)v[j];
+            }
+            s->u[i * s->width] = over > 0 ? reach * (float)sqrt(sum / over) : 0;
+        }
+    } else {
+        float *a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float)), *u = (float *)bitstack_array_(m * rank, sizeof(float));
+        float *sv = (float *)bitstack_array_(rank, sizeof(float)), *vt = (float *)bitstack_array_(n * rank, sizeof(float));
+        bitstack_result result = a && u && sv && vt ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+        if (result == BITSTACK_OK) {
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++) a[i * n + j] = fabsf(s->w[i * pad + j]);
+            result = bitstack_svd_truncated(a, (uint32_t)m, (uint32_t)n, n, (uint32_t)rank, NULL, seed, s->threads, u, sv, vt);
+        }
+        if (result == BITSTACK_OK) { /* v of root mean square 1, u of |w| */
+            float size = sqrtf((float)n);
+            for (size_t q = 0; q < rank; q++) {
+                for (size_t j = 0; j < n; j++) v[q * pad + j] = vt[q * n + j] * size;
+                for (size_t i = 0; i < m; i++) s->u[i * s->width + q] = u[i * rank + q] * sv[q] / size * reach / 0.8f;
+            }
+        }
+        bitstack_drop_(a), bitstack_drop_(u), bitstack_drop_(sv), bitstack_drop_(vt);
+        if (result != BITSTACK_OK) return result;
+    }
+    for (uint32_t l = s->joint; l-- > 0;) {
+        if (l) memcpy(bitstack_nest_v_(s, l, 0), v, rank * pad * sizeof *v);
+        for (size_t i = 0; i < m; i++)
+            for (uint32_t p = 0; p <= l; p++)
+                for (size_t q = 0; q < rank; q++)
+                    bitstack_nest_u_(s, i, l)[p * rank + q] = (float)ldexp((double)s->u[i * s->width + q], -(int)(p + 1));
+    }
+    s->norm = 0;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++)
+            s->norm += (double)s->w[i * pad + j] * (double)s->w[i * pad + j] * (double)s->diagonal[j];
+    for (uint32_t l = 0; l < s->joint; l++) s->error[l] = s->norm * pow(0.33, (double)(l + 1));
+    return BITSTACK_OK;
+}
+
+/* Level l from the one before: one more plane at `share` of the last one's size. */
+BITSTACK_PRIVATE_ void bitstack_nest_extend_(bitstack_nest_ *s, uint32_t l, float share) {
+    const size_t rank = s->rank;
+    memcpy(bitstack_nest_v_(s, l, 0), bitstack_nest_v_(s, l - 1, 0), rank * s->pad * sizeof(float));
+    for (size_t i = 0; i < s->m; i++) {
+        float *u = bitstack_nest_u_(s, i, l);
+        memcpy(u, bitstack_nest_u_(s, i, l - 1), l * rank * sizeof *u);
+        for (size_t q = 0; q < rank; q++) u[l * rank + q] = share * u[(l - 1) * rank + q];
+    }
+}
+
+/* Rounds the column factors to what is stored, then, with the coefficients fitted to that, those. */
+BITSTACK_PRIVATE_ void bitstack_nest_round_(bitstack_nest_ *s, bitstack_type type) {
+    const size_t terms = (size_t)s->levels * s->rank;
+    for (size_t i = 0; i < terms * s->pad; i++) s->v[i] = bitstack_factor_round_(s->v[i], type);
+    for (s->from = 0, s->to = s->joint; s->from < s->levels; s->from = s->to, s->to++)
+        bitstack_nest_descend_all_(s, 0, 1, NULL);
+    for (size_t i = 0; i < s->m * s->width; i++) s->u[i] = bitstack_factor_round_(s->u[i], type);
+}
+
+/* Where rounding is all that is left a plane may do harm: then it gets coefficients of zero. */
+BITSTACK_PRIVATE_ void bitstack_nest_keep_(bitstack_nest_ *s, double plain[BITSTACK_MAX_LEVELS]) {
+    for (uint32_t l = 1; l < s->levels; l++) {
+        if (s->error[l] <= s->error[l - 1]) continue;
+        s->error[l] = s->error[l - 1], plain[l] = plain[l - 1];
+        bitstack_nest_extend_(s, l, 0);
+    }
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32_t *order, bitstack_coded *coded) {
+    const size_t n = s->n, rank = s->rank;
+    const bitstack_type type = coded->shape.factor_type;
+    float *row = s->room; /* there is room for a tile's rows: see bitstack_nest_allocate_ */
+    for (uint32_t l = 0; l < s->levels; l++) {
+        unsigned char *columns = bitstack_coded_columns_(coded, l + 1);
+        unsigned char *coefficients = bitstack_coded_coefficients_(coded, l + 1);
+        for (size_t q = 0; q < rank; q++)
+            for (size_t j = 0; j < n; j++)
+                bitstack_factor_store_(columns, q * n + order[j], bitstack_nest_v_(s, l, (uint32_t)q)[j], type);
+        for (size_t i = 0; i < s->m; i++) {
+            const float *u = bitstack_nest_u_(s, i, l);
+            for (size_t k = 0; k < (l + 1) * rank; k++) bitstack_factor_store_(coefficients, k * s->m + i, u[k], type);
+            for (size_t j = 0; j < n; j++) row[order[j]] = s->code[i * n + j] >> l & 1 ? 1.0f : -1.0f;
+            bitstack_pack_signs_(row, (uint32_t)i, 1, (uint32_t)n, n, bitstack_coded_signs_(coded, l + 1));
+        }
+    }
+}
+
+typedef struct bitstack_ranked_ {
+    double key;
+    uint32_t index;
+} bitstack_ranked_;
+BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
+    const bitstack_ranked_ *x = (const bitstack_ranked_ *)a, *y = (const bitstack_ranked_ *)b;
+    return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
+}
+
 static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
                                                size_t stride, const bitstack_moments *moments,
                                                const bitstack_encode_options *options) {
-    (void)coded, (void)w, (void)rows, (void)cols, (void)stride, (void)moments, (void)options;
-    return BITSTACK_ERROR_ARGUMENT;
+    const double *h = moments ? moments->h : NULL;
+    const size_t m = rows, n = cols;
+    bitstack_nest_ s;
+    bitstack_shape *shape = &coded->shape;
+    bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(n, sizeof *ranked);
+    uint32_t *order = (uint32_t *)bitstack_array_(n, sizeof *order);
+    double largest = 0, trace = 0, norm[2], plain[BITSTACK_MAX_LEVELS];
+    bitstack_result result;
+
+    memset(&s, 0, sizeof s);
+    s.m = m, s.n = n, s.threads = options->threads;
+    s.levels = options->levels ? options->levels : 5;
+    s.rank = options->rank ? BITSTACK_MIN_(options->rank, (uint32_t)BITSTACK_NEST_RANK_) : 1;
+    s.rank = BITSTACK_MIN_(s.rank, BITSTACK_MIN_(rows, cols));
+    for (uint32_t i = 0; i < rows; i++)
+        for (uint32_t j = 0; j < cols; j++) largest = BITSTACK_MAX_(largest, fabs((double)w[i * stride + j]));
+    const int exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
+    shape->rows = rows, shape->cols = cols, shape->levels = s.levels, shape->rank = s.rank;
+    shape->columns = BITSTACK_COLUMNS_EVERY, shape->coefficients = BITSTACK_COEFFICIENTS_ALL;
+    shape->factor_type = options->factor_type, shape->scale = (float)ldexp(1, exponent);
+
+    result = ranked && order ? bitstack_nest_allocate_(&s) : BITSTACK_ERROR_MEMORY;
+    if (result == BITSTACK_OK) result = bitstack_coded_allocate_(coded);
+    if (result == BITSTACK_OK) {
+        for (uint32_t j = 0; j < cols; j++) {
+            ranked[j].key = h ? h[(size_t)j * n + j] : moments ? pow(moments->norms[j], 2) : 1;
+            ranked[j].key = BITSTACK_MAX_(ranked[j].key, 0);
+            ranked[j].index = j;
+            trace += ranked[j].key;
+        }
+        if (!(trace > 0)) h = NULL; /* no input was ever anything but zero */
+        for (uint32_t j = 0; j < cols && !(trace > 0); j++) ranked[j].key = 1;
+        if (!(trace > 0)) trace = (double)n;
+        qsort(ranked, n, sizeof *ranked, bitstack_ranked_compare_);
+        for (uint32_t j = 0; j < cols; j++) {
+            order[j] = ranked[j].index;
+            s.diagonal[j] = (float)(ranked[j].key * (double)n / trace);
+        }
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++)
+                s.w[i * s.pad + j] = (float)ldexp((double)w[i * stride + order[j]], -exponent);
+        for (uint32_t l = 0; l < s.levels; l++)
+            s.lambda[l] = bitstack_nest_lambda_(options->level_weights, l, h != NULL);
+        result = bitstack_nest_start_(&s, options->seed);
+    }
+    if (result == BITSTACK_OK) {
+        s.to = s.joint;
+        for (int pass = 0; pass < (h ? 2 : 16); pass++) {
+            bitstack_nest_weigh_(&s, 0);
+            bitstack_nest_descend_all_(&s, 1, 1, NULL);
+            bitstack_nest_columns_all_(&s);
+        }
+    }
+    if (result == BITSTACK_OK && h) {
+        result = bitstack_nest_second_moments_(&s, h, order, (double)n / trace);
+        if (s.rank == 1 && result == BITSTACK_OK) {
+            s.sampled = BITSTACK_MIN_(m, BITSTACK_MAX_((size_t)512, n / 4));
+            s.system = (float *)bitstack_array_((uint64_t)n * s.pad, sizeof(float));
+            s.decoded = (float *)bitstack_array_((uint64_t)s.sampled * s.pad, sizeof(float));
+            s.slope = (float *)bitstack_array_((uint64_t)bitstack_nest_tasks_(&s) * s.levels * s.pad, sizeof(float));
+            if (!s.system || !s.decoded || !s.slope) result = BITSTACK_ERROR_MEMORY;
+        }
+    }
+    if (result == BITSTACK_OK && h) {
+        double soft = 0.03;
+        bitstack_nest_weigh_(&s, soft);
+        bitstack_nest_run_feedback_(&s, bitstack_nest_tasks_(&s));
+        bitstack_nest_descend_all_(&s, 0, 1, NULL);
+        bitstack_nest_columns_all_(&s);
+        for (int pass = 0; pass < 4; pass++) {
+            bitstack_nest_weigh_(&s, soft *= 0.5);
+            bitstack_nest_descend_all_(&s, 1, 1, NULL);
+            bitstack_nest_columns_all_(&s);
+        }
+    }
+    for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
+        bitstack_nest_extend_(&s, l, 0.5f);
+        s.from = l, s.to = l + 1, s.weight[l] = 1;
+        if (h) bitstack_nest_run_feedback_(&s, bitstack_nest_tasks_(&s));
+        for (int pass = 0; pass < 2; pass++) {
+            bitstack_nest_descend_all_(&s, !h || pass, 1, NULL);
+            bitstack_nest_columns_all_(&s);
+        }
+    }
+    if (result == BITSTACK_OK) {
+        bitstack_nest_round_(&s, shape->factor_type);
+        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, s.threads, norm);
+    }
+    if (result == BITSTACK_OK) {
+        double unit = h ? trace / (double)n : 1;
+        for (s.from = 0, s.to = s.joint; s.from < s.levels; s.from = s.to, s.to++)
+            bitstack_nest_descend_all_(&s, 0, 0, plain);
+        bitstack_nest_keep_(&s, plain);
+        bitstack_nest_pack_(&s, order, coded);
+        coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
+        for (uint32_t l = 0; l < s.levels; l++) {
+            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(plain[l], 2 * exponent), norm[0]);
+            coded->out_err2[l + 1] = h ? bitstack_ratio_(ldexp(s.error[l], 2 * exponent) * unit, norm[1]) : coded->rel_err2[l + 1];
+        }
+    }
+    bitstack_nest_free_(&s);
+    bitstack_drop_(ranked), bitstack_drop_(order);
+    return result;
 }
 
 /* =================================================================================== [ORDER]

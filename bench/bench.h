@@ -22,6 +22,10 @@ typedef struct bench_summary {
     double median, least, spread; /* spread: (9th decile - 1st decile) / median */
 } bench_summary;
 bench_summary bench_summarise(const double *samples, int count);
+/* How often the system took a core away from this process so far. A sample during which that happened says
+ * nothing about the kernel: it is taken again, BENCH_TRIES times at most. */
+long bench_preemptions(void);
+enum { BENCH_TRIES = 6 };
 /* Median of top[i] / bottom[i]: samples of one round are neighbours in time, so slow drift cancels. */
 double bench_ratio(const double *top, const double *bottom, int count);
 
@@ -29,6 +33,7 @@ double bench_ratio(const double *top, const double *bottom, int count);
 typedef void (*bench_job)(void *context, int part, int parts);
 int bench_threads(void); /* BENCH_THREADS or the CPUs online */
 void bench_run(bench_job job, void *context, int parts);
+void bench_pin(int pinned); /* keeps the caller on the first CPU, the workers being on the others */
 
 /* --- memory: a ring of distinct bytes larger than the last-level cache. Taking piece after piece and
  * starting over at the end, a byte is met again only after the whole ring has gone by. --- */

@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
             if (fabs(x_of(x) - label_x) > 3 || fabs(y_of(y) - label_y) > 11) /* no label on another */
                 fprintf(out, "<text class=\"other\" x=\"%.1f\" y=\"%.1f\" font-size=\"11\">%s %s</text>",
                         x_of(x) + 7, y_of(y) + 11, ours ? "iabs rank 16, 3 blocks," : name,
-                        strcmp(isa, "-") ? isa : "");
+                        !strcmp(method, "ggml") ? "(ggml)" : strcmp(isa, "-") ? isa : "");
             label_x = x_of(x), label_y = y_of(y);
         }
         fprintf(out, "\n");

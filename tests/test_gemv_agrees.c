@@ -149,9 +149,8 @@ static double check_problem(const problem *it, uint64_t *seed) {
     for (uint32_t j = 0; j < cols; j++) x[j] = test_normal(seed) * (test_random(seed) % 40 ? 1.0f : 30.0f);
     memcpy(x_memory + 1, x, (size_t)cols * 4);
     reference(view, x, terms, terms + rows, terms + 2 * rows, terms + 3 * rows);
-    /* roundings of y: each plane, rank and coefficient group (cut by chunks of columns), then each chunk */
-    double chunks = cols / (16384.0 / (2 * view->rank > 16 ? 16 : 2 * view->rank)) + 1;
-    double roundings = 20 + ((double)groups_of(view) + chunks) * view->rank * view->level;
+    /* roundings of y: each plane, rank and coefficient group (cut at 1024s of columns), then each 1024 */
+    double spans = cols / 1024 + 1, roundings = 20 + ((double)groups_of(view) + 2 * spans) * view->rank * view->level;
     for (int k = 0; k < 3; k++) {
         int have = 0;
         for (int isa = 0; bitstack_isa_name(isa); isa++) {

@@ -229,6 +229,25 @@ int main(void) {
                 }
     }
 
+    TEST("truncated: one entry, or one row, that towers over the rest does not hide them");
+    for (int kind = 0; kind < 4; kind++) {
+        const uint32_t rows = 210, cols = 190, rank = 4;
+        const float tower = kind % 2 ? 1e4f : 300.0f;
+        double *da = (double *)malloc(rows * cols * 8), *du = (double *)malloc(rows * cols * 8), ds[190];
+        double *dv = (double *)malloc(cols * cols * 8), left = 0, total = 0;
+        for (uint32_t i = 0; i < rows * cols; i++) {
+            float x = fabsf(test_normal(&seed));
+            a[i] = (kind < 2 ? i == 5000 : i / cols == 77) ? tower * (x + 1) : x;
+            da[i] = (double)a[i];
+        }
+        CHECK(bitstack_svd(da, rows, cols, cols, du, ds, dv) == BITSTACK_OK, "full");
+        CHECK(bitstack_svd_truncated(a, rows, cols, cols, rank, NULL, 1, 1, u, s, vt) == BITSTACK_OK, "truncated");
+        for (uint32_t i = 0; i < cols; i++) total += ds[i] * ds[i], left += i < rank ? 0 : ds[i] * ds[i];
+        double error = error_of(a, rows, cols, rank, u, s, vt, 1);
+        CHECK(error <= 1.001 * left / total + 1e-9, "kind %d: %.6g, optimum %.6g", kind, error, left / total);
+        free(da), free(du), free(dv);
+    }
+
     TEST("truncated: 4096 x 4096 of known, nearly flat spectrum, rank 16: within 0.1 % of the optimum");
     {
         const uint32_t big = 4096;

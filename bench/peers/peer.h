@@ -35,6 +35,8 @@ typedef struct peer {
     void (*release)(peer_coded *coded);
 } peer;
 
+extern int peer_aqlm_scalar; /* nonzero: AQLM's kernel does without AVX2 (tests) */
+
 /* Every setting that is compared, NULL past the end; by name, or NULL. */
 const peer *peer_at(int index);
 const peer *peer_find(const char *name);

@@ -10,11 +10,12 @@
 #include <string.h>
 
 static const char help[] =
-    "usage: bitstack perplexity FILE (--text T | --tokens IDS.u16) [--context 256]\n"
+    "usage: bitstack perplexity FILE (--text T | --tokens IDS.u16) [--context TOKENS]\n"
     "                           [--budgets 3MB,4MB,...] [--against MODEL.gguf] [--json] [--threads N]\n\n"
-    "The text is cut into rows of context + 1 ids; each is read on its own, nothing put in front. One line a\n"
-    "budget: mean negative log likelihood (nll, nats a token), perplexity, tokens a second and, with --against,\n"
-    "the mean divergence from the full-precision model (kl, nats a token). FILE: a stack, or a GGUF model.\n";
+    "The text is cut into rows of context + 1 ids (context: 256, or what the model has); each row is read on its\n"
+    "own, nothing put in front. One line a budget: mean negative log likelihood (nll, nats a token), perplexity,\n"
+    "tokens a second and, with --against, the mean divergence from the full-precision model (kl, nats a token).\n"
+    "FILE: a stack, or a GGUF model.\n";
 
 /* Rows from a text file or from little-endian 16-bit ids. */
 static int read_rows(llm_rows *rows, const llm_model *model, const char *text, const char *tokens, uint32_t context) {
@@ -91,7 +92,7 @@ static int one_budget(llm_model *model, const llm_model *full, const llm_rows *r
 
 int command_perplexity(int argc, char **argv) {
     const char *path, *text = NULL, *tokens = NULL, *against = NULL, *budgets = NULL;
-    uint32_t context = 256, threads = (uint32_t)llm_processors();
+    uint32_t context = 0, threads = (uint32_t)llm_processors();
     int json = 0;
     const cli_option options[] = {{"--text", CLI_TEXT, &text}, {"--tokens", CLI_TEXT, &tokens}, {"--context", CLI_WHOLE, &context},
                                   {"--budgets", CLI_TEXT, &budgets}, {"--against", CLI_TEXT, &against},
@@ -99,7 +100,7 @@ int command_perplexity(int argc, char **argv) {
     int stop = cli_parse(argc, argv, "perplexity", help, options, &path, 1);
     if (stop) return stop - 1;
     if (!text == !tokens) return cli_usage("perplexity", "expected --text or --tokens, one of them");
-    if (context < 1 || context > 1 << 20) return cli_usage("perplexity", "--context: expected 1 to 1048576");
+    if (context > 1 << 20) return cli_usage("perplexity", "--context: expected 1 to 1048576");
     for (const char *at = budgets; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         uint64_t bytes;
         if (cli_size(at, strcspn(at, ","), &bytes) != 0)
@@ -112,6 +113,7 @@ int command_perplexity(int argc, char **argv) {
     if (llm_model_open(&model, path, NULL, &error) != 0) return cli_failed("%s", error.message);
     int status = CLI_OK, opened = 0;
     if (budgets && !model.source.stack) status = cli_failed("%s: --budgets needs a stack, this is a GGUF model", path);
+    if (!context) context = model.config.context < 256 ? model.config.context : 256;
     if (status == CLI_OK && context > model.config.context)
         status = cli_failed("%s: expected --context up to %u", path, model.config.context);
     if (status == CLI_OK) status = read_rows(&rows, &model, text, tokens, context);

@@ -157,11 +157,11 @@ int llm_calibration_gather(llm_calibration *c) {
     return 0;
 }
 
-double llm_calibration_loss(llm_calibration *c, int linear, const float *dense) {
+double llm_calibration_loss(llm_calibration *c, int linear, const float *dense, size_t rows) {
     llm_linear *replaced = &c->model->layers[c->layer].linears[linear];
     const float *original = replaced->dense;
-    size_t rows = c->probe->count;
     double sum = 0;
+    if (rows > c->probe->count) rows = c->probe->count;
     job j = {c, malloc(rows * row_floats(c, c->probe) * sizeof *j.copies), malloc(rows * sizeof *j.losses), NULL};
     if (j.copies && j.losses) {
         replaced->dense = dense;

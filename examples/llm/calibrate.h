@@ -33,8 +33,8 @@ void llm_calibration_free(llm_calibration *c);
 int llm_calibration_gather(llm_calibration *c);
 
 /* The model's loss, as divergence from full precision in nats a token, with matrix `linear` of the layer at
- * hand replaced by `dense`. Costs a run of the layers from here up over the probe. */
-double llm_calibration_loss(llm_calibration *c, int linear, const float *dense);
+ * hand replaced by `dense`. Costs a run of the layers from here up over the first `rows` rows of the probe. */
+double llm_calibration_loss(llm_calibration *c, int linear, const float *dense, size_t rows);
 
 /* Goes to the next layer. */
 void llm_calibration_next(llm_calibration *c);

@@ -127,11 +127,11 @@ INLINE void unpack_f16_body(const unsigned char *from, size_t count, float *to) 
 }
 
 #if defined(__x86_64__) && !defined(__AVX2__)
-#define TWICE(name, parameters, arguments)                                                        \
-    __attribute__((target("avx2"))) static void name##_avx2 parameters { name##_body arguments; } \
-    void llm_##name parameters {                                                                  \
-        if (__builtin_cpu_supports("avx2")) name##_avx2 arguments;                                \
-        else name##_body arguments;                                                               \
+#define TWICE(name, parameters, arguments)                                                            \
+    __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { name##_body arguments; } \
+    void llm_##name parameters {                                                                      \
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) name##_avx2 arguments;   \
+        else name##_body arguments;                                                                   \
     }
 #else
 #define TWICE(name, parameters, arguments) \
