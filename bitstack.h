@@ -154,6 +154,8 @@ extern "C" {
  * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
+ * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
+ *                        differ between machines, NaN in weights may pass for numbers; memory stays safe
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
  *                        multiple of 256, at least 512; costs 4 bytes each. Default 16384 (64 KiB); 512
  *                        on small machines. Other values change the last bits of results where
@@ -535,6 +537,12 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #endif
 #ifndef BITSTACK_ASSERT
 #define BITSTACK_ASSERT(condition) ((void)0)
+#endif
+
+/* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
+#if !defined(BITSTACK_ALLOW_FAST_MATH) && (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0))
+#error "bitstack: build this file without -ffast-math; see BITSTACK_ALLOW_FAST_MATH"
 #endif
 
 #ifndef BITSTACK_NO_THREADS

@@ -347,9 +347,10 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #define BITSTACK_PANEL64_ 8  /* double */
 #define BITSTACK_PACK_ (256 * 256) /* elements of packing scratch that a product needs */
 
-/* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none. The types
- * for loads and stores ask for no more alignment than their elements. */
-#if defined(__GNUC__)
+/* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none or reckons
+ * in a wider type than it stores (x87, s390x). The types for loads and stores ask for no more alignment than
+ * their elements. */
+#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
 typedef float bitstack_floats_ __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double bitstack_doubles_ __attribute__((vector_size(16), aligned(8), may_alias));
 typedef double bitstack_wide_ __attribute__((vector_size(32), aligned(8), may_alias));
@@ -433,23 +434,28 @@ BITSTACK_GEMM_TILE_PICK_(f32, float)
 BITSTACK_GEMM_TILE_PICK_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
- * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. */
-#define BITSTACK_GEMM_(suffix, real, panel)                                                                    \
-    BITSTACK_PRIVATE_ void bitstack_gemm_##suffix##_(size_t m, size_t n, size_t k, real alpha, const real *a,  \
-                                                     size_t ars, size_t acs, const real *b, size_t brs,        \
-                                                     size_t bcs, real *c, size_t crs, real *pack) {            \
+ * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. `mixed` takes a B of
+ * doubles into a product of floats. */
+#define BITSTACK_GEMM_(name, suffix, real, source, panel)                                                      \
+    BITSTACK_PRIVATE_ void bitstack_gemm_##name##_(size_t m, size_t n, size_t k, real alpha, const real *a,    \
+                                                   size_t ars, size_t acs, const source *b, size_t brs,        \
+                                                   size_t bcs, real *c, size_t crs, real *pack) {              \
         const size_t kc = 256, nc = 256;                                                                       \
         bitstack_gemm_tile_##suffix##_ fast = bitstack_gemm_tile_pick_##suffix##_();                                     \
         for (size_t j0 = 0; j0 < n; j0 += nc)                                                                  \
             for (size_t p0 = 0; p0 < k; p0 += kc) {                                                            \
                 size_t nn = BITSTACK_MIN_(nc, n - j0), kk = BITSTACK_MIN_(kc, k - p0);                         \
                 for (size_t j = 0; j < nn; j += panel) {                                                       \
-                    const real *from = b + p0 * brs + (j0 + j) * bcs;                                          \
+                    const source *from = b + p0 * brs + (j0 + j) * bcs;                                        \
                     real *to = pack + j * kk;                                                                  \
                     size_t w = BITSTACK_MIN_((size_t)panel, nn - j);                                           \
-                    for (size_t p = 0; p < kk; p++)                                                            \
-                        for (size_t q = 0; q < panel; q++)                                                     \
-                            to[p * panel + q] = q < w ? alpha * from[p * brs + q * bcs] : 0;                   \
+                    if (w < panel) memset(to, 0, kk * panel * sizeof *to);                                     \
+                    if (w < panel || bcs != 1)                                                                 \
+                        for (size_t q = 0; q < w; q++)                                                         \
+                            for (size_t p = 0; p < kk; p++) to[p * panel + q] = alpha * (real)from[p * brs + q * bcs]; \
+                    else                                                                                       \
+                        for (size_t p = 0; p < kk; p++)                                                        \
+                            for (size_t q = 0; q < panel; q++) to[p * panel + q] = alpha * (real)from[p * brs + q]; \
                 }                                                                                              \
                 for (size_t i = 0; i < m; i += BITSTACK_GEMM_ROWS_)                                                 \
                     for (size_t j = 0; j < nn; j += panel) {                                                   \
@@ -466,8 +472,9 @@ BITSTACK_GEMM_TILE_PICK_(f64, double)
                     }                                                                                          \
             }                                                                                                  \
     }
-BITSTACK_GEMM_(f32, float, BITSTACK_PANEL32_)
-BITSTACK_GEMM_(f64, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_(f32, f32, float, float, BITSTACK_PANEL32_)
+BITSTACK_GEMM_(f64, f64, double, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_(mixed, f32, float, double, BITSTACK_PANEL32_)
 
 /* Cholesky factor of a small symmetric matrix (row-major, lower triangle read and replaced): a = L L^T.
  * Returns 0 where it is not positive definite. */
@@ -1341,54 +1348,72 @@ typedef struct bitstack_norms_ {
     const bitstack_view *view;
     const double *h;
     size_t rows, cols, stride;
-    double *room;      /* a worker: rows of D, a block of D H, packing */
-    double (*sum)[2];  /* a task */
-    uint64_t room_each;
+    int rough;        /* D H in float: twice as fast, good to 4 digits or so */
+    double *room;     /* a worker: rows of D, the same in float, a block of D H, packing */
+    double (*sum)[2]; /* a task */
+    size_t room_each;
 } bitstack_norms_;
 
 BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
     const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
     double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
-    for (size_t i = 0; i < h; i++) {
+    float *q = (float *)(void *)block, *df = (float *)(void *)d, *bf = (float *)(void *)block; /* q: rows of the view */
+    size_t at_once = 2 * (s->room_each - nb * n) / n, have = 0;
+    at_once = BITSTACK_MIN_(at_once, 16);
+    for (size_t i = 0; i < h; i++, q += n) {
         const float *w = s->w + (begin + i) * s->stride;
-        float *q = (float *)(void *)block; /* a row of the view; the block and packing space hold at least n floats */
-        if (s->view) bitstack_view_dequantize(s->view, (uint32_t)(begin + i), 1, q, n);
         double sum = 0;
+        if (s->view && i == have) {
+            have = BITSTACK_MIN_(i + at_once, h), q = (float *)(void *)block;
+            bitstack_view_dequantize(s->view, (uint32_t)(begin + i), (uint32_t)(have - i), q, n);
+        }
         for (size_t j = 0; j < n; j++) {
             double t = (double)w[j] - (s->view ? (double)q[j] : 0);
-            d[i * n + j] = t;
+            if (s->rough) df[i * n + j] = (float)t;
+            else d[i * n + j] = t;
             sum += t * t;
         }
         plain += sum;
     }
     for (size_t j0 = 0; s->h && j0 < n; j0 += nb) {
-        size_t wide = BITSTACK_MIN_(nb, n - j0), below = n - j0 - wide;
+        const size_t wide = BITSTACK_MIN_(nb, n - j0), j1 = j0 + wide;
+        const double *diagonal = s->h + j0 * n + j0, *below = s->h + j1 * n + j0;
         memset(block, 0, h * nb * sizeof *block);
-        bitstack_gemm_f64_(h, wide, below, 2, d + j0 + wide, n, 1, s->h + (j0 + wide) * n + j0, n, 1, block, nb, pack);
-        bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, s->h + j0 * n + j0, n, 1, block, nb, pack);
+        if (s->rough) {
+            bitstack_gemm_mixed_(h, wide, n - j1, 2, df + j1, n, 1, below, n, 1, bf, nb, (float *)(void *)pack);
+            bitstack_gemm_mixed_(h, wide, wide, 1, df + j0, n, 1, diagonal, n, 1, bf, nb, (float *)(void *)pack);
+        } else {
+            bitstack_gemm_f64_(h, wide, n - j1, 2, d + j1, n, 1, below, n, 1, block, nb, pack);
+            bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, diagonal, n, 1, block, nb, pack);
+        }
         for (size_t i = 0; i < h; i++)
-            for (size_t j = 0; j < wide; j++) weighted += block[i * nb + j] * d[i * n + j0 + j];
+            for (size_t j = 0, at = i * nb, from = i * n + j0; j < wide; j++)
+                weighted += s->rough ? (double)bf[at + j] * (double)df[from + j] : block[at + j] * d[from + j];
     }
     s->sum[task][0] = plain, s->sum[task][1] = s->h ? weighted : plain;
+}
+
+BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int threads, double norms[2]) {
+    uint32_t tasks = (uint32_t)((s->rows + BITSTACK_NB_ - 1) / BITSTACK_NB_);
+    s->room_each = BITSTACK_NB_ * s->cols + BITSTACK_NB_ * BITSTACK_NB_ + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
+    s->room = (double *)bitstack_array_((uint64_t)s->room_each * bitstack_workers_(threads, tasks), sizeof(double));
+    s->sum = (double(*)[2])bitstack_array_(tasks, sizeof *s->sum);
+    bitstack_result result = s->room && s->sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    norms[0] = norms[1] = 0;
+    if (result == BITSTACK_OK) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, s);
+    for (uint32_t i = 0; result == BITSTACK_OK && i < tasks; i++) norms[0] += s->sum[i][0], norms[1] += s->sum[i][1];
+    bitstack_drop_(s->room), bitstack_drop_(s->sum);
+    return result;
 }
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t stride, uint32_t rows, uint32_t cols,
                                                           const bitstack_view *view, const double *h, int threads,
                                                           double norms[2]) {
     bitstack_norms_ s;
-    uint32_t tasks = (rows + BITSTACK_NB_ - 1) / BITSTACK_NB_;
+    memset(&s, 0, sizeof s);
     s.w = w, s.view = view, s.h = h, s.rows = rows, s.cols = cols, s.stride = stride;
-    s.room_each = (uint64_t)BITSTACK_NB_ * cols + BITSTACK_NB_ * BITSTACK_NB_ +
-                  BITSTACK_MAX_((uint64_t)BITSTACK_PACK_, cols / 2 + 1);
-    s.room = (double *)bitstack_array_(s.room_each * bitstack_workers_(threads, tasks), sizeof(double));
-    s.sum = (double(*)[2])bitstack_array_(tasks, sizeof *s.sum);
-    if (s.room && s.sum) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, &s);
-    norms[0] = norms[1] = 0;
-    for (uint32_t i = 0; s.room && s.sum && i < tasks; i++) norms[0] += s.sum[i][0], norms[1] += s.sum[i][1];
-    bitstack_result result = s.room && s.sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-    bitstack_drop_(s.room), bitstack_drop_(s.sum);
-    return result;
+    return bitstack_norms_run_(&s, threads, norms);
 }
 
 /* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. */
@@ -1458,7 +1483,7 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
  * of the stored factors, whose square-root split halves the exponent. The stack's scale is 1 unless the factors
  * would be lost in the range of their type. */
 
-#define BITSTACK_IABS_TOLERANCE_ 2e-5 /* excess squared error of each block's truncated SVD, at most about */
+#define BITSTACK_IABS_TOLERANCE_ 5e-5 /* excess squared error of each block's truncated SVD, at most about */
 
 typedef struct bitstack_iabs_ {
     const float *w;
@@ -1530,11 +1555,12 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
     const double *h = moments ? moments->h : NULL;
     bitstack_shape *shape = &coded->shape;
     bitstack_iabs_ s;
+    bitstack_norms_ norms;
     double *column = NULL, norm[2], error[2];
     float *sv = (float *)bitstack_array_(k, sizeof(float));
     bitstack_result result;
 
-    memset(&s, 0, sizeof s);
+    memset(&s, 0, sizeof s), memset(&norms, 0, sizeof norms);
     shape->rows = rows, shape->cols = cols, shape->rank = (uint32_t)k;
     shape->levels = options->levels ? options->levels : 16;
     shape->columns = BITSTACK_COLUMNS_OWN, shape->coefficients = BITSTACK_COEFFICIENTS_OWN;
@@ -1570,7 +1596,8 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
         int half = bitstack_exponent_(largest) / 2; /* W = 4^half times what is decomposed */
         s.unit = ldexp(1, -2 * half);
         bitstack_parallel_(threads, tasks, bitstack_iabs_start_, &s);
-        result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, norm);
+        norms.w = s.d, norms.h = h, norms.rows = m, norms.cols = norms.stride = n, norms.rough = 1;
+        result = bitstack_norms_run_(&norms, threads, norm);
         coded->out_norm2 = ldexp(h && moments->count ? norm[1] / (double)moments->count : norm[0], 4 * half);
 
         for (uint32_t block = 1; block <= shape->levels && result == BITSTACK_OK; block++) {
@@ -1615,7 +1642,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
                 }
             s.plane = bitstack_coded_signs_(coded, block);
             bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
-            result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, error);
+            result = bitstack_norms_run_(&norms, threads, error);
             coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
             coded->out_err2[block] = bitstack_ratio_(error[1], norm[1]);
             if (result == BITSTACK_OK && options->progress &&
