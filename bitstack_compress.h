@@ -350,9 +350,10 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #define BITSTACK_PANEL64_ 8  /* double */
 #define BITSTACK_PACK_ (256 * 256) /* elements of packing scratch that a product needs */
 
-/* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none. The types
- * for loads and stores ask for no more alignment than their elements. */
-#if defined(__GNUC__)
+/* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none or reckons
+ * in a wider type than it stores (x87, s390x). The types for loads and stores ask for no more alignment than
+ * their elements. */
+#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
 typedef float bitstack_floats_ __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double bitstack_doubles_ __attribute__((vector_size(16), aligned(8), may_alias));
 typedef double bitstack_wide_ __attribute__((vector_size(32), aligned(8), may_alias));

@@ -23,6 +23,7 @@ static unsigned char *factors(uint64_t *seed, size_t count, bitstack_type type, 
             memcpy(to + 2 * i, &half, 2);
         } else memcpy(to + 4 * i, &value, 4);
     }
+    test_little(to, count * (type == BITSTACK_F16 ? 2 : 4), type == BITSTACK_F16 ? 2 : 4);
     return to;
 }
 
@@ -66,9 +67,11 @@ static double factor(const bitstack_view *view, const void *from, size_t i) {
     uint16_t half;
     if (view->factor_type == BITSTACK_F16) {
         memcpy(&half, (const char *)from + 2 * i, 2);
+        test_little(&half, 2, 2);
         return (double)bitstack_f16_to_f32(half);
     }
     memcpy(&value, (const char *)from + 4 * i, 4);
+    test_little(&value, 4, 4);
     return (double)value;
 }
 
@@ -269,7 +272,9 @@ static uint64_t golden(bitstack_precision precision) {
     }
     for (size_t j = 0; j < RANK * COLS; j++) v[j] = (float)((int64_t)test_random(&seed) >> 40) * 0x1p-23f;
     for (size_t j = 0; j < COLS; j++) x[j] = (float)((int64_t)test_random(&seed) >> 40) * 0x1p-20f;
+    test_little(u, sizeof u, 4), test_little(v, sizeof v, 4);
     if (bitstack_view_gemv(&view, precision, x, y, 0, ROWS) != BITSTACK_OK) return 0;
+    test_little(y, sizeof y, 4);
     return bitstack_checksum(y, sizeof y);
 }
 
