@@ -50,7 +50,7 @@ typedef enum bitstack_method {
 /* Second moments of a layer's inputs, gathered row by row: what activation-aware coding needs.
  * `h` = sum of x x^T over `count` inputs (cols x cols, symmetric, row-major; the full square is kept);
  * `norms[j]` = mean over samples of the L2 norm over the sample's tokens of channel j, the paper's
- * activation scale without its 1e-3. Memory: 8 cols^2 + 24 cols bytes (h is double).
+ * activation scale without its 1e-3. Memory: 8 cols^2 + 16 cols bytes (h is double), and 1 MiB of scratch.
  * Several matrices that share an input share one. */
 typedef struct bitstack_moments {
     uint32_t cols;
@@ -117,9 +117,12 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
 
 /* Truncated: the best rank-k approximation of a (float), by block power (subspace) iteration with
  * oversampling, projected problem by Jacobi. u rows x k, s k, vt k x cols. Stops when the captured
- * energy settles: squared error within 0.1 % of the optimal rank-k one. If warm_vt (k x cols) is not
- * NULL the iteration starts there. Halko, Martinsson and Tropp, arXiv 0909.4061.
- * `threads` and `seed` as in bitstack_encode_options. */
+ * energy settles: squared error within 0.1 % of the optimal rank-k one, plus 3e-7 of |a|^2 for the floats.
+ * Singular values below about 1e-6 of the first may come out as zero. If warm_vt (k x cols) is not NULL
+ * the iteration starts there; vt may be the same memory. Halko, Martinsson and Tropp, arXiv 0909.4061;
+ * Zhou, Saad, Tiago and Chelikowsky's Chebyshev filter, 2006. 1 <= k <= min(rows, cols).
+ * BITSTACK_ERROR_NUMERIC on NaN or infinity, or where a singular value is above FLT_MAX.
+ * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats. */
 BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t rows, uint32_t cols, size_t stride, uint32_t k, const float *warm_vt, uint64_t seed, int threads, float *u, float *s, float *vt);
 
 /* --- Calibration ----------------------------------------------------------------------------- */
@@ -1006,9 +1009,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_small_(const float *a, uint32_t r
     return result;
 }
 
-/* Makes Q's columns orthogonal enough for float: nothing to do as a rule, but where one singular value towers over
- * the rest, rounding errors of a pass lie along its vector. Columns without a direction of their own start again at
- * random. c: Q^T Q on return. */
+/* Makes Q's columns nearly orthogonal by Cholesky QR, again while that was badly conditioned: where one singular value
+ * towers over the rest, a pass leaves rounding errors along its vector in every column. Columns without a direction of
+ * their own start again at random. c: Q^T Q on return. */
 BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double *c, double *work) {
     const size_t l = p->l, n = p->n, w = BITSTACK_PANEL32_;
     double *inverse = work, *scale = work + l * l, *copy = scale + l;
@@ -1016,7 +1019,7 @@ BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double 
     for (int round = 0;; round++) {
         bitstack_power_gram_(p->q, p->q, n, l, c);
         memcpy(copy, c, l * l * sizeof *copy);
-        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.05 || round == 4) return;
+        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.99 || round == 4) return;
         for (size_t j = 0; j < l; j++)
             for (size_t i = 0; i < l; i++) step[(j / w * l + i) * w + j % w] = (float)(scale[i] * inverse[j * l + i]);
         bitstack_power_combine_(p->q, n, l, step, p->hat);
