@@ -2,12 +2,13 @@
 # make test       everything that must hold; the last line is "N passed, M failed"
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
+# make embedded   a network in flash on a bare Cortex-M4, in qemu
 # Variables: CC, CFLAGS, BUILD.
 CC ?= cc
 CFLAGS ?= -O2 -g
 BUILD ?= build
 WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-align -Wstrict-prototypes
-FLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -pthread
+FLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -Iexamples -pthread
 LIBS = -lm -pthread
 HEADERS = bitstack.h bitstack_compress.h
 
@@ -30,6 +31,7 @@ $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
+$(BUILD)/llm/dense.o: FLAGS += -ffp-contract=fast
 $(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
@@ -38,35 +40,83 @@ $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h exa
 	$(CC) $(FLAGS) -c $< -o $@
 $(BUILD)/bitstack: $(COMMAND) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
-$(BUILD)/%: examples/%.c $(LIB)
-	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
-$(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h $(PEERS) $(LIB)
+# Each of these holds the implementation itself, as a user's program would.
+$(BUILD)/%: examples/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $< $(PEERS) $(LIB) -o $@ $(LIBS)
-$(BUILD)/tests/%: tests/%.c tests/test.h $(LLM) $(LIB)
+	$(CC) $(FLAGS) $< -o $@ $(LIBS)
+$(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
+	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
+$(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
 test: all $(TESTS)
 	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
 
+# A stack of the model in examples/models, calibrated on text that the model writes itself.
+demo: $(BUILD)/bitstack $(BUILD)/demo
+	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 8192
+	$(BUILD)/demo examples/models/books-6m-f16.gguf $(BUILD)/books.bitstack
+
+# The bare-metal example; needs arm-none-eabi-gcc and qemu-system-arm.
+embedded:
+	$(MAKE) -C examples/embedded
+
 # Kernels: the library as users build it, the baselines at -O3. BENCH=full measures everything.
 BENCH_CFLAGS ?= -O3 -g
 BENCH_C = $(BUILD)/bench/bench.o $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/baseline_*.c))
+ifdef GGML_DIR # a built ggml to run beside: GGML_DIR/include, libraries in GGML_BUILD
+GGML_BUILD ?= $(GGML_DIR)/build
+BENCH_CFLAGS += -DBENCH_GGML -isystem $(GGML_DIR)/include
+BENCH_LIBS = -L$(GGML_BUILD)/src -lggml-cpu -lggml-base -Wl,-rpath,$(GGML_BUILD)/src
+endif
 BENCH_PROGRAMS = $(BUILD)/bench/gemv $(BUILD)/bench/gemm $(BUILD)/bench/plot
-BENCH_FLAGS = $(filter-out $(CFLAGS),$(FLAGS)) $(BENCH_CFLAGS) -DBENCH_FLAGS='"library $(CFLAGS), baselines $(BENCH_CFLAGS)"'
+BENCH_FLAGS = $(filter-out $(CFLAGS),$(FLAGS)) $(BENCH_CFLAGS) -DBENCH_FLAGS='"library $(CFLAGS), baselines $(filter -O%,$(BENCH_CFLAGS))"'
 $(BUILD)/bench/%.o: bench/%.c bench/bench.h bitstack.h
 	@mkdir -p $(@D)
 	$(CC) $(BENCH_FLAGS) -c $< -o $@
 $(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_C) $(BUILD)/bitstack.o
-	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) -ldl
+	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) $(BENCH_LIBS) -ldl
+
+# Quality: the coding against its targets, and against what people would use instead.
+$(BUILD)/bench/demo.o $(BUILD)/bench/quality.o $(BUILD)/bench/compare.o: bench/demo.h bench/peers/peer.h $(HEADERS)
+$(BUILD)/bench/quality: $(BUILD)/bench/quality.o $(BUILD)/bench/demo.o $(PEERS) $(LLM) $(LIB)
+	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/bench/compare: $(BUILD)/bench/compare.o $(BUILD)/bench/demo.o $(BENCH_C) $(PEERS) $(LLM) $(LIB)
+	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) $(BENCH_LIBS) -ldl
+$(BUILD)/bench/report: bench/report.c bench/svg.h
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< -o $@ -lm
+# Rows that the CSV files have are not measured again: remove them for a fresh run.
+compare: $(BUILD)/bench/compare $(BUILD)/bench/report
+	@mkdir -p bench/results
+	$(BUILD)/bench/compare demo bench/results/compare-demo.csv
+	$(BUILD)/bench/compare 4096 bench/results/compare-4096.csv
+	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
+readme: $(BUILD)/bench/report
+	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
+readme-check: $(BUILD)/bench/report
+	$(BUILD)/bench/report --check bench/results README.md bench/peers/README.md
+quality: $(BUILD)/bench/quality
+	@mkdir -p bench/results
+	$(BUILD)/bench/quality bench/results/quality.csv
 
 bench: $(BENCH_PROGRAMS)
 	$(BUILD)/bench/gemv $(BUILD)/bench/gemv.csv
 	$(BUILD)/bench/gemm $(BUILD)/bench/gemm.csv
 	$(BUILD)/bench/plot $(BUILD)/bench/gemv.csv $(BUILD)/bench/roofline.svg
+bench-results: $(BENCH_PROGRAMS)
+	@mkdir -p bench/results
+	BENCH=full $(BUILD)/bench/gemv bench/results/gemv.csv
+	BENCH=full $(BUILD)/bench/gemm bench/results/gemm.csv
+	$(BUILD)/bench/plot bench/results/gemv.csv bench/results/roofline.svg
+	bench/mca.sh > bench/results/mca.txt
+	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test bench clean
+.PHONY: all test demo bench bench-results quality compare readme readme-check clean

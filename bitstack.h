@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [AVX2] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [GEMM] [DISPATCH] [GEMV] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -150,11 +150,15 @@ extern "C" {
  * BITSTACK_MALLOC, BITSTACK_FREE   (impl) the default allocator: (bytes) and (pointer)
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
- * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required
+ * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
- * BITSTACK_NO_SIMD, BITSTACK_NO_AVX2   (impl) leave kernels out
+ * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
+ * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
+ *                        differ between machines, NaN in weights may pass for numbers; memory stays safe
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
- *                        multiple of 256; costs about 4 bytes each. Default 4096 (16 KiB tables)
+ *                        multiple of 256, at least 512; costs 4 bytes each. Default 16384 (64 KiB); 512
+ *                        on small machines. Other values change the last bits of results where
+ *                        cols * rank is larger
  */
 #ifndef BITSTACK_API
 #ifdef BITSTACK_STATIC
@@ -342,6 +346,19 @@ BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_rea
 /* Frees everything; NULL is allowed. */
 BITSTACK_API void bitstack_close(bitstack *stack);
 
+/* Memory of the caller's own in the place of malloc:
+ *     static unsigned char room[2048];                             // bitstack_arena_bytes, or more
+ *     options.allocator = bitstack_arena(room, sizeof room);
+ * arena_bytes tells how much a stack in memory takes there at any budget, its handle and nothing else; 0
+ * where the first 128 bytes are no valid header. It looks at these alone, so for a callback the header
+ * will do: add bitstack_base_bytes, the highest budget, and 64 bytes for each of three parts a block. What
+ * is released is used again, first fit, neighbours joined; where holes are too small all the same,
+ * set_budget reports BITSTACK_ERROR_MEMORY and the matrix stays a level lower.
+ * The arena keeps its own books inside `memory` (any alignment), which must live as long as what is
+ * allocated from it. One thread at a time. Too small even for the books: every allocation fails. */
+BITSTACK_API size_t bitstack_arena_bytes(const void *data, size_t bytes);
+BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
+
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
  * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
  * same bits. While a block is taken up, one superseded coefficient part exists beside its successor;
@@ -399,20 +416,23 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * most, for each row i,
  *     sum over planes p, ranks r, 256-column scale blocks b of  |scale u_pir| * 0.51 * G_b * A_b / 127
  * with G_b the 4-column groups in the block (blocks start anew with each coefficient group) and A_b the
- * largest sum of |v_j x_j| over one of them, plus (24 + n) * 2^-24 of the sum of all |scale u v x| for
- * the floats, where y is rounded n times: once for every BITSTACK_CHUNK_COLS / rank columns, and plane
- * if each has its own V. The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
+ * largest sum of |v_j x_j| over one of them, plus (20 + n) * 2^-24 of the sum of all |scale u v x| for
+ * the floats, where n = rank * planes * (coefficient groups + 2 * cols / 1024). The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
  * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 8 KiB. No allocation, no locks.
+ * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 3 KiB. No recursion, no allocation,
+ * no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
 /* Y = X W^T: `count` vectors at x, x + x_stride, ...; outputs at y, y + y_stride, ... (strides in
- * floats, at least cols and rows). As bitstack_gemv otherwise. */
+ * floats, at least cols and rows). As bitstack_gemv, with the same bits, while that is the faster way.
+ * For many vectors and planes * rank above 5 it is not: then weights are rebuilt tile by tile and
+ * multiplied in floats, within (150 + cols / 64 + 2 * planes * rank) * 2^-24 of the sum of all
+ * |scale u v x|, with the same bits for every split of the rows but not on every ISA. */
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 
 /* Reconstruct rows [begin, begin + count) of W at the current level: out[i * out_stride + j], stride in
@@ -425,6 +445,7 @@ BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matr
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out);
 BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x, float *y, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
+BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
@@ -480,6 +501,12 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #endif
 #ifndef BITSTACK_ASSERT
 #define BITSTACK_ASSERT(condition) ((void)0)
+#endif
+
+/* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
+#if !defined(BITSTACK_ALLOW_FAST_MATH) && (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0))
+#error "bitstack: build this file without -ffast-math; see BITSTACK_ALLOW_FAST_MATH"
 #endif
 
 #ifndef BITSTACK_NO_THREADS
@@ -817,18 +844,21 @@ static bitstack_result bitstack_bad_(bitstack_error *error, uint64_t offset, con
  * Opening reads header and tables, checks every number against the bytes that are there, and only then
  * builds the handle's own small arrays. Nothing later trusts a value that was not checked here. */
 
-/* count * size bytes, zeroed; one byte at least, so that NULL always means failure. */
-static void *bitstack_take_(const bitstack *stack, uint64_t count, size_t size) {
-    uint64_t bytes;
-    void *pointer;
-    if (!bitstack_mul_(count, size, &bytes) || bytes > SIZE_MAX - BITSTACK_ALIGN_) return NULL;
-    pointer = stack->allocator.allocate(stack->allocator.user, bytes ? (size_t)bytes : 1);
-    if (pointer) memset(pointer, 0, bytes ? (size_t)bytes : 1);
-    return pointer;
-}
-static void bitstack_give_(const bitstack *stack, void *pointer, uint64_t count, size_t size) {
-    size_t bytes = (size_t)(count * size);
-    if (pointer) stack->allocator.release(stack->allocator.user, pointer, bytes ? bytes : 1);
+/* The handle and its arrays are one allocation. Points the arrays of `stack`, whose counts are known, into
+ * `memory` and returns the size of it all; with NULL only the size. */
+static uint64_t bitstack_lay_out_(bitstack *stack, unsigned char *memory) {
+    uint64_t at = bitstack_pad_(sizeof *stack, 16);
+#define BITSTACK_LAY_OUT_(array, type, count)                  \
+    stack->array = memory ? (type *)(void *)(memory + at) : NULL; \
+    at = bitstack_pad_(at + (uint64_t)(count) * sizeof(type), 16) /* counts are below 2^32 */
+    BITSTACK_LAY_OUT_(meta_offsets, uint64_t, stack->metas);
+    BITSTACK_LAY_OUT_(resident_after, uint64_t, stack->blocks);
+    BITSTACK_LAY_OUT_(states, bitstack_state_, stack->matrices);
+    BITSTACK_LAY_OUT_(slots, bitstack_slot_, stack->blocks);
+    BITSTACK_LAY_OUT_(planes, bitstack_plane, 2 * (uint64_t)stack->blocks);
+    BITSTACK_LAY_OUT_(readers, uint32_t, BITSTACK_READER_WORDS_);
+#undef BITSTACK_LAY_OUT_
+    return at;
 }
 static unsigned char *bitstack_aligned_(unsigned char *raw) {
     return raw + (BITSTACK_ALIGN_ - (uintptr_t)raw % BITSTACK_ALIGN_) % BITSTACK_ALIGN_;
@@ -1020,28 +1050,20 @@ static bitstack_result bitstack_get_(const bitstack *stack, uint64_t offset, voi
     return BITSTACK_OK;
 }
 
-/* Everything between a source and a usable handle at level 0. */
-static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *error) {
-    unsigned char header[BITSTACK_HEADER_BYTES_];
+/* Everything between a checked header and a usable handle at level 0. */
+static bitstack_result bitstack_read_head_(bitstack *stack, const unsigned char *header, bitstack_error *error) {
     uint64_t names_bytes, at;
     bitstack_result result;
     uint32_t i;
-    if (stack->bytes < BITSTACK_HEADER_BYTES_)
-        return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "the stack is shorter than its 128-byte header", NULL, 0);
-    if (stack->memory) memcpy(header, stack->memory, sizeof header);
-    else if (bitstack_get_(stack, 0, header, sizeof header) != BITSTACK_OK)
-        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "reading the header failed", NULL, 0);
-    result = bitstack_check_header_(stack, header, error);
-    if (result != BITSTACK_OK) return result;
     if (stack->memory) stack->head = stack->memory;
     else {
         unsigned char *head;
         stack->head_raw = bitstack_take_aligned_(stack, stack->base);
         if (!stack->head_raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the resident part", NULL, 0);
         stack->head = head = bitstack_aligned_(stack->head_raw);
-        memcpy(head, header, sizeof header);
-        if (bitstack_get_(stack, sizeof header, head + sizeof header, stack->base - sizeof header) != BITSTACK_OK)
-            return bitstack_fail_(error, BITSTACK_ERROR_IO, sizeof header, "reading the resident part failed", NULL, 0);
+        memcpy(head, header, BITSTACK_HEADER_BYTES_);
+        if (bitstack_get_(stack, BITSTACK_HEADER_BYTES_, head + BITSTACK_HEADER_BYTES_, stack->base - BITSTACK_HEADER_BYTES_) != BITSTACK_OK)
+            return bitstack_fail_(error, BITSTACK_ERROR_IO, BITSTACK_HEADER_BYTES_, "reading the resident part failed", NULL, 0);
     }
     if (bitstack_checksum(stack->head + BITSTACK_HEADER_BYTES_, (size_t)stack->tables) != bitstack_load64_(header + 64))
         return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, 64, "the tables' checksum does not match", NULL, 0);
@@ -1051,14 +1073,6 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
     stack->block_records = stack->names - (size_t)stack->blocks * BITSTACK_BLOCK_RECORD_;
     stack->matrix_records = stack->block_records - (size_t)stack->matrices * BITSTACK_MATRIX_RECORD_;
     stack->tensor_records = stack->matrix_records - (size_t)stack->tensors * BITSTACK_TENSOR_RECORD_;
-    stack->meta_offsets = (uint64_t *)bitstack_take_(stack, stack->metas, sizeof *stack->meta_offsets);
-    stack->resident_after = (uint64_t *)bitstack_take_(stack, stack->blocks, sizeof *stack->resident_after);
-    stack->states = (bitstack_state_ *)bitstack_take_(stack, stack->matrices, sizeof *stack->states);
-    stack->slots = (bitstack_slot_ *)bitstack_take_(stack, stack->blocks, sizeof *stack->slots);
-    stack->planes = (bitstack_plane *)bitstack_take_(stack, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
-    stack->readers = (uint32_t *)bitstack_take_(stack, BITSTACK_READER_WORDS_, sizeof *stack->readers);
-    if (!stack->meta_offsets || !stack->resident_after || !stack->states || !stack->slots || !stack->planes || !stack->readers)
-        return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle's tables", NULL, 0);
     result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
     if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
     if (result == BITSTACK_OK) result = bitstack_check_matrices_(stack, names_bytes, error);
@@ -1078,7 +1092,9 @@ static bitstack_result bitstack_read_head_(bitstack *stack, bitstack_error *erro
 static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, const bitstack_options *options,
                                       bitstack_error *error) {
     bitstack start = *source, *stack;
+    unsigned char header[BITSTACK_HEADER_BYTES_], *memory;
     bitstack_result result;
+    uint64_t bytes;
     if (options) {
         start.allocator = options->allocator;
         start.precision = options->precision;
@@ -1086,10 +1102,21 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     }
     if (!bitstack_allocator_(&start.allocator))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "an allocator needs both functions", NULL, 0);
-    stack = (bitstack *)start.allocator.allocate(start.allocator.user, sizeof *stack);
-    if (!stack) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle", NULL, 0);
+    if (start.bytes < sizeof header)
+        return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, start.bytes, "the stack is shorter than its 128-byte header", NULL, 0);
+    if (start.memory) memcpy(header, start.memory, sizeof header);
+    else if (bitstack_get_(&start, 0, header, sizeof header) != BITSTACK_OK)
+        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "reading the header failed", NULL, 0);
+    result = bitstack_check_header_(&start, header, error);
+    if (result != BITSTACK_OK) return result;
+    bytes = bitstack_lay_out_(&start, NULL);
+    memory = bytes > SIZE_MAX ? NULL : (unsigned char *)start.allocator.allocate(start.allocator.user, (size_t)bytes);
+    if (!memory) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, 0, "no memory for the handle", NULL, 0);
+    memset(memory, 0, (size_t)bytes);
+    stack = (bitstack *)(void *)memory;
     *stack = start;
-    result = bitstack_read_head_(stack, error);
+    bitstack_lay_out_(stack, memory);
+    result = bitstack_read_head_(stack, header, error);
     if (result == BITSTACK_OK && !(options && options->load_nothing)) {
         result = bitstack_set_budget(stack, options && options->budget ? options->budget : UINT64_MAX, error);
         if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO) result = BITSTACK_OK;
@@ -1157,6 +1184,70 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
     return result;
 }
 #endif
+
+/* --- Arena ------------------------------------------------------------------------------------
+ * A list of holes in address order, each telling of itself in its first bytes. Callers of release say how
+ * much they give, so what is allocated needs no header. */
+typedef struct bitstack_hole_ {
+    size_t bytes; /* a multiple of 16, as are all places */
+    struct bitstack_hole_ *next;
+} bitstack_hole_;
+
+static void *bitstack_arena_allocate_(void *user, size_t bytes) {
+    bitstack_hole_ **at = &((bitstack_hole_ *)user)->next, *hole;
+    if (!user || bytes > SIZE_MAX - 15) return NULL;
+    bytes = bytes ? (bytes + 15) / 16 * 16 : 16;
+    for (; (hole = *at) != NULL; at = &hole->next) {
+        if (hole->bytes < bytes) continue;
+        hole->bytes -= bytes; /* what is taken is the hole's end */
+        if (hole->bytes == 0) *at = hole->next;
+        return (unsigned char *)hole + hole->bytes;
+    }
+    return NULL;
+}
+static void bitstack_arena_release_(void *user, void *pointer, size_t bytes) {
+    bitstack_hole_ *before = (bitstack_hole_ *)user, *hole = (bitstack_hole_ *)pointer;
+    while (before->next && (uintptr_t)before->next < (uintptr_t)hole) before = before->next;
+    hole->bytes = bytes ? (bytes + 15) / 16 * 16 : 16;
+    hole->next = before->next;
+    before->next = hole;
+    if (hole->next && (unsigned char *)hole + hole->bytes == (unsigned char *)hole->next) {
+        hole->bytes += hole->next->bytes;
+        hole->next = hole->next->next;
+    }
+    if (before != user && (unsigned char *)before + before->bytes == (unsigned char *)hole) { /* the books are no hole */
+        before->bytes += hole->bytes;
+        before->next = hole->next;
+    }
+}
+
+BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes) {
+    size_t skip = (16 - ((uintptr_t)memory & 15)) & 15;
+    bitstack_allocator allocator;
+    allocator.allocate = bitstack_arena_allocate_;
+    allocator.release = bitstack_arena_release_;
+    allocator.user = NULL;
+    if (memory && bytes >= skip + 32) {
+        bitstack_hole_ *books = (bitstack_hole_ *)(void *)((unsigned char *)memory + skip), *all = books + 16 / sizeof *books;
+        books->bytes = 0;
+        books->next = all;
+        all->bytes = (bytes - skip - 16) / 16 * 16;
+        all->next = NULL;
+        allocator.user = books;
+    }
+    return allocator;
+}
+
+BITSTACK_API size_t bitstack_arena_bytes(const void *data, size_t bytes) {
+    bitstack counts;
+    uint64_t handle;
+    if (!data || bytes < BITSTACK_HEADER_BYTES_) return 0;
+    memset(&counts, 0, sizeof counts);
+    counts.bytes = UINT64_MAX;
+    if (bitstack_check_header_(&counts, (const unsigned char *)data, NULL) != BITSTACK_OK) return 0;
+    handle = bitstack_lay_out_(&counts, NULL);
+    return handle > SIZE_MAX - 32 ? 0 : (size_t)handle + 32; /* the books and the alignment of both */
+}
 
 /* --- Asking ------------------------------------------------------------------------------------ */
 BITSTACK_API uint64_t bitstack_base_bytes(const bitstack *stack) { return stack->base; }
@@ -1466,17 +1557,11 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
             for (part = 0; part < BITSTACK_PARTS_; part++)
                 bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
-    bitstack_give_(stack, stack->meta_offsets, stack->metas, sizeof *stack->meta_offsets);
-    bitstack_give_(stack, stack->resident_after, stack->blocks, sizeof *stack->resident_after);
-    bitstack_give_(stack, stack->states, stack->matrices, sizeof *stack->states);
-    bitstack_give_(stack, stack->slots, stack->blocks, sizeof *stack->slots);
-    bitstack_give_(stack, stack->planes, 2 * (uint64_t)stack->blocks, sizeof *stack->planes);
-    bitstack_give_(stack, stack->readers, BITSTACK_READER_WORDS_, sizeof *stack->readers);
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
     if (stack->file) fclose(stack->file);
 #endif
-    stack->allocator.release(stack->allocator.user, stack, sizeof *stack);
+    stack->allocator.release(stack->allocator.user, stack, (size_t)bitstack_lay_out_(stack, NULL));
 }
 
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
@@ -1499,13 +1584,16 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 /* ============================================================================= [RECONSTRUCT] */
 
 #ifndef BITSTACK_CHUNK_COLS
-#define BITSTACK_CHUNK_COLS 4096
+#define BITSTACK_CHUNK_COLS 16384
 #endif
 #if BITSTACK_CHUNK_COLS < 512 || BITSTACK_CHUNK_COLS % 256
 #error "BITSTACK_CHUNK_COLS must be a multiple of 256, at least 512"
 #endif
+/* Small chunks are for small stacks: less is held there elsewhere, too. No bit of a result depends on it. */
+#define BITSTACK_PATCH_ (BITSTACK_CHUNK_COLS < 4096 ? 2 : 16) /* rows reconstructed at once */
 #define BITSTACK_TILE_ 64   /* rows of a tile */
 #define BITSTACK_BLOCK_ 256 /* columns of a scale block */
+#define BITSTACK_SPAN_ 1024 /* columns whose sums are kept apart until coefficients are applied */
 
 /* One float at any alignment. */
 static float bitstack_get_float_(const void *at, size_t index) {
@@ -1535,28 +1623,29 @@ static size_t bitstack_coefficient_at_(const bitstack_view *view, size_t col, si
     return (group * view->rank + rank) * view->rows;
 }
 
-/* Columns from `col` to the end of its scale block: blocks start anew with each coefficient group and
- * at the end of what is worked on. Both starts are multiples of 64. */
-static size_t bitstack_block_cols_(const bitstack_view *view, size_t col, size_t end) {
+/* Columns from `col` to the end of its span, at most `end`: spans are cut at multiples of BITSTACK_SPAN_
+ * and where the coefficients change. Scale blocks start anew with each. */
+static size_t bitstack_span_cols_(const bitstack_view *view, size_t col, size_t end) {
     size_t left = end - col;
+    if (left > BITSTACK_SPAN_ - col % BITSTACK_SPAN_) left = BITSTACK_SPAN_ - col % BITSTACK_SPAN_;
     if (view->group_cols && left > view->group_cols - col % view->group_cols)
         left = view->group_cols - col % view->group_cols;
-    return left < BITSTACK_BLOCK_ ? left : BITSTACK_BLOCK_;
+    return left;
 }
 
 static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
     return view && view->rank && view->group_cols % 64 == 0 && begin <= view->rows &&
            count <= view->rows - begin && (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16) &&
-           (view->planes || !view->level);
+           bitstack_power_of_two_(view->scale) && (view->planes || !view->level);
 }
 
 /* Sums are taken in double in one order: products of two floats are exact there, so fused
  * multiply-adds change no bit. */
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
-    const size_t most_rows = 16, most_cols = 64;
-    double sum[16][64];
-    float u[16], v[64];
+    const size_t most_rows = BITSTACK_PATCH_, most_cols = 64;
+    double sum[BITSTACK_PATCH_][64];
+    float u[BITSTACK_PATCH_], v[64];
     size_t row, col, rows, cols, i, j, r;
     uint32_t p;
     if (!bitstack_view_valid_(view, begin, count) || (!out && count) || out_stride < view->cols)
@@ -1607,7 +1696,8 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
                                                 col / 4 * 32 + in_tile % 32;
                     unsigned shift = in_tile < 32 ? 0 : 4;
                     double sum = 0;
-                    cols = bitstack_block_cols_(view, col, view->cols);
+                    cols = bitstack_span_cols_(view, col, view->cols);
+                    if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
                     bitstack_factors_(v, view->planes[p].columns, view->factor_type, r * view->cols + col, cols);
                     bitstack_factors_(&u, view->planes[p].coefficients, view->factor_type,
                                       bitstack_coefficient_at_(view, col, r) + row, 1);
@@ -1636,30 +1726,65 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
  *          sum / 256 rounded, plus 128 (FAST looks up this one only); its low byte the rest, plus 128.
  *   sums   of one block's bytes: integers of at most 13 bits beside their bias; times a scale of 11
  *          bits they are exact floats, so that adding them fused or not is the same
- *   y      in double: products of floats are exact there
+ *   y      the products with coefficients are rounded to float before they are added, in one order:
+ *          within a span of 1024 columns by plane, coefficient group and rank, then span by span
  * A block whose A is not finite has NaN for its scale; one with A < 1e-30 counts as zero. */
 
 #define BITSTACK_BIAS_ 128
-#define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_) /* at most so many at once */
-#define BITSTACK_BAND_ 8                                         /* tiles whose sums are held at once */
+/* At most so many tables at once. */
+#define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS < 16 * BITSTACK_BLOCK_ ? BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ : 16)
+#define BITSTACK_BAND_ (BITSTACK_CHUNK_COLS / 256) /* tiles, times inputs and spans, whose sums are held at once */
+
+/* What [GEMM] works on at once. */
+#define BITSTACK_PANEL_COLS_ 128
+#define BITSTACK_PANEL_RANKS_ 16
+#define BITSTACK_PANEL_INPUTS_ 6
+
+/* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
+typedef struct bitstack_run_ {
+    const unsigned char *signs, *next; /* `next`: where reading goes on afterwards */
+    const unsigned char *tables;       /* block after block, in each table after table */
+    const float *scales;               /* `count` for each block */
+    size_t groups, count;
+} bitstack_run_;
+
+/* Bytes of a block's table: whole fours of groups. */
+static size_t bitstack_table_bytes_(size_t groups) { return (groups + 3) / 4 * 64; }
+
+/* Signs `ahead` bytes after the run's byte `at`. (As integers: they are only prefetched and may lie
+ * outside.) */
+static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, size_t ahead) {
+    const size_t bytes = run->groups * 32;
+    return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
+}
+
+/* Nothing relies on the alignment, but vectors that straddle cache lines are slow. */
+#if defined(__GNUC__)
+#define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
+#define BITSTACK_ALIGNED_ __attribute__((aligned(64)))
+#else
+#define BITSTACK_PREFETCH_(address) ((void)(address))
+#define BITSTACK_ALIGNED_
+#endif
 
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
     int (*available)(void);
-    /* z[0..cols-1] = v[first..] .* x, then zeros up to a multiple of 16. */
+    /* z[0..cols-1] = v[first..] .* x */
     void (*product)(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols);
     /* Tables of `groups` groups of 4 from z: the high bytes to `high`, and the low ones to `low` unless
      * it is NULL. Writes whole fours of groups. Returns s, or 0 or NaN. */
     float (*build)(const float *z, size_t groups, unsigned char *high, unsigned char *low);
-    /* sums[t][row] += scales[t] * (sum over groups of table t at the row's nibble) for `count` tables at
-     * tables + t * stride, for the 64 rows of a tile; at most 64 groups. `next`: signs to prefetch. */
-    void (*lookup)(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, const unsigned char *next, size_t groups,
-                   const unsigned char *tables, size_t stride, const float *scales, size_t count);
-    /* total[i] += u[first + i] * sums[i], i < rows <= 64 */
-    void (*combine)(double *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
-    /* y[i] = scale * total[i], plus the old y[i] if `add` */
-    void (*finish)(float *y, const double *total, float scale, size_t rows, int add);
+    /* For the 64 rows of a tile, and the run of scale blocks that `run` describes,
+     * sums[t][row] += scale of table t in the block * sum over the block's groups of table t at the nibble. */
+    void (*lookup)(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run);
+    /* total[i] += u[first + i] * sums[i], i < rows <= 64, each product rounded first */
+    void (*combine)(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
+    /* See [GEMM]; NULL where look-up is always used. */
+    void (*unfold)(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols, float (*u)[BITSTACK_TILE_],
+                   float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
+    void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
 } bitstack_kernels_;
 
 /* The scale for a largest sum given as bits (the order of positive floats is that of their bits, and
@@ -1688,7 +1813,6 @@ static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type
     size_t j;
     bitstack_factors_(z, v, type, first, cols);
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
-    for (; j % 16; j++) z[j] = 0;
 }
 
 static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
@@ -1719,48 +1843,48 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     return scale;
 }
 
-static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                    const unsigned char *next, size_t groups, const unsigned char *tables,
-                                    size_t stride, const float *scales, size_t count) {
-    size_t t, g, b;
-    (void)next;
-    for (t = 0; t < count; t++) {
-        uint16_t sum[BITSTACK_TILE_] = {0};
-        for (g = 0; g < groups; g++) {
-            const unsigned char *table = tables + t * stride + 16 * g, *group = signs + 32 * g;
-            for (b = 0; b < 32; b++) {
-                sum[b] = (uint16_t)(sum[b] + table[group[b] & 15]);
-                sum[b + 32] = (uint16_t)(sum[b + 32] + table[group[b] >> 4]);
+static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    const unsigned char *table = run->tables;
+    size_t from, to, t, g, b;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++, table += bitstack_table_bytes_(to - from)) {
+            uint16_t sum[BITSTACK_TILE_] = {0};
+            for (g = from; g < to; g++) {
+                const unsigned char *group = run->signs + 32 * g, *entries = table + 16 * (g - from);
+                BITSTACK_PREFETCH_(bitstack_ahead_(run, 32 * g, 1024));
+                for (b = 0; b < 32; b++) {
+                    sum[b] = (uint16_t)(sum[b] + entries[group[b] & 15u]);
+                    sum[b + 32] = (uint16_t)(sum[b + 32] + entries[group[b] >> 4]);
+                }
             }
+            for (b = 0; b < BITSTACK_TILE_; b++)
+                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
         }
-        for (b = 0; b < BITSTACK_TILE_; b++)
-            sums[t][b] += (float)((int)sum[b] - (int)groups * BITSTACK_BIAS_) * scales[t];
     }
 }
 
-static void bitstack_combine_scalar_(double *total, const float *sums, const void *u, bitstack_type type, size_t first,
+static void bitstack_combine_scalar_(float *total, const float *sums, const void *u, bitstack_type type, size_t first,
                                      size_t rows) {
     float value[BITSTACK_TILE_];
     size_t i;
     bitstack_factors_(value, u, type, first, rows);
-    for (i = 0; i < rows; i++) total[i] += (double)value[i] * (double)sums[i];
+    for (i = 0; i < rows; i++) {
+        volatile float product = value[i] * sums[i]; /* so that no compiler fuses it with the sum */
+        total[i] += product;
+    }
 }
 
-static void bitstack_finish_scalar_(float *y, const double *total, float scale, size_t rows, int add) {
-    size_t i;
-    for (i = 0; i < rows; i++)
-        bitstack_put_float_(y, i, (float)((double)scale * total[i] + (add ? (double)bitstack_get_float_(y, i) : 0.0)));
-}
-
-/* ==================================================================================== [AVX2]
- * Functions carry their own target, so no flag is needed to build them; FMA is left out of it. */
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD) && \
-    !defined(BITSTACK_NO_AVX2)
+/* ==================================================================================== [SSE4]
+ * Functions carry their own target, so no flag is needed to build them. */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD)
 #define BITSTACK_X86_
 #include <cpuid.h>
 #include <immintrin.h>
 
-/* What CPU and operating system both support: bits of leaf 7 EBX and leaf 1 ECX, registers in XCR0. */
+/* What CPU and operating system both support: bits of leaf 1 ECX, leaf 7 EBX and ECX, and the states in
+ * XCR0. */
 static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned leaf7_ecx, unsigned xcr0) {
     unsigned a, b, c, d, low, high;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx) return 0;
@@ -1774,13 +1898,138 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
 }
 #endif
 
+#if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
+#define BITSTACK_HAS_SSE4_
+#define BITSTACK_SSE4_ __attribute__((target("sse4.1")))
+#define BITSTACK_SSE4_INLINE_ static inline __attribute__((target("sse4.1"), always_inline))
+
+static int bitstack_available_sse4_(void) { return bitstack_x86_has_(1u << 9 | 1u << 19, 0, 0, 0); } /* SSSE3, SSE4.1 */
+
+BITSTACK_SSE4_INLINE_ __m128i bitstack_load_sse4_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
+
+/* Four factors as floats. Halves: the exponent is put right by an exact product, but for infinity and NaN. */
+BITSTACK_SSE4_INLINE_ __m128 bitstack_factors_sse4_(const void *from, bitstack_type type, size_t first) {
+    __m128i half, rest, special;
+    if (type != BITSTACK_F16) return _mm_castsi128_ps(bitstack_load_sse4_((const char *)from + 4 * first));
+    half = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 2 * first)));
+    rest = _mm_and_si128(half, _mm_set1_epi32(0x7FFF));
+    special = _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x7F800000));
+    special = _mm_or_si128(special, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16)); /* and the sign */
+    return _mm_or_ps(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(rest, 13)), _mm_set1_ps(5.192296858534828e+33f)), /* 2^112 */
+                     _mm_castsi128_ps(special));
+}
+
+BITSTACK_SSE4_ static void bitstack_product_sse4_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        _mm_storeu_ps(z + j, _mm_mul_ps(bitstack_factors_sse4_(v, type, first + j), _mm_castsi128_ps(bitstack_load_sse4_((const char *)x + 4 * j))));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+}
+
+BITSTACK_SSE4_ static float bitstack_build_sse4_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const __m128 magnitude = _mm_castsi128_ps(_mm_set1_epi32(0x7FFFFFFF));
+    const __m128i signs = _mm_setr_epi16(-1, -1, 1, -1, -1, 1, 1, 1), bias = _mm_set1_epi32(257 * BITSTACK_BIAS_);
+    const __m128i low_byte = _mm_set1_epi16(255);
+    const size_t cols = (groups + 3) / 4 * 16;
+    __m128i largest = _mm_setzero_si128();
+    __m128 inverse;
+    float scale;
+    size_t j;
+    for (j = 0; j < cols; j += 4) {
+        __m128 a = _mm_and_ps(_mm_loadu_ps(z + j), magnitude);
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0xB1));
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0x4E));
+        largest = _mm_max_epi32(largest, _mm_castps_si128(a));
+    }
+    scale = bitstack_block_scale_((uint32_t)_mm_cvtsi128_si32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = _mm_set1_ps(1.0f / scale);
+    for (j = 0; j < cols; j += 4) { /* sums of q0, q1 and of q2, q3 with all signs, then those of both */
+        __m128i q = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(z + j), inverse)), a, b, c, d;
+        q = _mm_packs_epi32(q, q);
+        a = _mm_add_epi32(_mm_madd_epi16(_mm_shuffle_epi32(q, 0x00), signs), bias);
+        b = _mm_madd_epi16(_mm_shuffle_epi32(q, 0x55), signs);
+        c = _mm_packus_epi32(_mm_add_epi32(a, _mm_shuffle_epi32(b, 0x00)), _mm_add_epi32(a, _mm_shuffle_epi32(b, 0x55)));
+        d = _mm_packus_epi32(_mm_add_epi32(a, _mm_shuffle_epi32(b, 0xAA)), _mm_add_epi32(a, _mm_shuffle_epi32(b, 0xFF)));
+        _mm_storeu_si128((__m128i *)(void *)(high + 4 * j), _mm_packus_epi16(_mm_srli_epi16(c, 8), _mm_srli_epi16(d, 8)));
+        if (low) _mm_storeu_si128((__m128i *)(void *)(low + 4 * j), _mm_packus_epi16(_mm_and_si128(c, low_byte), _mm_and_si128(d, low_byte)));
+    }
+    return scale;
+}
+
+/* Bytes are summed in 16-bit lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and
+ * the even bytes are what is left (mod 65536, enough for 64 * 255). */
+BITSTACK_SSE4_INLINE_ void bitstack_look_sse4_(__m128i *pairs, __m128i *odd, __m128i table, __m128i index) {
+    const __m128i found = _mm_shuffle_epi8(table, index);
+    *pairs = _mm_add_epi16(*pairs, found);
+    *odd = _mm_add_epi16(*odd, _mm_srli_epi16(found, 8));
+}
+
+BITSTACK_SSE4_INLINE_ void bitstack_scale_sse4_(float *to, __m128i sums, __m128 scale) {
+    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm_mul_ps(_mm_cvtepi32_ps(_mm_cvtepi16_epi32(sums)), scale)));
+}
+
+/* to[0..15] += scale * (sums - bias) */
+BITSTACK_SSE4_INLINE_ void bitstack_widen_sse4_(float *to, __m128i pairs, __m128i odd, size_t groups, float scale) {
+    const __m128i even = _mm_sub_epi16(pairs, _mm_slli_epi16(odd, 8)), bias = _mm_set1_epi16((short)(groups * BITSTACK_BIAS_));
+    const __m128i a = _mm_sub_epi16(_mm_unpacklo_epi16(even, odd), bias), b = _mm_sub_epi16(_mm_unpackhi_epi16(even, odd), bias);
+    const __m128 factor = _mm_set1_ps(scale);
+    bitstack_scale_sse4_(to, a, factor);
+    bitstack_scale_sse4_(to + 4, _mm_unpackhi_epi64(a, a), factor);
+    bitstack_scale_sse4_(to + 8, b, factor);
+    bitstack_scale_sse4_(to + 12, _mm_unpackhi_epi64(b, b), factor);
+}
+
+BITSTACK_SSE4_ static void bitstack_lookup_sse4_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const __m128i nibble = _mm_set1_epi8(15);
+    const float *scale = run->scales;
+    const unsigned char *tables = run->tables;
+    size_t from, to, g, t;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++, tables += bitstack_table_bytes_(to - from)) {
+            __m128i p0 = _mm_setzero_si128(), p1 = p0, p2 = p0, p3 = p0, o0 = p0, o1 = p0, o2 = p0, o3 = p0;
+            for (g = from; g < to; g++) {
+                const __m128i table = bitstack_load_sse4_(tables + 16 * (g - from));
+                const __m128i a = bitstack_load_sse4_(run->signs + 32 * g), b = bitstack_load_sse4_(run->signs + 32 * g + 16);
+                _mm_prefetch(bitstack_ahead_(run, 32 * g, 2048), _MM_HINT_T0);
+                bitstack_look_sse4_(&p0, &o0, table, _mm_and_si128(a, nibble));
+                bitstack_look_sse4_(&p1, &o1, table, _mm_and_si128(b, nibble));
+                bitstack_look_sse4_(&p2, &o2, table, _mm_and_si128(_mm_srli_epi16(a, 4), nibble));
+                bitstack_look_sse4_(&p3, &o3, table, _mm_and_si128(_mm_srli_epi16(b, 4), nibble));
+            }
+            bitstack_widen_sse4_(sums[t], p0, o0, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 16, p1, o1, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 32, p2, o2, to - from, *scale);
+            bitstack_widen_sse4_(sums[t] + 48, p3, o3, to - from, *scale);
+        }
+    }
+}
+
+BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *sums, const void *u, bitstack_type type,
+                                                  size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4) {
+        __m128 product = _mm_mul_ps(bitstack_factors_sse4_(u, type, first + i), _mm_loadu_ps(sums + i));
+        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        _mm_storeu_ps(total + i, _mm_add_ps(_mm_loadu_ps(total + i), product));
+    }
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+}
+#endif /* SSE4 */
+
+/* ==================================================================================== [AVX2] */
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_AVX2)
 #define BITSTACK_HAS_AVX2_
 #define BITSTACK_AVX2_ __attribute__((target("avx2,f16c")))
 #define BITSTACK_AVX2_INLINE_ static inline __attribute__((target("avx2,f16c"), always_inline))
 
-/* AVX, F16C; AVX2; the SSE and AVX state. */
-static int bitstack_available_avx2_(void) { return bitstack_x86_has_(1u << 28 | 1u << 29, 1u << 5, 0, 6); }
+/* FMA, AVX, F16C; AVX2; the SSE and AVX state. */
+static int bitstack_available_avx2_(void) { return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 0, 6); }
 
 BITSTACK_AVX2_INLINE_ __m256i bitstack_load_avx2_(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
 BITSTACK_AVX2_INLINE_ __m128i bitstack_load_half_avx2_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
@@ -1796,7 +2045,6 @@ BITSTACK_AVX2_ static void bitstack_product_avx2_(float *z, const void *v, bitst
     for (j = 0; j + 8 <= cols; j += 8)
         _mm256_storeu_ps(z + j, _mm256_mul_ps(bitstack_factors_avx2_(v, type, first + j), _mm256_castsi256_ps(bitstack_load_avx2_((const char *)x + 4 * j))));
     if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
-    for (j = cols; j % 16; j++) z[j] = 0;
 }
 
 BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
@@ -1853,93 +2101,480 @@ BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, 
     return scale;
 }
 
-/* sums[0..31] += scale * (the 32 biased byte sums held as 16-bit sums of pairs and of high bytes) */
-BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *sums, __m256i pairs, __m256i odd, int bias, __m256 scale) {
-    const __m256i even = _mm256_sub_epi16(pairs, _mm256_slli_epi16(odd, 8)), less = _mm256_set1_epi16((short)bias);
-    const __m256i low = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), less);  /* rows 0..7, 16..23 */
-    const __m256i high = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), less); /* rows 8..15, 24..31 */
-    const __m128i part[4] = {_mm256_castsi256_si128(low), _mm256_castsi256_si128(high),
-                             _mm256_extracti128_si256(low, 1), _mm256_extracti128_si256(high, 1)};
-    int i;
-    for (i = 0; i < 4; i++) {
-        __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(part[i])), scale);
-        _mm256_storeu_ps(sums + 8 * i, _mm256_add_ps(_mm256_loadu_ps(sums + 8 * i), value));
-    }
+/* Sums of biased bytes for the 64 rows of a tile, low nibbles and high ones. Bytes are summed in 16-bit
+ * lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and the even bytes are what
+ * is left (mod 65536, enough for 64 * 255). */
+typedef struct bitstack_sums_avx2_ {
+    __m256i low_pairs, low_odd, high_pairs, high_odd;
+} bitstack_sums_avx2_;
+
+BITSTACK_AVX2_INLINE_ void bitstack_look_avx2_(bitstack_sums_avx2_ *sums, const void *table, __m256i low, __m256i high) {
+    const __m256i both = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(table));
+    low = _mm256_shuffle_epi8(both, low);
+    high = _mm256_shuffle_epi8(both, high);
+    sums->low_pairs = _mm256_add_epi16(sums->low_pairs, low);
+    sums->low_odd = _mm256_add_epi16(sums->low_odd, _mm256_srli_epi16(low, 8));
+    sums->high_pairs = _mm256_add_epi16(sums->high_pairs, high);
+    sums->high_odd = _mm256_add_epi16(sums->high_odd, _mm256_srli_epi16(high, 8));
 }
 
-/* One or two tables at a time share the loads and the splitting of the nibbles. Bytes are summed in
- * 16-bit lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and the even bytes
- * are what is left (mod 65536, enough for 64 * 255). */
-BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                                      const unsigned char *next, size_t groups, const unsigned char *tables,
-                                                      size_t stride, const float *scales, const int count) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i pairs[2][2], odd[2][2];
+BITSTACK_AVX2_INLINE_ void bitstack_scale_avx2_(float *to, __m128i sums, __m256 scale) {
+    const __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sums)), scale);
+    _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), value));
+}
+
+/* to[0..31] += scale * (sums - bias) */
+BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, __m256i pairs, __m256i odd, size_t groups, float scale) {
+    const __m256i even = _mm256_sub_epi16(pairs, _mm256_slli_epi16(odd, 8));
+    const __m256i bias = _mm256_set1_epi16((short)(groups * BITSTACK_BIAS_));
+    const __m256i a = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), bias); /* rows 0..7, 16..23 */
+    const __m256i b = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), bias); /* rows 8..15, 24..31 */
+    const __m256 factor = _mm256_set1_ps(scale);
+    bitstack_scale_avx2_(to, _mm256_castsi256_si128(a), factor);
+    bitstack_scale_avx2_(to + 8, _mm256_castsi256_si128(b), factor);
+    bitstack_scale_avx2_(to + 16, _mm256_extracti128_si256(a, 1), factor);
+    bitstack_scale_avx2_(to + 24, _mm256_extracti128_si256(b, 1), factor);
+}
+
+BITSTACK_AVX2_INLINE_ void bitstack_step_avx2_(bitstack_sums_avx2_ *first, bitstack_sums_avx2_ *second, const unsigned char *signs,
+                                               const unsigned char *table, size_t stride, const int two) {
+    const __m256i nibble = _mm256_set1_epi8(15), bytes = bitstack_load_avx2_(signs);
+    const __m256i low = _mm256_and_si256(bytes, nibble), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
+    bitstack_look_avx2_(first, table, low, high);
+    if (two) bitstack_look_avx2_(second, table + stride, low, high);
+}
+
+/* One block and one table, or two that share the loads and the splitting of the nibbles. */
+BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                      const unsigned char *tables, size_t stride, const float *scales,
+                                                      const char *near, const char *far, const int two) {
+    const __m256i zero = _mm256_setzero_si256();
+    bitstack_sums_avx2_ first = {zero, zero, zero, zero}, second = {zero, zero, zero, zero};
     size_t g;
-    int t, h;
-    for (t = 0; t < count; t++)
-        for (h = 0; h < 2; h++) pairs[t][h] = odd[t][h] = _mm256_setzero_si256();
-    for (g = 0; g < groups; g++) {
-        const __m256i bytes = bitstack_load_avx2_(signs + 32 * g);
-        const __m256i index[2] = {_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)};
-        if (next) _mm_prefetch((const char *)next + 32 * g, _MM_HINT_T0);
-        for (t = 0; t < count; t++) {
-            const __m256i table = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(tables + (size_t)t * stride + 16 * g));
-            for (h = 0; h < 2; h++) {
-                const __m256i found = _mm256_shuffle_epi8(table, index[h]);
-                pairs[t][h] = _mm256_add_epi16(pairs[t][h], found);
-                odd[t][h] = _mm256_add_epi16(odd[t][h], _mm256_srli_epi16(found, 8));
-            }
-        }
+    for (g = 0; g + 2 <= groups; g += 2) { /* a cache line */
+        _mm_prefetch(near + 32 * g, _MM_HINT_T0);
+        _mm_prefetch(far + 32 * g, _MM_HINT_T1);
+        bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
+        bitstack_step_avx2_(&first, &second, signs + 32 * g + 32, tables + 16 * g + 16, stride, two);
     }
-    for (t = 0; t < count; t++)
-        for (h = 0; h < 2; h++)
-            bitstack_widen_avx2_(sums[t] + 32 * h, pairs[t][h], odd[t][h], (int)groups * BITSTACK_BIAS_, _mm256_set1_ps(scales[t]));
+    if (g < groups) bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
+    bitstack_widen_avx2_(sums[0], first.low_pairs, first.low_odd, groups, scales[0]);
+    bitstack_widen_avx2_(sums[0] + 32, first.high_pairs, first.high_odd, groups, scales[0]);
+    if (!two) return;
+    bitstack_widen_avx2_(sums[1], second.low_pairs, second.low_odd, groups, scales[1]);
+    bitstack_widen_avx2_(sums[1] + 32, second.high_pairs, second.high_odd, groups, scales[1]);
 }
 
-BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                                 const unsigned char *next, size_t groups, const unsigned char *tables,
-                                                 size_t stride, const float *scales, size_t count) {
-    for (; count >= 2; count -= 2, sums += 2, tables += 2 * stride, scales += 2, next = NULL)
-        bitstack_lookup_some_avx2_(sums, signs, next, groups, tables, stride, scales, 2);
-    if (count) bitstack_lookup_some_avx2_(sums, signs, next, groups, tables, stride, scales, 1);
+/* Signs 2 KiB ahead go to L1 and those 6 KiB ahead to L2: on a Sapphire Rapids core one prefetch alone, at
+ * any distance, reached 85 % of the read bandwidth (L1 has too few line buffers for the latency of
+ * memory), the two together 94 %. */
+BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    const unsigned char *tables = run->tables;
+    size_t from, groups, t, stride;
+    for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
+        const unsigned char *signs = run->signs + 32 * from;
+        const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
+        groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
+        stride = bitstack_table_bytes_(groups);
+        for (t = 0; t + 2 <= run->count; t += 2)
+            bitstack_lookup_some_avx2_(sums + t, signs, groups, tables + t * stride, stride, scale + t, near, far, 1);
+        if (t < run->count)
+            bitstack_lookup_some_avx2_(sums + t, signs, groups, tables + t * stride, stride, scale + t, near, far, 0);
+    }
 }
 
-BITSTACK_AVX2_ static void bitstack_combine_avx2_(double *total, const float *sums, const void *u, bitstack_type type,
+BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sums, const void *u, bitstack_type type,
                                                   size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 8 <= rows; i += 8) {
-        const __m256 factor = bitstack_factors_avx2_(u, type, first + i), sum = _mm256_loadu_ps(sums + i);
-        __m256d low = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(factor)), _mm256_cvtps_pd(_mm256_castps256_ps128(sum)));
-        __m256d high = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(factor, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(sum, 1)));
-        _mm256_storeu_pd(total + i, _mm256_add_pd(_mm256_loadu_pd(total + i), low));
-        _mm256_storeu_pd(total + i + 4, _mm256_add_pd(_mm256_loadu_pd(total + i + 4), high));
+        __m256 product = _mm256_mul_ps(bitstack_factors_avx2_(u, type, first + i), _mm256_loadu_ps(sums + i));
+        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        _mm256_storeu_ps(total + i, _mm256_add_ps(_mm256_loadu_ps(total + i), product));
     }
     if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
 }
+#endif /* AVX2 */
 
-BITSTACK_AVX2_ static void bitstack_finish_avx2_(float *y, const double *total, float scale, size_t rows, int add) {
-    const __m256d factor = _mm256_set1_pd((double)scale);
+/* ================================================================================== [AVX512]
+ * With VBMI and VNNI (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
+ * registers, but on two ports instead of three, is no faster than AVX2. All but the look-up is AVX2's. */
+#if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVX512)
+#define BITSTACK_HAS_AVX512_
+#if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns of its own intrinsics (its bug 105593) */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni")))
+#define BITSTACK_AVX512_INLINE_ \
+    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni"), always_inline))
+
+/* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11); the mask and 512-bit state too. */
+static int bitstack_available_avx512_(void) {
+    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11, 0xE6);
+}
+
+/* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
+ * group. So the bytes of four groups are first brought together row by row, and then VNNI adds a row's
+ * four entries in one step. index: of rows 0..15, 16..31, 32..47 and 48..63. */
+BITSTACK_AVX512_INLINE_ void bitstack_index_avx512_(__m512i index[4], const unsigned char *signs, size_t groups) {
+    const __m512i nibble = _mm512_set1_epi8(15), group = _mm512_set1_epi32(0x30201000);
+    const __m512i row = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i gather = _mm512_add_epi8(_mm512_mullo_epi32(row, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x60402000));
+    __m512i a, b, low, high;
+    if (groups >= 4) a = _mm512_loadu_si512(signs), b = _mm512_loadu_si512(signs + 64);
+    else {
+        a = _mm512_maskz_loadu_epi8(groups >= 2 ? ~(__mmask64)0 : 0xFFFFFFFFu, signs);
+        b = _mm512_maskz_loadu_epi8(groups == 3 ? 0xFFFFFFFFu : 0, signs + (groups == 3 ? 64 : 0));
+    }
+    low = _mm512_permutex2var_epi8(a, gather, b);
+    high = _mm512_permutex2var_epi8(a, _mm512_add_epi8(gather, _mm512_set1_epi8(16)), b);
+    index[0] = _mm512_ternarylogic_epi32(low, nibble, group, 0xEA); /* (a & b) | c */
+    index[1] = _mm512_ternarylogic_epi32(high, nibble, group, 0xEA);
+    index[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 4), nibble, group, 0xEA);
+    index[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(high, 4), nibble, group, 0xEA);
+}
+
+/* One block and `count` <= 4 tables. `indices` is NULL, or the block's indices, 256 bytes for four groups;
+ * then nothing is prefetched. */
+BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
+                                                          const unsigned char *indices, size_t groups,
+                                                          const unsigned char *tables, size_t stride, const float *scales,
+                                                          const char *near, const char *far, const int count) {
+    const __m512i ones = _mm512_set1_epi8(1), less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
+    __m512i sum0[4] = {less, less, less, less}, sum1[4] = {less, less, less, less};
+    __m512i sum2[4] = {less, less, less, less}, sum3[4] = {less, less, less, less};
+    size_t g;
+    for (g = 0; g < groups; g += 4) {
+        __m512i index[4], table;
+        if (indices) {
+            index[0] = _mm512_loadu_si512(indices + 64 * g), index[1] = _mm512_loadu_si512(indices + 64 * g + 64);
+            index[2] = _mm512_loadu_si512(indices + 64 * g + 128), index[3] = _mm512_loadu_si512(indices + 64 * g + 192);
+        } else {
+            bitstack_index_avx512_(index, signs + 32 * g, groups - g);
+            _mm_prefetch(near + 32 * g, _MM_HINT_T0);
+            _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
+            _mm_prefetch(far + 32 * g, _MM_HINT_T1);
+            _mm_prefetch(far + 32 * g + 64, _MM_HINT_T1);
+        }
+#define BITSTACK_LOOK_(t, sum)                                                                     \
+    if (count > t) {                                                                               \
+        table = _mm512_loadu_si512(tables + t * stride + 16 * g);                                  \
+        sum[0] = _mm512_dpbusd_epi32(sum[0], _mm512_permutexvar_epi8(index[0], table), ones);      \
+        sum[1] = _mm512_dpbusd_epi32(sum[1], _mm512_permutexvar_epi8(index[1], table), ones);      \
+        sum[2] = _mm512_dpbusd_epi32(sum[2], _mm512_permutexvar_epi8(index[2], table), ones);      \
+        sum[3] = _mm512_dpbusd_epi32(sum[3], _mm512_permutexvar_epi8(index[3], table), ones);      \
+    }
+        BITSTACK_LOOK_(0, sum0)
+        BITSTACK_LOOK_(1, sum1)
+        BITSTACK_LOOK_(2, sum2)
+        BITSTACK_LOOK_(3, sum3)
+#undef BITSTACK_LOOK_
+    }
+#define BITSTACK_SCALE_(t, sum, part)                                                                            \
+    if (count > t)                                                                                               \
+        _mm512_storeu_ps(sums[t] + 16 * part, _mm512_add_ps(_mm512_loadu_ps(sums[t] + 16 * part),                \
+            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[part]), _mm512_set1_ps(scales[t]))));
+#define BITSTACK_SCALES_(t, sum) \
+    BITSTACK_SCALE_(t, sum, 0) BITSTACK_SCALE_(t, sum, 1) BITSTACK_SCALE_(t, sum, 2) BITSTACK_SCALE_(t, sum, 3)
+    BITSTACK_SCALES_(0, sum0)
+    BITSTACK_SCALES_(1, sum1)
+    BITSTACK_SCALES_(2, sum2)
+    BITSTACK_SCALES_(3, sum3)
+#undef BITSTACK_SCALE_
+#undef BITSTACK_SCALES_
+}
+
+/* With more than four tables the indices are made once for all (a quarter faster with 16). */
+BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    const unsigned char *tables = run->tables;
+    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+    size_t from, groups, g, t, stride;
+    for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
+        const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
+        const unsigned char *signs = run->signs + 32 * from;
+        groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
+        stride = bitstack_table_bytes_(groups);
+        switch (run->count) {
+        case 1: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 1); continue;
+        case 2: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 2); continue;
+        case 3: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 3); continue;
+        case 4: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 4); continue;
+        default: break;
+        }
+        for (g = 0; g < groups; g += 4) {
+            __m512i index[4];
+            bitstack_index_avx512_(index, signs + 32 * g, groups - g);
+            for (t = 0; t < 4; t++) _mm512_storeu_si512(indices + 64 * g + 64 * t, index[t]);
+            _mm_prefetch(near + 32 * g, _MM_HINT_T0);
+            _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
+        }
+        for (t = 0; t + 4 <= run->count; t += 4)
+            bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 4);
+        for (; t < run->count; t++)
+            bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 1);
+    }
+}
+#endif /* AVX512 */
+
+/* ==================================================================================== [NEON]
+ * 64-bit ARM always has it. On 32-bit ARM it flushes denormals, so there it does the integer work only
+ * and floats stay with the scalar unit, to give the same bits. */
+#if defined(__GNUC__) && !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_NEON) && defined(__BYTE_ORDER__) && \
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
+#define BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_
+#elif defined(__arm__) && defined(__linux__) && !defined(__clang__) && defined(__ARM_FP) && __ARM_ARCH >= 7
+#define BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_ __attribute__((target("fpu=neon")))
+#include <sys/auxv.h>
+#endif
+#endif
+#ifdef BITSTACK_HAS_NEON_
+#include <arm_neon.h>
+
+static int bitstack_available_neon_(void) {
+#if defined(__aarch64__) || defined(__ARM_NEON)
+    return 1;
+#else
+    return (getauxval(AT_HWCAP) & 1ul << 12) != 0;
+#endif
+}
+
+#ifdef __aarch64__
+/* Four factors as floats. */
+static inline float32x4_t bitstack_factors_neon_(const void *from, bitstack_type type, size_t first) {
+    if (type == BITSTACK_F16) return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)from + 2 * first)));
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)from + 4 * first));
+}
+
+static void bitstack_product_neon_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        vst1q_f32(z + j, vmulq_f32(bitstack_factors_neon_(v, type, first + j), bitstack_factors_neon_(x, BITSTACK_F32, j)));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+}
+
+static float bitstack_build_neon_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    static const int16_t signs[3][8] = {{-1, 1, -1, 1, -1, 1, -1, 1}, {-1, -1, 1, 1, -1, -1, 1, 1}, {-1, -1, -1, -1, 1, 1, 1, 1}};
+    const int16x8_t s0 = vld1q_s16(signs[0]), s1 = vld1q_s16(signs[1]), s2 = vld1q_s16(signs[2]);
+    const int16x8_t bias = vreinterpretq_s16_u16(vdupq_n_u16(257 * BITSTACK_BIAS_));
+    const size_t cols = (groups + 3) / 4 * 16;
+    uint32x4_t largest = vdupq_n_u32(0);
+    float scale, inverse;
+    size_t j;
+    for (j = 0; j < cols; j += 16) {
+        const float32x4_t a = vpaddq_f32(vabsq_f32(vld1q_f32(z + j)), vabsq_f32(vld1q_f32(z + j + 4)));
+        const float32x4_t b = vpaddq_f32(vabsq_f32(vld1q_f32(z + j + 8)), vabsq_f32(vld1q_f32(z + j + 12)));
+        largest = vmaxq_u32(largest, vreinterpretq_u32_f32(vpaddq_f32(a, b)));
+    }
+    scale = bitstack_block_scale_(vmaxvq_u32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = 1.0f / scale;
+    for (j = 0; j < cols; j += 4) {
+        const int16x4_t q = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j), inverse)));
+        const int16x8_t sum = vmlaq_lane_s16(vmlaq_lane_s16(vmlaq_lane_s16(bias, s0, q, 0), s1, q, 1), s2, q, 2);
+        const uint16x8_t down = vreinterpretq_u16_s16(vsubq_s16(sum, vdupq_lane_s16(q, 3)));
+        const uint16x8_t up = vreinterpretq_u16_s16(vaddq_s16(sum, vdupq_lane_s16(q, 3)));
+        vst1q_u8(high + 4 * j, vcombine_u8(vshrn_n_u16(down, 8), vshrn_n_u16(up, 8)));
+        if (low) vst1q_u8(low + 4 * j, vcombine_u8(vmovn_u16(down), vmovn_u16(up)));
+    }
+    return scale;
+}
+
+static void bitstack_combine_neon_(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 4 <= rows; i += 4) {
-        char *at = (char *)y + 4 * i;
-        const __m256d old = add ? _mm256_cvtps_pd(_mm_castsi128_ps(bitstack_load_half_avx2_(at))) : _mm256_setzero_pd();
-        const __m256d value = _mm256_add_pd(_mm256_mul_pd(factor, _mm256_loadu_pd(total + i)), old);
-        _mm_storeu_si128((__m128i *)(void *)at, _mm_castps_si128(_mm256_cvtpd_ps(value)));
+        float32x4_t product = vmulq_f32(bitstack_factors_neon_(u, type, first + i), vld1q_f32(sums + i));
+        __asm__("" : "+w"(product)); /* so that no compiler fuses it with the sum */
+        vst1q_f32(total + i, vaddq_f32(vld1q_f32(total + i), product));
     }
-    if (i < rows) bitstack_finish_scalar_((float *)(void *)((char *)y + 4 * i), total + i, scale, rows - i, add);
+    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
 }
-#endif /* AVX2 */
+#define BITSTACK_LOOK_NEON_(table, index) vqtbl1q_u8(table, index)
+#else
+#define bitstack_product_neon_ bitstack_product_scalar_
+#define bitstack_build_neon_ bitstack_build_scalar_
+#define bitstack_combine_neon_ bitstack_combine_scalar_
+#define BITSTACK_LOOK_NEON_(table, index) \
+    vcombine_u8(vtbl2_u8(table, vget_low_u8(index)), vtbl2_u8(table, vget_high_u8(index)))
+#endif
+
+BITSTACK_NEON_ static void bitstack_lookup_neon_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    const unsigned char *tables = run->tables;
+    size_t from, to, g, t, b;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++, tables += bitstack_table_bytes_(to - from)) {
+            uint16x8_t s0 = vdupq_n_u16(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+            uint16_t sum[BITSTACK_TILE_];
+            for (g = from; g < to; g++) {
+                const uint8x16_t a = vld1q_u8(run->signs + 32 * g), c = vld1q_u8(run->signs + 32 * g + 16);
+                const uint8x16_t nibble = vdupq_n_u8(15);
+                uint8x16_t found;
+#ifdef __aarch64__
+                const uint8x16_t table = vld1q_u8(tables + 16 * (g - from));
+#else
+                uint8x8x2_t table;
+                table.val[0] = vld1_u8(tables + 16 * (g - from));
+                table.val[1] = vld1_u8(tables + 16 * (g - from) + 8);
+#endif
+                BITSTACK_PREFETCH_(bitstack_ahead_(run, 32 * g, 1024));
+                found = BITSTACK_LOOK_NEON_(table, vandq_u8(a, nibble));
+                s0 = vaddw_u8(s0, vget_low_u8(found)), s1 = vaddw_u8(s1, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vandq_u8(c, nibble));
+                s2 = vaddw_u8(s2, vget_low_u8(found)), s3 = vaddw_u8(s3, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vshrq_n_u8(a, 4));
+                s4 = vaddw_u8(s4, vget_low_u8(found)), s5 = vaddw_u8(s5, vget_high_u8(found));
+                found = BITSTACK_LOOK_NEON_(table, vshrq_n_u8(c, 4));
+                s6 = vaddw_u8(s6, vget_low_u8(found)), s7 = vaddw_u8(s7, vget_high_u8(found));
+            }
+            vst1q_u16(sum, s0), vst1q_u16(sum + 8, s1), vst1q_u16(sum + 16, s2), vst1q_u16(sum + 24, s3);
+            vst1q_u16(sum + 32, s4), vst1q_u16(sum + 40, s5), vst1q_u16(sum + 48, s6), vst1q_u16(sum + 56, s7);
+            for (b = 0; b < BITSTACK_TILE_; b++)
+                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+        }
+    }
+}
+#endif /* NEON */
+
+/* ==================================================================================== [GEMM]
+ * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
+ * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
+ * the type, BITS that of as many integers, N their lanes, and the operations are macros named BITSTACK_<operation>_<isa>_. */
+/* w[j][row] += (scale u v)[row][j] with the signs of one plane, for all 64 rows (those after the last are
+ * whatever they are) and `cols` columns, up to the next multiple of 4. u[r][row], minus_v[r][j]: a bit flips
+ * the sign, and 1 is plus. */
+#define BITSTACK_DEFINE_PANELS_(isa, ATTRIBUTE, V, BITS, N)                                                         \
+    ATTRIBUTE static void bitstack_unfold_##isa##_(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols,\
+                                                   float (*u)[BITSTACK_TILE_], float (*minus_v)[BITSTACK_PANEL_COLS_],\
+                                                   size_t ranks) {                                                  \
+        size_t row, j, r;                                                                                           \
+        for (row = 0; row < BITSTACK_TILE_; row += N)                                                               \
+            for (j = 0; j < cols; j += 4) {                                                                         \
+                const BITS bits = BITSTACK_BITS_##isa##_(signs + 8 * j + row % 32, row < 32 ? 28 : 24);             \
+                V m0 = BITSTACK_ZERO_##isa##_, m1 = m0, m2 = m0, m3 = m0;                                           \
+                for (r = 0; r < ranks; r++) {                                                                       \
+                    const V a = BITSTACK_LOAD_##isa##_(u[r] + row);                                                 \
+                    m0 = BITSTACK_FMA_##isa##_(m0, a, minus_v[r][j]);                                               \
+                    m1 = BITSTACK_FMA_##isa##_(m1, a, minus_v[r][j + 1]);                                           \
+                    m2 = BITSTACK_FMA_##isa##_(m2, a, minus_v[r][j + 2]);                                           \
+                    m3 = BITSTACK_FMA_##isa##_(m3, a, minus_v[r][j + 3]);                                           \
+                }                                                                                                   \
+                BITSTACK_UNFOLD_STORE_(isa, 0, 3) BITSTACK_UNFOLD_STORE_(isa, 1, 2)                                 \
+                BITSTACK_UNFOLD_STORE_(isa, 2, 1) BITSTACK_UNFOLD_STORE_(isa, 3, 0)                                 \
+            }                                                                                                       \
+    }                                                                                                               \
+    /* y[b][row] (+)= sum over j of w[j][row] * x[b][j], for six inputs */                                          \
+    ATTRIBUTE static void bitstack_panel_##isa##_(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_],\
+                                                  size_t cols, int add) {                                           \
+        const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3], *x4 = x[4], *x5 = x[5];                         \
+        size_t row, j;                                                                                              \
+        for (row = 0; row < BITSTACK_TILE_; row += 2 * N) {                                                         \
+            V a0 = BITSTACK_ZERO_##isa##_, a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0;                             \
+            V b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0;                                                 \
+            for (j = 0; j < cols; j++) {                                                                            \
+                const V p = BITSTACK_LOAD_##isa##_(w[j] + row), q = BITSTACK_LOAD_##isa##_(w[j] + row + N);         \
+                a0 = BITSTACK_FMA_##isa##_(a0, p, x0[j]), b0 = BITSTACK_FMA_##isa##_(b0, q, x0[j]);                 \
+                a1 = BITSTACK_FMA_##isa##_(a1, p, x1[j]), b1 = BITSTACK_FMA_##isa##_(b1, q, x1[j]);                 \
+                a2 = BITSTACK_FMA_##isa##_(a2, p, x2[j]), b2 = BITSTACK_FMA_##isa##_(b2, q, x2[j]);                 \
+                a3 = BITSTACK_FMA_##isa##_(a3, p, x3[j]), b3 = BITSTACK_FMA_##isa##_(b3, q, x3[j]);                 \
+                a4 = BITSTACK_FMA_##isa##_(a4, p, x4[j]), b4 = BITSTACK_FMA_##isa##_(b4, q, x4[j]);                 \
+                a5 = BITSTACK_FMA_##isa##_(a5, p, x5[j]), b5 = BITSTACK_FMA_##isa##_(b5, q, x5[j]);                 \
+            }                                                                                                       \
+            BITSTACK_PANEL_STORE_(isa, 0, N) BITSTACK_PANEL_STORE_(isa, 1, N) BITSTACK_PANEL_STORE_(isa, 2, N)      \
+            BITSTACK_PANEL_STORE_(isa, 3, N) BITSTACK_PANEL_STORE_(isa, 4, N) BITSTACK_PANEL_STORE_(isa, 5, N)      \
+        }                                                                                                           \
+    }
+#define BITSTACK_UNFOLD_STORE_(isa, i, left)                                                                        \
+    BITSTACK_STORE_##isa##_(w[j + i] + row, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(w[j + i] + row),           \
+                                                                  BITSTACK_FLIP_##isa##_(m##i, bits, left)));
+#define BITSTACK_PANEL_STORE_(isa, i, N)                                                                             \
+    if (add) a##i = BITSTACK_ADD_##isa##_(a##i, BITSTACK_LOAD_##isa##_(y[i] + row)),                                 \
+             b##i = BITSTACK_ADD_##isa##_(b##i, BITSTACK_LOAD_##isa##_(y[i] + row + N));                             \
+    BITSTACK_STORE_##isa##_(y[i] + row, a##i);                                                                       \
+    BITSTACK_STORE_##isa##_(y[i] + row + N, b##i);
+
+#ifdef BITSTACK_HAS_AVX2_
+#define BITSTACK_ZERO_avx2_ _mm256_setzero_ps()
+#define BITSTACK_LOAD_avx2_(from) _mm256_loadu_ps(from)
+#define BITSTACK_STORE_avx2_(to, value) _mm256_storeu_ps(to, value)
+#define BITSTACK_ADD_avx2_(a, b) _mm256_add_ps(a, b)
+#define BITSTACK_FMA_avx2_(sum, a, scalar) _mm256_fmadd_ps(a, _mm256_set1_ps(scalar), sum)
+/* Bytes as integers whose bits 31 to 28 are those of the four columns, the last column's first. */
+#define BITSTACK_BITS_avx2_(bytes, shift) \
+    _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(bytes))), _mm_cvtsi32_si128(shift))
+#define BITSTACK_FLIP_avx2_(value, bits, left) \
+    _mm256_xor_ps(value, _mm256_and_ps(_mm256_set1_ps(-0.0f), _mm256_castsi256_ps(_mm256_slli_epi32(bits, left))))
+BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m256i, 8)
+#endif
+#ifdef BITSTACK_HAS_AVX512_
+#define BITSTACK_ZERO_avx512_ _mm512_setzero_ps()
+#define BITSTACK_LOAD_avx512_(from) _mm512_loadu_ps(from)
+#define BITSTACK_STORE_avx512_(to, value) _mm512_storeu_ps(to, value)
+#define BITSTACK_ADD_avx512_(a, b) _mm512_add_ps(a, b)
+#define BITSTACK_FMA_avx512_(sum, a, scalar) _mm512_fmadd_ps(a, _mm512_set1_ps(scalar), sum)
+#define BITSTACK_BITS_avx512_(bytes, shift) \
+    _mm512_sll_epi32(_mm512_cvtepu8_epi32(bitstack_load_half_avx2_(bytes)), _mm_cvtsi32_si128(shift))
+#define BITSTACK_FLIP_avx512_(value, bits, left)                                                                    \
+    _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(bits, left),        \
+                                                  _mm512_set1_epi32(INT32_MIN), 0x78)) /* a ^ (b & c) */
+BITSTACK_DEFINE_PANELS_(avx512, BITSTACK_AVX512_, __m512, __m512i, 16)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+#if defined(BITSTACK_HAS_NEON_) && defined(__aarch64__)
+#define BITSTACK_ZERO_neon_ vdupq_n_f32(0)
+#define BITSTACK_LOAD_neon_(from) vld1q_f32(from)
+#define BITSTACK_STORE_neon_(to, value) vst1q_f32(to, value)
+#define BITSTACK_ADD_neon_(a, b) vaddq_f32(a, b)
+#define BITSTACK_FMA_neon_(sum, a, scalar) vfmaq_n_f32(sum, a, scalar)
+#define BITSTACK_BITS_neon_(bytes, shift) bitstack_bits_neon_(bytes, shift)
+#define BITSTACK_FLIP_neon_(value, bits, left)                                                                      \
+    vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(value),                                                   \
+                                    vandq_u32(vshlq_n_u32(bits, left), vdupq_n_u32(0x80000000u))))
+static inline uint32x4_t bitstack_bits_neon_(const unsigned char *bytes, int shift) {
+    uint32_t four;
+    memcpy(&four, bytes, 4);
+    return vshlq_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))), vdupq_n_s32(shift));
+}
+BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
+#define BITSTACK_PANELS_NEON_ bitstack_unfold_neon_, bitstack_panel_neon_
+#else
+#define BITSTACK_PANELS_NEON_ NULL, NULL
+#endif
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
+#ifdef BITSTACK_HAS_AVX512_
+    {"avx512", bitstack_available_avx512_, bitstack_product_avx2_, bitstack_build_avx2_,
+     bitstack_lookup_avx512_, bitstack_combine_avx2_,
+     bitstack_unfold_avx512_, bitstack_panel_avx512_},
+#endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
-     bitstack_combine_avx2_, bitstack_finish_avx2_},
+     bitstack_combine_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
+#endif
+#ifdef BITSTACK_HAS_SSE4_
+    {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
+     bitstack_combine_sse4_, NULL, NULL},
+#endif
+#ifdef BITSTACK_HAS_NEON_
+    {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_,
+     bitstack_combine_neon_, BITSTACK_PANELS_NEON_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
-     bitstack_combine_scalar_, bitstack_finish_scalar_},
+     bitstack_combine_scalar_, NULL, NULL},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -2004,57 +2639,65 @@ typedef struct bitstack_pass_ {
     size_t from, to;         /* columns of the chunk */
     size_t rank, ranks;      /* the first and how many */
     size_t batch, halves;    /* inputs; tables of each vector: 1 FAST, 2 EXACT */
-    size_t tables, stride;   /* batch * ranks * halves, that many bytes apart */
-    unsigned char *space;    /* the tables, aligned */
-    unsigned char room[BITSTACK_TABLES_ * BITSTACK_BLOCK_ * 4 + 64];
-    float scales[BITSTACK_TABLES_ * BITSTACK_BLOCK_ / 64]; /* of each block, of each table */
+    size_t tables;           /* batch * ranks * halves */
+    unsigned char space[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_; /* the tables */
+    float scales[BITSTACK_CHUNK_COLS / 64]; /* of each block, of each table */
 } bitstack_pass_;
 
 static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float *x, size_t x_stride) {
     const bitstack_view *view = pass->view;
-    float z[BITSTACK_BLOCK_], *scale = pass->scales;
-    size_t col, cols, b, r;
+    unsigned char *table = pass->space;
+    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, *scale = pass->scales;
+    size_t col, cols, b, r, j;
     for (col = pass->from; col < pass->to; col += cols) {
-        unsigned char *table = pass->space + (col - pass->from) * 4;
-        cols = bitstack_block_cols_(view, col, pass->to);
+        size_t bytes;
+        cols = bitstack_span_cols_(view, col, pass->to);
+        if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
+        bytes = bitstack_table_bytes_((cols + 3) / 4);
         for (b = 0; b < pass->batch; b++)
             for (r = pass->rank; r < pass->rank + pass->ranks; r++) {
                 float s;
                 pass->kernels->product(z, view->planes[plane].columns, view->factor_type, r * view->cols + col,
                                        x + b * x_stride + col, cols);
-                s = pass->kernels->build(z, (cols + 3) / 4, table, pass->halves == 2 ? table + pass->stride : NULL);
+                for (j = cols; j % 16; j++) z[j] = 0;
+                s = pass->kernels->build(z, (cols + 3) / 4, table, pass->halves == 2 ? table + bytes : NULL);
+                s *= view->scale; /* a power of two */
                 scale[pass->halves - 1] = s;
                 scale[0] = s * 256.0f;
                 scale += pass->halves;
-                table += pass->halves * pass->stride;
+                table += pass->halves * bytes;
             }
     }
 }
 
-/* Adds a tile of a plane to totals, `total_stride` apart for each input. `next`: signs needed after. */
+/* Adds a tile of a plane to the totals, for input b and span s at total[(s * batch + b) * stride]. `next`:
+ * signs needed after. */
 static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
-                            const unsigned char *next, double *total, size_t total_stride) {
+                            const unsigned char *next, float *total, size_t stride) {
     const bitstack_view *view = pass->view;
-    const unsigned char *signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
     const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
-    const float *scale = pass->scales;
-    float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
+    float sums[BITSTACK_TABLES_][BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    bitstack_run_ run;
     size_t col, cols, t;
-    memset(sums, 0, pass->tables * sizeof sums[0]);
-    for (col = pass->from; col < pass->to; col += cols, scale += pass->tables) {
-        int last;
-        cols = bitstack_block_cols_(view, col, pass->to);
-        last = col + cols == pass->to;
-        pass->kernels->lookup(sums, signs, last ? next : signs + cols * 8, (cols + 3) / 4,
-                              pass->space + (col - pass->from) * 4, pass->stride, scale, pass->tables);
-        signs += cols * 8;
-        if (!last && (!view->group_cols || (col + cols) % view->group_cols)) continue;
+    run.signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
+    run.tables = pass->space;
+    run.scales = pass->scales;
+    run.count = pass->tables;
+    for (col = pass->from; col < pass->to; col += cols) {
+        float *at = total + (col / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_) * pass->batch * stride;
+        cols = bitstack_span_cols_(view, col, pass->to);
+        run.groups = (cols + 3) / 4;
+        run.next = col + cols < pass->to ? run.signs + run.groups * 32 : next;
+        memset(sums, 0, pass->tables * sizeof sums[0]);
+        pass->kernels->lookup(sums, &run);
         for (t = 0; t < pass->tables; t++) {
             size_t vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
-            pass->kernels->combine(total + vector / pass->ranks * total_stride, sums[t], plane->coefficients,
-                                   view->factor_type, bitstack_coefficient_at_(view, col, r) + row, rows);
+            pass->kernels->combine(at + vector / pass->ranks * stride, sums[t], plane->coefficients, view->factor_type,
+                                   bitstack_coefficient_at_(view, col, r) + row, rows);
         }
-        memset(sums, 0, pass->tables * sizeof sums[0]);
+        run.signs += run.groups * 32;
+        run.tables += bitstack_table_bytes_(run.groups) * pass->tables;
+        run.scales += (cols + BITSTACK_BLOCK_ - 1) / BITSTACK_BLOCK_ * pass->tables;
     }
 }
 
@@ -2064,9 +2707,10 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                                    size_t begin, size_t count, int add) {
     const bitstack_view *view = pass->view;
     const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
-    const size_t band = BITSTACK_BAND_ / pass->batch;
-    double total[BITSTACK_BAND_ * BITSTACK_TILE_];
-    size_t tile, after, k, b;
+    const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
+    const size_t band = BITSTACK_BAND_ / (spans * pass->batch), stride = band * BITSTACK_TILE_;
+    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t tile, after, k, b, s, i;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
         size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
@@ -2079,15 +2723,27 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                 size_t then_tile = k + 1;
                 if (k + 1 == after) then_tile = p + 1 < end ? (then++, tile) : after < tiles ? (then -= p - plane, after) : k;
                 bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
-                                total + (k - tile) * BITSTACK_TILE_, band * BITSTACK_TILE_);
+                                total + (k - tile) * BITSTACK_TILE_, stride);
             }
-        for (b = 0; b < pass->batch; b++)
-            pass->kernels->finish(y + b * y_stride + (low + skip - begin), total + b * band * BITSTACK_TILE_ + skip,
-                                  view->scale, high - low - skip, add);
+        for (s = 0; s < spans; s++)
+            for (b = 0; b < pass->batch; b++) {
+                char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
+                const float *sum = total + (s * pass->batch + b) * stride + skip;
+                if (s == 0 && !add) memcpy(to, sum, 4 * (high - low - skip));
+                else
+                    for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
+            }
     }
 }
 
-/* Up to BITSTACK_TABLES_ / 2 inputs at once, by look-up. */
+/* How many inputs one pass takes. */
+static size_t bitstack_batch_(const bitstack_view *view, int exact) {
+    size_t most = (size_t)BITSTACK_TABLES_ / (exact ? 2 : 1) / view->rank;
+    return most ? most : 1;
+}
+
+/* Up to bitstack_batch_ inputs by look-up. Sums are kept apart by spans, so that how many columns or
+ * inputs are worked on at once changes no bit. */
 static void bitstack_lookup_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y,
                                      size_t y_stride, size_t batch, size_t begin, size_t count) {
     bitstack_pass_ pass;
@@ -2099,9 +2755,9 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     pass.halves = exact ? 2 : 1;
     most = BITSTACK_TABLES_ / (batch * pass.halves);
     if (most > view->rank) most = view->rank;
-    chunk = BITSTACK_TABLES_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
-    pass.stride = chunk * 4;
-    pass.space = pass.room + (64 - ((uintptr_t)pass.room & 63));
+    chunk = BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
+    if (bitstack_sharing_(view, 0) < view->level && chunk > BITSTACK_SPAN_) chunk = BITSTACK_SPAN_;
+    if (chunk > BITSTACK_SPAN_) chunk -= chunk % BITSTACK_SPAN_;
     for (pass.from = 0; pass.from < view->cols; pass.from = pass.to) {
         pass.to = view->cols - pass.from < chunk ? view->cols : pass.from + chunk;
         for (plane = 0; plane < view->level; plane = end) {
@@ -2116,25 +2772,109 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
-BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
-                                                float *y, uint32_t begin, uint32_t count) {
-    if (!bitstack_view_valid_(view, begin, count) || (count && !y) || (count && view->cols && view->level && !x))
+/* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
+ * inputs are asked for. */
+static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
+                                    size_t batch, size_t begin, size_t count) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    float w[BITSTACK_PANEL_COLS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, v[BITSTACK_PANEL_RANKS_][BITSTACK_PANEL_COLS_];
+    float u[BITSTACK_PANEL_RANKS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, spare[BITSTACK_PANEL_INPUTS_][BITSTACK_TILE_];
+    float line[BITSTACK_PANEL_INPUTS_][BITSTACK_PANEL_COLS_], ones[BITSTACK_TILE_], minus[BITSTACK_PANEL_COLS_];
+    const size_t end = begin + count;
+    size_t tile, col, cols, r0, r, j, b, i;
+    uint32_t p;
+    memset(u, 0, sizeof u);
+    for (j = 0; j < BITSTACK_TILE_; j++) ones[j] = 1;
+    for (j = 0; j < BITSTACK_PANEL_COLS_; j++) minus[j] = -view->scale;
+    for (tile = begin / BITSTACK_TILE_; tile * BITSTACK_TILE_ < end; tile++) {
+        const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
+        const size_t low = row < begin ? begin : row, high = row + rows < end ? row + rows : end;
+        for (col = 0; col < view->cols; col += cols) {
+            cols = view->cols - col < BITSTACK_PANEL_COLS_ ? view->cols - col : BITSTACK_PANEL_COLS_;
+            if (view->group_cols && cols > view->group_cols - col % view->group_cols)
+                cols = view->group_cols - col % view->group_cols;
+            memset(w, 0, (cols + 3) / 4 * 4 * sizeof w[0]);
+            for (p = 0; p < view->level; p++)
+                for (r0 = 0; r0 < view->rank; r0 += BITSTACK_PANEL_RANKS_) {
+                    const size_t ranks = view->rank - r0 < BITSTACK_PANEL_RANKS_ ? view->rank - r0 : BITSTACK_PANEL_RANKS_;
+                    for (r = 0; r < ranks; r++) {
+                        kernels->product(u[r], view->planes[p].coefficients, view->factor_type,
+                                         bitstack_coefficient_at_(view, col, r0 + r) + row, ones, rows);
+                        if (p && view->rank == ranks && view->planes[p].columns == view->planes[p - 1].columns) continue;
+                        kernels->product(v[r], view->planes[p].columns, view->factor_type, (r0 + r) * view->cols + col, minus, cols);
+                        for (j = cols; j % 4; j++) v[r][j] = 0;
+                    }
+                    kernels->unfold(w, view->planes[p].signs + tile * bitstack_tile_bytes_(view) + col / 4 * 32, cols, u, v, ranks);
+                }
+            for (b = 0; b < batch; b += BITSTACK_PANEL_INPUTS_) {
+                const float *from[BITSTACK_PANEL_INPUTS_];
+                float *to[BITSTACK_PANEL_INPUTS_];
+                const int whole = low == row && high == row + BITSTACK_TILE_ && b + BITSTACK_PANEL_INPUTS_ <= batch;
+                for (i = 0; i < BITSTACK_PANEL_INPUTS_; i++) {
+                    const float *input = x + (b + i < batch ? b + i : b) * x_stride + col;
+                    from[i] = (uintptr_t)input % 4 ? (const float *)memcpy(line[i], (const void *)input, 4 * cols) : input;
+                    to[i] = whole ? y + (b + i) * y_stride + (row - begin) : spare[i];
+                }
+                for (i = 0; i < BITSTACK_PANEL_INPUTS_ && b + BITSTACK_PANEL_INPUTS_ + i < batch; i++) { /* the next ones */
+                    const char *input = (const char *)(x + (b + BITSTACK_PANEL_INPUTS_ + i) * x_stride + col);
+                    for (j = 0; j < cols; j += 16) BITSTACK_PREFETCH_(input + 4 * j);
+                    for (j = 0; j < BITSTACK_TILE_; j += 16)
+                        BITSTACK_PREFETCH_((const char *)(y + (b + BITSTACK_PANEL_INPUTS_ + i) * y_stride + (low - begin) + j));
+                }
+                kernels->panel(to, from, w, cols, whole && col);
+                for (i = 0; !whole && i < BITSTACK_PANEL_INPUTS_ && b + i < batch; i++)
+                    for (r = low; r < high; r++) {
+                        float *at = y + (b + i) * y_stride;
+                        bitstack_put_float_(at, r - begin, spare[i][r - row] + (col ? bitstack_get_float_(at, r - begin) : 0.0f));
+                    }
+            }
+        }
+    }
+}
+
+/* Whether to multiply in floats. Measured on AVX2 and AVX-512: one table's look-up costs a fifth of the
+ * fused multiply-adds that it stands for; rebuilding costs each plane about rank + 6 of them. */
+static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision precision, size_t batch) {
+    const double tables = (double)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = (double)batch;
+    return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
+           tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
+}
+
+BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision,
+                                                     const float *x, size_t x_stride, float *y, size_t y_stride,
+                                                     size_t batch, uint32_t begin, uint32_t count) {
+    size_t b, some;
+    if (!bitstack_view_valid_(view, begin, count) || (batch > 1 && (x_stride < view->cols || y_stride < count)) ||
+        (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
-    if (view->level == 0 || view->cols == 0) memset(y, 0, 4 * (size_t)count);
-    else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, x, y, begin, count);
-    else bitstack_lookup_product_(view, precision == BITSTACK_EXACT, x, 0, y, 0, 1, begin, count);
+    if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
+        bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
+        return BITSTACK_OK;
+    }
+    for (b = 0; b < batch; b += some) {
+        const float *from = x + b * x_stride;
+        float *to = y + b * y_stride;
+        some = 1;
+        if (view->level == 0 || view->cols == 0) memset(to, 0, 4 * (size_t)count);
+        else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, from, to, begin, count);
+        else {
+            some = bitstack_batch_(view, precision == BITSTACK_EXACT);
+            if (some > batch - b) some = batch - b;
+            bitstack_lookup_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
+        }
+    }
     return BITSTACK_OK;
 }
 
+BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x,
+                                                float *y, uint32_t begin, uint32_t count) {
+    return bitstack_view_gemm_rows(view, precision, x, 0, y, 0, 1, begin, count);
+}
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x,
                                                 size_t x_stride, float *y, size_t y_stride, size_t count) {
-    bitstack_result result = BITSTACK_OK;
-    size_t b;
-    if (!view || (count > 1 && (x_stride < view->cols || y_stride < view->rows))) return BITSTACK_ERROR_ARGUMENT;
-    for (b = 0; b < count && result == BITSTACK_OK; b++)
-        result = bitstack_view_gemv(view, precision, x + b * x_stride, y + b * y_stride, 0, view->rows);
-    return result;
+    if (!view) return BITSTACK_ERROR_ARGUMENT;
+    return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, count, 0, view->rows);
 }
 
 /* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */

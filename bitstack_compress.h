@@ -227,7 +227,7 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
 /* Room for count elements, uninitialised; NULL where the product overflows or memory is short. Never NULL
  * for zero elements. Free with bitstack_drop_. */
 BITSTACK_PRIVATE_ void *bitstack_array_(uint64_t count, size_t element_bytes) {
-    if (count > (SIZE_MAX - 64) / element_bytes) return NULL;
+    if (count > (SIZE_MAX / 2 - 64) / element_bytes) return NULL;
     return BITSTACK_MALLOC((size_t)count * element_bytes + (count == 0));
 }
 
@@ -347,21 +347,45 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #define BITSTACK_PANEL64_ 8  /* double */
 #define BITSTACK_PACK_ (256 * 256) /* elements of packing scratch that a product needs */
 
+/* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none or reckons
+ * in a wider type than it stores (x87, s390x). The types for loads and stores ask for no more alignment than
+ * their elements. */
+#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+typedef float bitstack_floats_ __attribute__((vector_size(16), aligned(4), may_alias));
+typedef double bitstack_doubles_ __attribute__((vector_size(16), aligned(8), may_alias));
+typedef double bitstack_wide_ __attribute__((vector_size(32), aligned(8), may_alias));
+#define BITSTACK_INLINE_ static inline __attribute__((always_inline))
+#else
+typedef float bitstack_floats_;
+typedef double bitstack_doubles_, bitstack_wide_;
+#define BITSTACK_INLINE_ static inline
+#endif
+#if defined(__clang__)
+#define BITSTACK_UNROLL_ _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define BITSTACK_UNROLL_ _Pragma("GCC unroll 16")
+#else
+#define BITSTACK_UNROLL_
+#endif
+
 /* c (rows x panel, row stride crs) += a (rows x k) times a packed panel (k x panel). */
-#define BITSTACK_GEMM_TILE_SCALAR_(suffix, real, panel)                                                        \
-    BITSTACK_PRIVATE_ void bitstack_gemm_tile_scalar_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
-                                                            size_t acs, const real *b, real *c, size_t crs) { \
-        for (size_t i = 0; i < rows; i++) {                                                               \
-            real sum[panel] = {0};                                                                        \
-            for (size_t p = 0; p < k; p++) {                                                              \
-                real t = a[i * ars + p * acs];                                                            \
-                for (size_t j = 0; j < panel; j++) sum[j] += t * b[p * panel + j];                        \
-            }                                                                                             \
-            for (size_t j = 0; j < panel; j++) c[i * crs + j] += sum[j];                                  \
-        }                                                                                                 \
+#define BITSTACK_GEMM_TILE_PLAIN_(suffix, real, vector, panel)                                                 \
+    BITSTACK_PRIVATE_ void bitstack_gemm_tile_plain_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
+                                                                size_t acs, const real *b, real *c, size_t crs) { \
+        enum { lanes = sizeof(vector) / sizeof(real), vectors = panel / lanes };                               \
+        for (size_t i = 0; i < rows; i++) {                                                                    \
+            const vector *from = (const vector *)b;                                                            \
+            vector *to = (vector *)(c + i * crs), sum[vectors];                                                \
+            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] = to[j];                                 \
+            for (size_t p = 0; p < k; p++, from += vectors) {                                                  \
+                real f = a[i * ars + p * acs];                                                                 \
+                BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] += f * from[j];                      \
+            }                                                                                                  \
+            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) to[j] = sum[j];                                 \
+        }                                                                                                      \
     }
-BITSTACK_GEMM_TILE_SCALAR_(f32, float, BITSTACK_PANEL32_)
-BITSTACK_GEMM_TILE_SCALAR_(f64, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_TILE_PLAIN_(f32, float, bitstack_floats_, BITSTACK_PANEL32_)
+BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
@@ -410,23 +434,28 @@ BITSTACK_GEMM_TILE_PICK_(f32, float)
 BITSTACK_GEMM_TILE_PICK_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
- * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. */
-#define BITSTACK_GEMM_(suffix, real, panel)                                                                    \
-    BITSTACK_PRIVATE_ void bitstack_gemm_##suffix##_(size_t m, size_t n, size_t k, real alpha, const real *a,  \
-                                                     size_t ars, size_t acs, const real *b, size_t brs,        \
-                                                     size_t bcs, real *c, size_t crs, real *pack) {            \
+ * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. `mixed` takes a B of
+ * doubles into a product of floats. */
+#define BITSTACK_GEMM_(name, suffix, real, source, panel)                                                      \
+    BITSTACK_PRIVATE_ void bitstack_gemm_##name##_(size_t m, size_t n, size_t k, real alpha, const real *a,    \
+                                                   size_t ars, size_t acs, const source *b, size_t brs,        \
+                                                   size_t bcs, real *c, size_t crs, real *pack) {              \
         const size_t kc = 256, nc = 256;                                                                       \
         bitstack_gemm_tile_##suffix##_ fast = bitstack_gemm_tile_pick_##suffix##_();                                     \
         for (size_t j0 = 0; j0 < n; j0 += nc)                                                                  \
             for (size_t p0 = 0; p0 < k; p0 += kc) {                                                            \
                 size_t nn = BITSTACK_MIN_(nc, n - j0), kk = BITSTACK_MIN_(kc, k - p0);                         \
                 for (size_t j = 0; j < nn; j += panel) {                                                       \
-                    const real *from = b + p0 * brs + (j0 + j) * bcs;                                          \
+                    const source *from = b + p0 * brs + (j0 + j) * bcs;                                        \
                     real *to = pack + j * kk;                                                                  \
                     size_t w = BITSTACK_MIN_((size_t)panel, nn - j);                                           \
-                    for (size_t p = 0; p < kk; p++)                                                            \
-                        for (size_t q = 0; q < panel; q++)                                                     \
-                            to[p * panel + q] = q < w ? alpha * from[p * brs + q * bcs] : 0;                   \
+                    if (w < panel) memset(to, 0, kk * panel * sizeof *to);                                     \
+                    if (w < panel || bcs != 1)                                                                 \
+                        for (size_t q = 0; q < w; q++)                                                         \
+                            for (size_t p = 0; p < kk; p++) to[p * panel + q] = alpha * (real)from[p * brs + q * bcs]; \
+                    else                                                                                       \
+                        for (size_t p = 0; p < kk; p++)                                                        \
+                            for (size_t q = 0; q < panel; q++) to[p * panel + q] = alpha * (real)from[p * brs + q]; \
                 }                                                                                              \
                 for (size_t i = 0; i < m; i += BITSTACK_GEMM_ROWS_)                                                 \
                     for (size_t j = 0; j < nn; j += panel) {                                                   \
@@ -436,15 +465,16 @@ BITSTACK_GEMM_TILE_PICK_(f64, double)
                         real edge[BITSTACK_GEMM_ROWS_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
                         real *to = w < panel ? edge : at;                                                      \
                         if (fast && h == BITSTACK_GEMM_ROWS_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
-                        else bitstack_gemm_tile_scalar_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
+                        else bitstack_gemm_tile_plain_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
                         if (w < panel)                                                                         \
                             for (size_t r = 0; r < h; r++)                                                     \
                                 for (size_t q = 0; q < w; q++) at[r * crs + q] += edge[r * panel + q];         \
                     }                                                                                          \
             }                                                                                                  \
     }
-BITSTACK_GEMM_(f32, float, BITSTACK_PANEL32_)
-BITSTACK_GEMM_(f64, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_(f32, f32, float, float, BITSTACK_PANEL32_)
+BITSTACK_GEMM_(f64, f64, double, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_(mixed, f32, float, double, BITSTACK_PANEL32_)
 
 /* Cholesky factor of a small symmetric matrix (row-major, lower triangle read and replaced): a = L L^T.
  * Returns 0 where it is not positive definite. */
@@ -613,44 +643,38 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_inverse_factor_(double *h, size_t n, 
  * so that they stay in cache, until all are orthogonal to working precision.
  * Truncated: subspace iteration on A^T A with a Rayleigh-Ritz step in double after every pass. */
 
-/* BITSTACK_TWICE_ makes a function of an inline one, name + body_, built a second time for AVX2. */
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_INLINE_ static inline __attribute__((always_inline))
-#define BITSTACK_TWICE_(name, parameters, arguments)                                                           \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ size_t name##avx2_ parameters {                      \
-        return name##body_ arguments;                                                                          \
-    }                                                                                                          \
-    BITSTACK_PRIVATE_ size_t name##scalar_ parameters { return name##body_ arguments; }                        \
-    BITSTACK_PRIVATE_ size_t name parameters {                                                                 \
-        return bitstack_gemm_tile_pick_f64_() ? name##avx2_ arguments : name##scalar_ arguments;                    \
-    }
-#else
-#define BITSTACK_INLINE_ static inline
-#define BITSTACK_TWICE_(name, parameters, arguments) \
-    BITSTACK_PRIVATE_ size_t name parameters { return name##body_ arguments; }
-#endif
-
-/* dot[0..2] = p.p, q.q, p.q, in eight partial sums. */
+/* dot[0..2] = p.p, q.q, p.q. */
 BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, size_t n, double dot[3]) {
-    double a[8] = {0}, b[8] = {0}, g[8] = {0};
+    enum { lanes = sizeof(bitstack_wide_) / sizeof(double) };
+    bitstack_wide_ sum[6];
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) {
-            a[j] += p[i + (size_t)j] * p[i + (size_t)j];
-            b[j] += q[i + (size_t)j] * q[i + (size_t)j];
-            g[j] += p[i + (size_t)j] * q[i + (size_t)j];
-        }
-    for (; i < n; i++) a[i % 8] += p[i] * p[i], b[i % 8] += q[i] * q[i], g[i % 8] += p[i] * q[i];
-    dot[0] = ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
-    dot[1] = ((b[0] + b[4]) + (b[2] + b[6])) + ((b[1] + b[5]) + (b[3] + b[7]));
-    dot[2] = ((g[0] + g[4]) + (g[2] + g[6])) + ((g[1] + g[5]) + (g[3] + g[7]));
+    memset(sum, 0, sizeof sum);
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        const bitstack_wide_ *x = (const bitstack_wide_ *)(p + i), *y = (const bitstack_wide_ *)(q + i);
+        sum[0] += x[0] * x[0], sum[1] += y[0] * y[0], sum[2] += x[0] * y[0];
+        sum[3] += x[1] * x[1], sum[4] += y[1] * y[1], sum[5] += x[1] * y[1];
+    }
+    for (int k = 0; k < 3; k++) {
+        double part[lanes];
+        sum[k] += sum[k + 3];
+        memcpy(part, &sum[k], sizeof part);
+        dot[k] = part[0];
+        for (int j = 1; j < lanes; j++) dot[k] += part[j];
+    }
+    for (; i < n; i++) dot[0] += p[i] * p[i], dot[1] += q[i] * q[i], dot[2] += p[i] * q[i];
 }
 
 /* p, q = c p - s q, s p + c q; exchanged if asked. */
 BITSTACK_INLINE_ void bitstack_jacobi_rotate_(double *p, double *q, size_t n, double c, double s, int exchange) {
-    double pp = c, pq = -s, qp = s, qq = c;
-    if (exchange) pp = s, pq = c, qp = c, qq = -s;
-    for (size_t i = 0; i < n; i++) {
+    enum { lanes = sizeof(bitstack_wide_) / sizeof(double) };
+    const double pp = exchange ? s : c, pq = exchange ? c : -s, qp = exchange ? c : s, qq = exchange ? -s : c;
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+        bitstack_wide_ *to = (bitstack_wide_ *)(p + i), *too = (bitstack_wide_ *)(q + i), x = *to, y = *too;
+        *to = pp * x + pq * y;
+        *too = qp * x + qq * y;
+    }
+    for (; i < n; i++) {
         double x = p[i], y = q[i];
         p[i] = pp * x + pq * y;
         q[i] = qp * x + qq * y;
@@ -659,7 +683,7 @@ BITSTACK_INLINE_ void bitstack_jacobi_rotate_(double *p, double *q, size_t n, do
 
 /* One sweep over all pairs of n columns of length m, column j at x + j m; v (n columns of length n) takes the
  * same rotations. Columns shorter than `tiny` are left alone. Returns the rotations made. */
-BITSTACK_INLINE_ size_t bitstack_jacobi_sweep_body_(double *x, double *v, size_t m, size_t n, double tiny) {
+BITSTACK_INLINE_ size_t bitstack_jacobi_sweep_(double *x, double *v, size_t m, size_t n, double tiny) {
     const size_t block = 24;
     const double tolerance = DBL_EPSILON * sqrt((double)m);
     size_t rotations = 0;
@@ -680,8 +704,18 @@ BITSTACK_INLINE_ size_t bitstack_jacobi_sweep_body_(double *x, double *v, size_t
                 }
     return rotations;
 }
-BITSTACK_TWICE_(bitstack_jacobi_sweep_, (double *x, double *v, size_t m, size_t n, double tiny),
-                (x, v, m, n, tiny))
+
+BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_plain_(double *x, double *v, size_t m, size_t n, double tiny) {
+    return bitstack_jacobi_sweep_(x, v, m, n, tiny);
+}
+#ifdef BITSTACK_LINALG_AVX2_
+__attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_avx2_(double *x, double *v, size_t m,
+                                                                                    size_t n, double tiny) {
+    return bitstack_jacobi_sweep_(x, v, m, n, tiny);
+}
+#else
+#define bitstack_jacobi_sweep_avx2_ bitstack_jacobi_sweep_plain_
+#endif
 
 /* Columns [first, n) of x (n <= m columns of length m) become an orthonormal completion of those before:
  * unit vectors least covered so far, orthogonalised twice (Parlett's "twice is enough"). room: m doubles. */
@@ -736,7 +770,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_jacobi_(double *x, double *v, size_t 
     memset(v, 0, n * n * sizeof *v);
     for (size_t j = 0; j < n; j++) v[j * n + j] = 1;
     double tiny = 1e-30 * bitstack_sort_columns_(x, v, m, n, s);
-    for (int sweep = 0; bitstack_jacobi_sweep_(x, v, m, n, tiny); sweep++)
+    for (int sweep = 0; bitstack_gemm_tile_pick_f64_() ? bitstack_jacobi_sweep_avx2_(x, v, m, n, tiny)
+                                                       : bitstack_jacobi_sweep_plain_(x, v, m, n, tiny);
+         sweep++)
         if (sweep == 60) return BITSTACK_ERROR_NUMERIC;
     bitstack_sort_columns_(x, v, m, n, s);
     for (; positive < n && s[positive] > tiny; positive++)
@@ -792,12 +828,13 @@ typedef struct bitstack_power_ {
     size_t m, n, stride, l, rows; /* rows a chunk */
     float *q, *hat, *b, *z;       /* n x l, n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
     uint32_t chunks;
+    uint64_t seed;
 } bitstack_power_;
 
-BITSTACK_PRIVATE_ void bitstack_gemm_tile_f32_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
+BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
                                               size_t acs, const float *b, float *c) {
     if (fast && h == BITSTACK_GEMM_ROWS_) fast(k, a, ars, acs, b, c, BITSTACK_PANEL32_);
-    else bitstack_gemm_tile_scalar_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
+    else bitstack_gemm_tile_plain_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
 }
 
 /* One chunk of rows: B = A Q, z = A^T B, reading A from memory once. */
@@ -816,12 +853,12 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
         for (size_t j0 = 0; j0 < n; j0 += 512)
             for (size_t p = 0; p < s->l / w; p++)
                 for (size_t i = 0; i < h; i += tall)
-                    bitstack_gemm_tile_f32_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
+                    bitstack_gemm_tile_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
                                            a + i * s->stride + j0, s->stride, 1, s->q + (p * n + j0) * w,
                                            s->b + (p * s->m + i0 + i) * w);
         for (size_t j = 0; j < n; j += tall)
             for (size_t p = 0; p < s->l / w; p++)
-                bitstack_gemm_tile_f32_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
+                bitstack_gemm_tile_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
                                        s->b + (p * s->m + i0) * w, z + (p * n + j) * w);
     }
 }
@@ -841,50 +878,48 @@ BITSTACK_PRIVATE_ void bitstack_power_multiply_(bitstack_power_ *p, int threads)
     bitstack_parallel_(threads, (uint32_t)((p->n * p->l + 4095) / 4096), bitstack_power_sum_, p);
 }
 
-/* g (l x l, both triangles) = X^T Y, assumed symmetric, for panels of n rows; double sums. */
-BITSTACK_INLINE_ size_t bitstack_power_gram_body_(const float *x, const float *y, size_t n, size_t l, double *g) {
-    const size_t w = BITSTACK_PANEL32_;
+/* g (l x l, both triangles) = X^T Y, taken to be symmetric, for panels of n rows: float sums over 128 rows, added
+ * up in double. */
+BITSTACK_PRIVATE_ void bitstack_power_gram_(const float *x, const float *y, size_t n, size_t l, double *g) {
+    enum { w = BITSTACK_PANEL32_ };
+    bitstack_gemm_tile_f32_ fast = bitstack_gemm_tile_pick_f32_();
+    memset(g, 0, l * l * sizeof *g);
     for (size_t p = 0; p < l / w; p++)
         for (size_t q = 0; q <= p; q++)
-            for (size_t r = 0; r < w; r++) {
-                double sum[16] = {0};
-                const float *xr = x + p * n * w + r, *yq = y + q * n * w;
-                for (size_t i = 0; i < n; i++) {
-                    double t = xr[i * w];
-                    for (size_t c = 0; c < 16; c++) sum[c] += t * (double)yq[i * w + c];
-                }
-                for (size_t c = 0; c < w; c++) g[(p * w + r) * l + q * w + c] = g[(q * w + c) * l + p * w + r] = sum[c];
+            for (size_t i0 = 0; i0 < n; i0 += 128) {
+                float part[w * w] = {0};
+                for (size_t r = 0; r < w; r += BITSTACK_GEMM_ROWS_)
+                    bitstack_gemm_tile_any_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, w - r),
+                                            BITSTACK_MIN_(128, n - i0), x + (p * n + i0) * w + r, 1, w,
+                                            y + (q * n + i0) * w, part + r * w);
+                for (size_t r = 0; r < w; r++)
+                    for (size_t c = 0; c < w; c++) g[(p * w + r) * l + q * w + c] += (double)part[r * w + c];
             }
-    return 0;
-}
-BITSTACK_TWICE_(bitstack_power_gram_, (const float *x, const float *y, size_t n, size_t l, double *g), (x, y, n, l, g))
-
-/* to = X T for panels of n rows and T (l x l, row-major). */
-BITSTACK_INLINE_ size_t bitstack_power_combine_body_(const float *x, size_t n, size_t l, const float *t, float *to) {
-    const size_t w = BITSTACK_PANEL32_;
-    for (size_t q = 0; q < l / w; q++)
-        for (size_t i = 0; i < n; i++) {
-            float sum[16] = {0};
-            for (size_t j = 0; j < l; j++) {
-                float f = x[(j / w * n + i) * w + j % w];
-                for (size_t c = 0; c < 16; c++) sum[c] += f * t[j * l + q * w + c];
-            }
-            for (size_t c = 0; c < 16; c++) to[(q * n + i) * w + c] = sum[c];
-        }
-    return 0;
-}
-BITSTACK_TWICE_(bitstack_power_combine_, (const float *x, size_t n, size_t l, const float *t, float *to), (x, n, l, t, to))
-
-/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
- * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
- * 3 l^2 + l doubles. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l, double *t, double *value, double *work) {
-    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *room = work + 3 * l * l;
-    /* Cholesky of c scaled to a unit diagonal; a pivot that rounding could have made drops the direction */
-    for (size_t j = 0; j < l; j++) room[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
     for (size_t i = 0; i < l; i++)
-        for (size_t j = 0; j < l; j++) c[i * l + j] *= room[i] * room[j], g[i * l + j] *= room[i] * room[j];
-    memset(inverse, 0, l * l * sizeof *inverse); /* becomes L^-1 */
+        for (size_t j = i + 1; j < l; j++) g[i * l + j] = g[j * l + i];
+}
+
+/* to = X T for panels of n rows and T in panels too, [panel][l][16]. */
+BITSTACK_PRIVATE_ void bitstack_power_combine_(const float *x, size_t n, size_t l, const float *t, float *to) {
+    const size_t w = BITSTACK_PANEL32_;
+    bitstack_gemm_tile_f32_ fast = bitstack_gemm_tile_pick_f32_();
+    memset(to, 0, n * l * sizeof *to);
+    for (size_t i = 0; i < n; i += BITSTACK_GEMM_ROWS_)
+        for (size_t q = 0; q < l / w; q++)
+            for (size_t p = 0; p < l / w; p++)
+                bitstack_gemm_tile_any_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, n - i), w, x + (p * n + i) * w,
+                                        w, 1, t + (q * l + p * w) * w, to + (q * n + i) * w);
+}
+
+/* Cholesky factor L of D c D, D = diag(scale) giving it a unit diagonal; inverse = L^-1 (l x l each). A column that
+ * those before it span, its pivot below `least` (a squared sine), is dropped: zero in the inverse. Returns the least
+ * pivot. c is overwritten. */
+BITSTACK_PRIVATE_ double bitstack_power_cholesky_(double *c, size_t l, double least, double *inverse, double *scale) {
+    double lowest = 1;
+    for (size_t j = 0; j < l; j++) scale[j] = c[j * l + j] > 0 ? 1 / sqrt(c[j * l + j]) : 0;
+    for (size_t i = 0; i < l; i++)
+        for (size_t j = 0; j < l; j++) c[i * l + j] *= scale[i] * scale[j];
+    memset(inverse, 0, l * l * sizeof *inverse);
     for (size_t i = 0; i < l; i++) {
         double *row = c + i * l, sum = row[i];
         for (size_t j = 0; j < i; j++) {
@@ -892,12 +927,25 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l,
             row[j] = c[j * l + j] > 0 ? row[j] / c[j * l + j] : 0;
             sum -= row[j] * row[j];
         }
-        row[i] = sum > 1e-9 ? sqrt(sum) : 0;
+        lowest = BITSTACK_MIN_(lowest, sum);
+        row[i] = sum > least ? sqrt(sum) : 0;
         if (row[i] == 0) continue;
         inverse[i * l + i] = 1 / row[i];
         for (size_t p = 0; p < i; p++)
             for (size_t j = 0; j <= p; j++) inverse[i * l + j] -= row[p] / row[i] * inverse[p * l + j];
     }
+    return lowest;
+}
+
+/* Rayleigh-Ritz: with the Gram matrices c = Q^T Q and g = Q^T A^T A Q (l x l), finds T (columns) with T^T c T = I
+ * and T^T g T = diag(value), descending. Directions that c lacks get value 0 and a zero column. `work`:
+ * 3 l^2 + 2 l doubles. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_power_ritz_(double *c, double *g, size_t l, double *t, double *value,
+                                                       double *work) {
+    double *inverse = work, *x = work + l * l, *v = work + 2 * l * l, *scale = work + 3 * l * l;
+    bitstack_power_cholesky_(c, l, 1e-5, inverse, scale);
+    for (size_t i = 0; i < l; i++)
+        for (size_t j = 0; j < l; j++) g[i * l + j] *= scale[i] * scale[j];
     for (size_t i = 0; i < l; i++) /* t = L^-1 g */
         for (size_t j = 0; j < l; j++) {
             t[i * l + j] = 0;
@@ -912,13 +960,13 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_ritz_(double *c, double *g, size_t l,
     double largest = 0;
     for (size_t i = 0; i < l; i++) largest = BITSTACK_MAX_(largest, fabs(x[i * l + i]));
     for (size_t i = 0; i < l * l && largest > 0; i++) x[i] /= largest;
-    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, room + l);
+    bitstack_result result = bitstack_jacobi_(x, v, l, l, value, scale + l);
     for (size_t j = 0; j < l; j++) {
         value[j] *= largest;
         for (size_t i = 0; i < l; i++) { /* t = D L^-T v */
             double sum = 0;
             for (size_t p = i; p < l; p++) sum += inverse[p * l + i] * v[j * l + p];
-            t[i * l + j] = room[i] * sum;
+            t[i * l + j] = scale[i] * sum;
         }
     }
     return result;
@@ -958,48 +1006,69 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_small_(const float *a, uint32_t r
     return result;
 }
 
+/* Makes Q's columns orthogonal enough for float: nothing to do as a rule, but where one singular value towers over
+ * the rest, rounding errors of a pass lie along its vector. Columns without a direction of their own start again at
+ * random. c: Q^T Q on return. */
+BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double *c, double *work) {
+    const size_t l = p->l, n = p->n, w = BITSTACK_PANEL32_;
+    double *inverse = work, *scale = work + l * l, *copy = scale + l;
+    float *step = (float *)(void *)(copy + l * l);
+    for (int round = 0;; round++) {
+        bitstack_power_gram_(p->q, p->q, n, l, c);
+        memcpy(copy, c, l * l * sizeof *copy);
+        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.05 || round == 4) return;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < l; i++) step[(j / w * l + i) * w + j % w] = (float)(scale[i] * inverse[j * l + i]);
+        bitstack_power_combine_(p->q, n, l, step, p->hat);
+        float *q = p->hat;
+        p->hat = p->q, p->q = q;
+        for (size_t j = 0; j < l; j++)
+            for (size_t i = 0; i < n && inverse[j * l + j] == 0; i++)
+                q[(j / w * n + i) * w + j % w] = (float)bitstack_random_signed_(&p->seed);
+    }
+}
+
 /* bitstack_svd_truncated with entries between about 2^-40 and 2^40 at the largest, stopping when what further
- * passes would still gain is below `tolerance` of the squared error. total = |a|^2. */
+ * passes would still gain is below `tolerance` of the squared error. total = |a|^2. On return the singular vectors
+ * are Q T and B T / sqrt(value). t: l^2 doubles, value: l, work: 5 l^2 + 2 l. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_power_iterate_(bitstack_power_ *p, uint32_t k, int threads, double tolerance,
                                                           double total, double *t, double *value, double *work) {
-    const size_t l = p->l;
+    const size_t l = p->l, w = BITSTACK_PANEL32_;
     double *c = work, *g = work + l * l, *ritz = work + 2 * l * l;
-    float *step = (float *)(void *)ritz; /* T for the next pass, once ritz is done with its scratch */
+    float *step = (float *)(void *)ritz, *vectors = step + l * l; /* T scaled and plain, once ritz is done */
     double energy = 0, gain = 0;
     for (int pass = 0; pass < 200; pass++) {
         double before = energy, last = gain;
+        bitstack_power_orthogonalise_(p, c, ritz);
         bitstack_power_multiply_(p, threads);
-        bitstack_power_gram_(p->q, p->q, p->n, l, c);
         bitstack_power_gram_(p->q, p->z, p->n, l, g);
-        bitstack_result result = bitstack_ritz_(c, g, l, t, value, ritz);
+        bitstack_result result = bitstack_power_ritz_(c, g, l, t, value, ritz);
         if (result != BITSTACK_OK) return result;
         energy = 0;
         for (size_t j = 0; j < k; j++) energy += value[j];
         gain = energy - before;
         /* Gains shrink by a ratio that itself rises towards 1: the rest is taken as twice the geometric sum.
-         * Below 1e-7 of the whole only rounding is left. */
+         * Below 1e-9 of the whole only rounding is left. */
         double ratio = last > 0 ? BITSTACK_MAX_(0.7, BITSTACK_MIN_(gain / last, 0.97)) : 0.97;
         double rest = 2 * gain * ratio / (1 - ratio), error = BITSTACK_MAX_(total - energy, 0);
-        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-7 * total)) break;
+        if (pass > 2 && (rest <= tolerance * error || gain <= 1e-9 * total)) break;
         /* Next Q: T_2 of A^T A, Chebyshev's polynomial over [0, least Ritz value], which pulls values just above
          * that interval up twice as fast a pass as powers do; but where the first value towers over the rest a
          * second pass without orthogonalisation would drown them in its rounding errors. */
         const double bound = value[l - 1];
         const int degree = bound > 0 && value[0] < 2e4 * bound ? 2 : 1;
         for (size_t j = 0; j < l; j++)
-            for (size_t i = 0; i < l; i++)
-                step[i * l + j] = value[j] > 0 ? (float)(t[i * l + j] * (degree == 2 ? 2 / bound : 1 / value[j])) : 0;
-        if (degree == 2) {
-            float *ritz_vectors = step + l * l;
-            for (size_t i = 0; i < l * l; i++) ritz_vectors[i] = (float)t[i];
-            bitstack_power_combine_(p->q, p->n, l, ritz_vectors, p->hat);
-        }
+            for (size_t i = 0; i < l; i++) {
+                size_t at = (j / w * l + i) * w + j % w;
+                double f = degree == 2 ? 2 / bound : value[j] > 0 ? 1 / value[j] : 0;
+                vectors[at] = (float)t[i * l + j], step[at] = (float)(t[i * l + j] * f);
+            }
+        if (degree == 2) bitstack_power_combine_(p->q, p->n, l, vectors, p->hat);
         bitstack_power_combine_(p->z, p->n, l, step, p->q);
         if (degree == 1) continue;
         for (size_t i = 0; i < p->n * l; i++) p->q[i] -= p->hat[i];
         bitstack_power_multiply_(p, threads);
         for (size_t j = 0; j < l; j++) {
-            const size_t w = BITSTACK_PANEL32_;
             double x = 2 * value[j] / bound - 1, norm = 1 / (2 * x * x - 1);
             float fz = (float)(4 / bound * norm), fq = (float)(2 * norm), fh = (float)norm;
             float *q = p->q + j / w * p->n * w + j % w;
@@ -1045,7 +1114,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     }
 
     bitstack_power_ p;
-    p.a = a, p.m = m, p.n = n, p.stride = stride, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
+    p.a = a, p.m = m, p.n = n, p.stride = stride, p.seed = seed, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
     p.rows = ((m + BITSTACK_POWER_CHUNKS_ - 1) / BITSTACK_POWER_CHUNKS_ + BITSTACK_POWER_ROWS_ - 1) /
              BITSTACK_POWER_ROWS_ * BITSTACK_POWER_ROWS_;
     p.chunks = (uint32_t)((m + p.rows - 1) / p.rows);
@@ -1062,15 +1131,23 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
         for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
             for (size_t i = 0; i < l; i++)
                 p.q[(i / w * n + j) * w + i % w] =
-                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&seed);
+                    warm_vt && i < k ? warm_vt[i * n + j] : (float)bitstack_random_signed_(&p.seed);
         double *value = t + l * l;
         result = bitstack_power_iterate_(&p, k, threads, tolerance, total, t, value, value + l);
         if (result == BITSTACK_OK) {
-            size_t positive = 0;
-            while (positive < k && value[positive] > 1e-13 * value[0]) positive++;
-            for (size_t r = 0; r < positive; r++) {
-                s[r] = (float)sqrt(value[r]);
-                bitstack_panel_column_(p.b, m, l, t, r, 1 / sqrt(value[r]), full + r * m);
+            size_t positive = 0; /* up to where U comes out orthonormal: float sums carry about 1e-6 of s[0] */
+            for (; positive < k && value[positive] > 1e-13 * value[0]; positive++) {
+                double *column = full + positive * m, norm = 0;
+                bitstack_panel_column_(p.b, m, l, t, positive, 1 / sqrt(value[positive]), column);
+                for (size_t r = 0; r < positive; r++) {
+                    double dot = 0;
+                    for (size_t i = 0; i < m; i++) dot += full[r * m + i] * column[i];
+                    for (size_t i = 0; i < m; i++) column[i] -= dot * full[r * m + i];
+                }
+                for (size_t i = 0; i < m; i++) norm += column[i] * column[i];
+                if (!(norm > 0.5)) break;
+                for (size_t i = 0; i < m; i++) column[i] /= sqrt(norm);
+                s[positive] = (float)sqrt(value[positive]);
             }
             bitstack_complete_(full, m, positive, k, full + room);
             for (size_t i = 0; i < m; i++)
@@ -1091,7 +1168,8 @@ BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t row
                                                     float *u, float *s, float *vt) {
     if (!a || !u || !s || !vt || !rows || !cols || stride < cols || !k || k > rows || k > cols)
         return BITSTACK_ERROR_ARGUMENT;
-    return bitstack_svd_power_(a, rows, cols, stride, k, warm_vt, seed, threads, 4e-4, u, s, vt);
+    bitstack_result result = bitstack_svd_power_(a, rows, cols, stride, k, warm_vt, seed, threads, 4e-4, u, s, vt);
+    return result == BITSTACK_OK && !(s[0] <= FLT_MAX) ? BITSTACK_ERROR_NUMERIC : result; /* s[0] may overflow */
 }
 
 /* ================================================================================= [MOMENTS]
@@ -1270,54 +1348,72 @@ typedef struct bitstack_norms_ {
     const bitstack_view *view;
     const double *h;
     size_t rows, cols, stride;
-    double *room;      /* a worker: rows of D, a block of D H, packing */
-    double (*sum)[2];  /* a task */
-    uint64_t room_each;
+    int rough;        /* D H in float: twice as fast, good to 4 digits or so */
+    double *room;     /* a worker: rows of D, the same in float, a block of D H, packing */
+    double (*sum)[2]; /* a task */
+    size_t room_each;
 } bitstack_norms_;
 
 BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
     const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
     double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
-    for (size_t i = 0; i < h; i++) {
+    float *q = (float *)(void *)block, *df = (float *)(void *)d, *bf = (float *)(void *)block; /* q: rows of the view */
+    size_t at_once = 2 * (s->room_each - nb * n) / n, have = 0;
+    at_once = BITSTACK_MIN_(at_once, 16);
+    for (size_t i = 0; i < h; i++, q += n) {
         const float *w = s->w + (begin + i) * s->stride;
-        float *q = (float *)(void *)block; /* a row of the view; the block and packing space hold at least n floats */
-        if (s->view) bitstack_view_dequantize(s->view, (uint32_t)(begin + i), 1, q, n);
         double sum = 0;
+        if (s->view && i == have) {
+            have = BITSTACK_MIN_(i + at_once, h), q = (float *)(void *)block;
+            bitstack_view_dequantize(s->view, (uint32_t)(begin + i), (uint32_t)(have - i), q, n);
+        }
         for (size_t j = 0; j < n; j++) {
             double t = (double)w[j] - (s->view ? (double)q[j] : 0);
-            d[i * n + j] = t;
+            if (s->rough) df[i * n + j] = (float)t;
+            else d[i * n + j] = t;
             sum += t * t;
         }
         plain += sum;
     }
     for (size_t j0 = 0; s->h && j0 < n; j0 += nb) {
-        size_t wide = BITSTACK_MIN_(nb, n - j0), below = n - j0 - wide;
+        const size_t wide = BITSTACK_MIN_(nb, n - j0), j1 = j0 + wide;
+        const double *diagonal = s->h + j0 * n + j0, *below = s->h + j1 * n + j0;
         memset(block, 0, h * nb * sizeof *block);
-        bitstack_gemm_f64_(h, wide, below, 2, d + j0 + wide, n, 1, s->h + (j0 + wide) * n + j0, n, 1, block, nb, pack);
-        bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, s->h + j0 * n + j0, n, 1, block, nb, pack);
+        if (s->rough) {
+            bitstack_gemm_mixed_(h, wide, n - j1, 2, df + j1, n, 1, below, n, 1, bf, nb, (float *)(void *)pack);
+            bitstack_gemm_mixed_(h, wide, wide, 1, df + j0, n, 1, diagonal, n, 1, bf, nb, (float *)(void *)pack);
+        } else {
+            bitstack_gemm_f64_(h, wide, n - j1, 2, d + j1, n, 1, below, n, 1, block, nb, pack);
+            bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, diagonal, n, 1, block, nb, pack);
+        }
         for (size_t i = 0; i < h; i++)
-            for (size_t j = 0; j < wide; j++) weighted += block[i * nb + j] * d[i * n + j0 + j];
+            for (size_t j = 0, at = i * nb, from = i * n + j0; j < wide; j++)
+                weighted += s->rough ? (double)bf[at + j] * (double)df[from + j] : block[at + j] * d[from + j];
     }
     s->sum[task][0] = plain, s->sum[task][1] = s->h ? weighted : plain;
+}
+
+BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int threads, double norms[2]) {
+    uint32_t tasks = (uint32_t)((s->rows + BITSTACK_NB_ - 1) / BITSTACK_NB_);
+    s->room_each = BITSTACK_NB_ * s->cols + BITSTACK_NB_ * BITSTACK_NB_ + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
+    s->room = (double *)bitstack_array_((uint64_t)s->room_each * bitstack_workers_(threads, tasks), sizeof(double));
+    s->sum = (double(*)[2])bitstack_array_(tasks, sizeof *s->sum);
+    bitstack_result result = s->room && s->sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    norms[0] = norms[1] = 0;
+    if (result == BITSTACK_OK) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, s);
+    for (uint32_t i = 0; result == BITSTACK_OK && i < tasks; i++) norms[0] += s->sum[i][0], norms[1] += s->sum[i][1];
+    bitstack_drop_(s->room), bitstack_drop_(s->sum);
+    return result;
 }
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t stride, uint32_t rows, uint32_t cols,
                                                           const bitstack_view *view, const double *h, int threads,
                                                           double norms[2]) {
     bitstack_norms_ s;
-    uint32_t tasks = (rows + BITSTACK_NB_ - 1) / BITSTACK_NB_;
+    memset(&s, 0, sizeof s);
     s.w = w, s.view = view, s.h = h, s.rows = rows, s.cols = cols, s.stride = stride;
-    s.room_each = (uint64_t)BITSTACK_NB_ * cols + BITSTACK_NB_ * BITSTACK_NB_ +
-                  BITSTACK_MAX_((uint64_t)BITSTACK_PACK_, cols / 2 + 1);
-    s.room = (double *)bitstack_array_(s.room_each * bitstack_workers_(threads, tasks), sizeof(double));
-    s.sum = (double(*)[2])bitstack_array_(tasks, sizeof *s.sum);
-    if (s.room && s.sum) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, &s);
-    norms[0] = norms[1] = 0;
-    for (uint32_t i = 0; s.room && s.sum && i < tasks; i++) norms[0] += s.sum[i][0], norms[1] += s.sum[i][1];
-    bitstack_result result = s.room && s.sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-    bitstack_drop_(s.room), bitstack_drop_(s.sum);
-    return result;
+    return bitstack_norms_run_(&s, threads, norms);
 }
 
 /* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. */
@@ -1387,7 +1483,7 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
  * of the stored factors, whose square-root split halves the exponent. The stack's scale is 1 unless the factors
  * would be lost in the range of their type. */
 
-#define BITSTACK_IABS_TOLERANCE_ 2e-5 /* excess squared error of each block's truncated SVD, at most about */
+#define BITSTACK_IABS_TOLERANCE_ 5e-5 /* excess squared error of each block's truncated SVD, at most about */
 
 typedef struct bitstack_iabs_ {
     const float *w;
@@ -1459,11 +1555,12 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
     const double *h = moments ? moments->h : NULL;
     bitstack_shape *shape = &coded->shape;
     bitstack_iabs_ s;
+    bitstack_norms_ norms;
     double *column = NULL, norm[2], error[2];
     float *sv = (float *)bitstack_array_(k, sizeof(float));
     bitstack_result result;
 
-    memset(&s, 0, sizeof s);
+    memset(&s, 0, sizeof s), memset(&norms, 0, sizeof norms);
     shape->rows = rows, shape->cols = cols, shape->rank = (uint32_t)k;
     shape->levels = options->levels ? options->levels : 16;
     shape->columns = BITSTACK_COLUMNS_OWN, shape->coefficients = BITSTACK_COEFFICIENTS_OWN;
@@ -1499,7 +1596,8 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
         int half = bitstack_exponent_(largest) / 2; /* W = 4^half times what is decomposed */
         s.unit = ldexp(1, -2 * half);
         bitstack_parallel_(threads, tasks, bitstack_iabs_start_, &s);
-        result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, norm);
+        norms.w = s.d, norms.h = h, norms.rows = m, norms.cols = norms.stride = n, norms.rough = 1;
+        result = bitstack_norms_run_(&norms, threads, norm);
         coded->out_norm2 = ldexp(h && moments->count ? norm[1] / (double)moments->count : norm[0], 4 * half);
 
         for (uint32_t block = 1; block <= shape->levels && result == BITSTACK_OK; block++) {
@@ -1544,7 +1642,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
                 }
             s.plane = bitstack_coded_signs_(coded, block);
             bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
-            result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, error);
+            result = bitstack_norms_run_(&norms, threads, error);
             coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
             coded->out_err2[block] = bitstack_ratio_(error[1], norm[1]);
             if (result == BITSTACK_OK && options->progress &&

@@ -10,7 +10,8 @@
 
 static size_t f32_bytes(uint32_t rows, uint32_t cols) { return (size_t)rows * cols * 4; }
 
-static void f32_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static void f32_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                      int thread) {
     const float *w = (const float *)weights + (size_t)begin * p->cols;
     (void)thread;
     for (uint32_t i = begin; i < begin + count; i++, w += p->cols) {
@@ -22,7 +23,8 @@ static void f32_plain(const bench_problem *p, const void *weights, uint32_t begi
 
 #if BENCH_X86
 /* Four rows at a time share the loads of x; eight accumulators hide the latency. */
-static BENCH_AVX2 void f32_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX2 void f32_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                                int thread) {
     size_t n = p->cols, full = n / 16 * 16;
     uint32_t i = begin, end = begin + count;
     const float *base = (const float *)weights;
@@ -48,7 +50,8 @@ static BENCH_AVX2 void f32_avx2(const bench_problem *p, const void *weights, uin
     }
     if (i < end) f32_plain(p, weights, i, end - i, thread);
 }
-static BENCH_AVX512 void f32_avx512(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX512 void f32_avx512(const bench_problem *p, const void *weights, uint32_t begin,
+                                    uint32_t count, int thread) {
     size_t n = p->cols, full = n / 32 * 32;
     uint32_t i = begin, end = begin + count;
     const float *base = (const float *)weights;
@@ -90,6 +93,8 @@ int bench_has_openblas(void) {
     if (!tried) {
         tried = 1;
         setenv("OPENBLAS_NUM_THREADS", "1", 1);
+        /* On a CPU newer than itself OpenBLAS falls back to SSE3; say what the CPU can do. */
+        if (bench_has_avx2()) setenv("OPENBLAS_CORETYPE", bench_has_avx512() ? "SkylakeX" : "Haswell", 0);
         void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
         if (!library) library = dlopen("libopenblas.so", RTLD_NOW | RTLD_LOCAL);
         if (library) {
@@ -100,10 +105,11 @@ int bench_has_openblas(void) {
     }
     return sgemv && sgemm;
 }
-static void f32_openblas(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static void f32_openblas(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                         int thread) {
     (void)thread;
-    sgemv(ROW_MAJOR, NO_TRANSPOSE, (int)count, (int)p->cols, 1, (const float *)weights + (size_t)begin * p->cols,
-          (int)p->cols, p->x, 1, 0, p->y + begin, 1);
+    sgemv(ROW_MAJOR, NO_TRANSPOSE, (int)count, (int)p->cols, 1,
+          (const float *)weights + (size_t)begin * p->cols, (int)p->cols, p->x, 1, 0, p->y + begin, 1);
 }
 void bench_openblas_gemm(int m, int n, int k, const float *a, const float *b, float *c, int c_stride) {
     sgemm(ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE, m, n, k, 1, a, k, b, k, 0, c, c_stride);

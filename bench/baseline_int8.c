@@ -23,11 +23,13 @@ static int32_t dot_plain(const int8_t *w, const int8_t *q, size_t from, size_t t
     for (size_t j = from; j < to; j++) sum += w[j] * q[j];
     return sum;
 }
-static void int8_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static void int8_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                       int thread) {
     int8_t *q = (int8_t *)p->scratch[thread];
     float scale = quantise(p, q);
     for (uint32_t i = begin; i < begin + count; i++)
-        p->y[i] = scale * p->scales[i] * (float)dot_plain((const int8_t *)weights + (size_t)i * p->cols, q, 0, p->cols);
+        p->y[i] = scale * p->scales[i] *
+                  (float)dot_plain((const int8_t *)weights + (size_t)i * p->cols, q, 0, p->cols);
 }
 
 #if BENCH_X86
@@ -38,7 +40,8 @@ static BENCH_AVX2 int32_t sum_avx2(__m256i v) {
     return sum;
 }
 /* maddubs wants one unsigned side: |w| times x with w's sign. Pairs reach 2 * 128 * 127: no saturation. */
-static BENCH_AVX2 void int8_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX2 void int8_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                                 int thread) {
     int8_t *q = (int8_t *)p->scratch[thread];
     float scale = quantise(p, q);
     size_t n = p->cols, full = n / 32 * 32;
@@ -47,7 +50,8 @@ static BENCH_AVX2 void int8_avx2(const bench_problem *p, const void *weights, ui
     uint32_t i = begin, end = begin + count;
     for (; i + 4 <= end; i += 4) {
         const int8_t *w = base + i * n;
-        __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+        __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                        _mm256_setzero_si256()};
         for (size_t j = 0; j < full; j += 32) {
             __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(q + j));
             for (size_t r = 0; r < 4; r++) {
@@ -58,13 +62,15 @@ static BENCH_AVX2 void int8_avx2(const bench_problem *p, const void *weights, ui
             }
         }
         for (size_t r = 0; r < 4; r++)
-            p->y[i + r] = scale * p->scales[i + r] * (float)(sum_avx2(s[r]) + dot_plain(w + r * n, q, full, n));
+            p->y[i + r] =
+                scale * p->scales[i + r] * (float)(sum_avx2(s[r]) + dot_plain(w + r * n, q, full, n));
     }
     for (; i < end; i++) p->y[i] = scale * p->scales[i] * (float)dot_plain(base + i * n, q, 0, n);
 }
 /* VNNI multiplies unsigned by signed bytes: the weights are made unsigned by flipping their top bit, which
  * adds 128 * (sum of x) to every row. */
-static BENCH_AVX512 void int8_avx512(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX512 void int8_avx512(const bench_problem *p, const void *weights, uint32_t begin,
+                                     uint32_t count, int thread) {
     int8_t *q = (int8_t *)p->scratch[thread];
     float scale = quantise(p, q);
     size_t n = p->cols, full = n / 64 * 64;
@@ -75,7 +81,8 @@ static BENCH_AVX512 void int8_avx512(const bench_problem *p, const void *weights
     for (size_t j = 0; j < full; j++) offset += 128 * q[j];
     for (; i + 4 <= end; i += 4) {
         const int8_t *w = base + i * n;
-        __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+        __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                        _mm512_setzero_si512()};
         for (size_t j = 0; j < full; j += 64) {
             __m512i x = _mm512_loadu_si512((const void *)(q + j));
             for (size_t r = 0; r < 4; r++) {

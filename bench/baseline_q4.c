@@ -17,7 +17,9 @@
 
 enum { PIECE = 144 };
 static size_t groups_of(uint32_t cols) { return ((size_t)cols + 31) / 32; }
-static size_t q4_bytes(uint32_t rows, uint32_t cols) { return ((size_t)rows + 7) / 8 * groups_of(cols) * PIECE; }
+static size_t q4_bytes(uint32_t rows, uint32_t cols) {
+    return ((size_t)rows + 7) / 8 * groups_of(cols) * PIECE;
+}
 
 /* Activations: q in 8 bits, and for each group its scale and 8 * (sum of q), which undoes the 8 in q - 8. */
 typedef struct quantised {
@@ -44,13 +46,15 @@ static quantised quantise(const bench_problem *p, int thread) {
     return out;
 }
 
-static void q4_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static void q4_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                     int thread) {
     size_t groups = groups_of(p->cols);
     quantised a = quantise(p, thread);
     for (uint32_t i = begin; i < begin + count; i++) {
         float sum = 0;
         for (size_t g = 0; g < groups; g++) {
-            const unsigned char *piece = (const unsigned char *)weights + (i / 8 * groups + g) * PIECE, *lane = piece + 16 + i % 8 * 4;
+            const unsigned char *piece = (const unsigned char *)weights + (i / 8 * groups + g) * PIECE,
+                                *lane = piece + 16 + i % 8 * 4;
             uint16_t d;
             int32_t dot = -a.eights[g];
             memcpy(&d, piece + i % 8 * 2, 2);
@@ -65,7 +69,8 @@ static void q4_plain(const bench_problem *p, const void *weights, uint32_t begin
 }
 
 #if BENCH_X86
-static BENCH_AVX2 void q4_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX2 void q4_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                               int thread) {
     size_t groups = groups_of(p->cols);
     quantised a = quantise(p, thread);
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);

@@ -23,13 +23,16 @@ static uint64_t read_plain(const unsigned char *from, size_t bytes) {
 /* 256 bytes a step, a prefetch a line `ahead` bytes further (0: none). The prefetch may run past the
  * end: it never faults, and in a ring it fetches what comes next. */
 static inline BENCH_AVX2 uint64_t read_avx2(const unsigned char *from, size_t bytes, size_t ahead) {
-    __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                    _mm256_setzero_si256()};
     size_t i = 0;
     for (; i + 256 <= bytes; i += 256) {
         if (ahead)
-            for (size_t k = 0; k < 256; k += 64) _mm_prefetch((const char *)(from + i + ahead + k), _MM_HINT_T0);
+            for (size_t k = 0; k < 256; k += 64)
+                _mm_prefetch((const char *)(from + i + ahead + k), _MM_HINT_T0);
         for (size_t k = 0; k < 8; k++)
-            s[k % 4] = _mm256_xor_si256(s[k % 4], _mm256_loadu_si256((const __m256i *)(const void *)(from + i + 32 * k)));
+            s[k % 4] = _mm256_xor_si256(
+                s[k % 4], _mm256_loadu_si256((const __m256i *)(const void *)(from + i + 32 * k)));
     }
     s[0] = _mm256_xor_si256(_mm256_xor_si256(s[0], s[1]), _mm256_xor_si256(s[2], s[3]));
     uint64_t out[4];
@@ -44,7 +47,8 @@ static BENCH_AVX2 uint64_t read_avx2_8k(const unsigned char *p, size_t n) { retu
 
 /* Four places at once: more pages open for the hardware prefetchers. */
 static BENCH_AVX2 uint64_t read_avx2_streams(const unsigned char *from, size_t bytes) {
-    __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                    _mm256_setzero_si256()};
     size_t part = bytes / 4 / 64 * 64;
     for (size_t i = 0; i < part; i += 64)
         for (size_t k = 0; k < 4; k++) {
@@ -60,7 +64,8 @@ static BENCH_AVX2 uint64_t read_avx2_streams(const unsigned char *from, size_t b
 }
 
 static inline BENCH_AVX512 uint64_t read_avx512(const unsigned char *from, size_t bytes, size_t ahead) {
-    __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+    __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
+                    _mm512_setzero_si512()};
     size_t i = 0;
     for (; i + 256 <= bytes; i += 256)
         for (size_t k = 0; k < 4; k++) {
@@ -74,8 +79,12 @@ static inline BENCH_AVX512 uint64_t read_avx512(const unsigned char *from, size_
     return sum ^ read_plain(from + i, bytes - i);
 }
 static BENCH_AVX512 uint64_t read_avx512_0(const unsigned char *p, size_t n) { return read_avx512(p, n, 0); }
-static BENCH_AVX512 uint64_t read_avx512_2k(const unsigned char *p, size_t n) { return read_avx512(p, n, 2048); }
-static BENCH_AVX512 uint64_t read_avx512_4k(const unsigned char *p, size_t n) { return read_avx512(p, n, 4096); }
+static BENCH_AVX512 uint64_t read_avx512_2k(const unsigned char *p, size_t n) {
+    return read_avx512(p, n, 2048);
+}
+static BENCH_AVX512 uint64_t read_avx512_4k(const unsigned char *p, size_t n) {
+    return read_avx512(p, n, 4096);
+}
 #endif
 
 const bench_reader bench_readers[] = {

@@ -16,7 +16,8 @@ static uint32_t word_at(const unsigned char *from) {
     return word;
 }
 /* p->x ends in zeros, so the last word needs no special case. */
-static void xor_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static void xor_plain(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                      int thread) {
     size_t words = words_of(p->cols);
     (void)thread;
     for (uint32_t i = begin; i < begin + count; i++) {
@@ -33,7 +34,8 @@ static void xor_plain(const bench_problem *p, const void *weights, uint32_t begi
 #if BENCH_X86
 /* 8 columns: shift each one's bit to the top, isolate it, XOR, add: four instructions, and four rows
  * share the loads of x. A set bit means minus here (the sum is negated at the end), which saves one. */
-static BENCH_AVX2 void xor_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX2 void xor_avx2(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count,
+                                int thread) {
     size_t words = words_of(p->cols);
     uint32_t i = begin, end = begin + count;
     const __m256i top = _mm256_set1_epi32((int)0x80000000u);
@@ -45,7 +47,8 @@ static BENCH_AVX2 void xor_avx2(const bench_problem *p, const void *weights, uin
         __m256 s[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
         for (size_t w = 0; w < words; w++) {
             __m256i word[4];
-            for (size_t r = 0; r < 4; r++) word[r] = _mm256_set1_epi32((int)word_at(bits + (r * words + w) * 4));
+            for (size_t r = 0; r < 4; r++)
+                word[r] = _mm256_set1_epi32((int)word_at(bits + (r * words + w) * 4));
             for (size_t k = 0; k < 4; k++) {
                 __m256 x = _mm256_loadu_ps(p->x + 32 * w + 8 * k);
                 for (size_t r = 0; r < 4; r++) {
@@ -65,7 +68,8 @@ static BENCH_AVX2 void xor_avx2(const bench_problem *p, const void *weights, uin
 }
 /* AVX-512 has a better way than XOR: add under a mask only where the bit is set, then
  * sum of s_j x_j = 2 * (sum where set) - (sum of all x). */
-static BENCH_AVX512 void mask_avx512(const bench_problem *p, const void *weights, uint32_t begin, uint32_t count, int thread) {
+static BENCH_AVX512 void mask_avx512(const bench_problem *p, const void *weights, uint32_t begin,
+                                     uint32_t count, int thread) {
     size_t words = words_of(p->cols);
     uint32_t i = begin, end = begin + count;
     __m512 all = _mm512_setzero_ps();
@@ -84,7 +88,8 @@ static BENCH_AVX512 void mask_avx512(const bench_problem *p, const void *weights
             }
         }
         for (size_t r = 0; r < 4; r++)
-            p->y[i + r] = p->scales[i + r] * (2 * _mm512_reduce_add_ps(_mm512_add_ps(s[r][0], s[r][1])) - total);
+            p->y[i + r] =
+                p->scales[i + r] * (2 * _mm512_reduce_add_ps(_mm512_add_ps(s[r][0], s[r][1])) - total);
     }
     if (i < end) xor_plain(p, weights, i, end - i, thread);
 }
@@ -93,7 +98,8 @@ static BENCH_AVX512 void mask_avx512(const bench_problem *p, const void *weights
 const bench_baseline bench_xor[] = {
 #if BENCH_X86
     {"xor+add", "avx2", "one plane, XOR and add in float", xor_bytes, BENCH_BITS, xor_avx2, bench_has_avx2},
-    {"mask+add", "avx512", "one plane, masked add in float", xor_bytes, BENCH_BITS, mask_avx512, bench_has_avx512},
+    {"mask+add", "avx512", "one plane, masked add in float", xor_bytes, BENCH_BITS, mask_avx512,
+     bench_has_avx512},
 #endif
     {"xor+add", "scalar", "one plane, XOR and add in float", xor_bytes, BENCH_BITS, xor_plain, bench_always},
     {NULL, NULL, NULL, NULL, BENCH_BITS, NULL, NULL},

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +16,11 @@ double bench_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+long bench_preemptions(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) ? 0 : usage.ru_nivcsw;
 }
 
 static int compare(const void *a, const void *b) {
@@ -49,12 +55,27 @@ static struct {
     unsigned ticket, done;
 } pool;
 
+/* On the part'th of the CPUs this process may use (-1: on any of them). Else two parts can share a core,
+ * one after the other, while a neighbour has the second core. */
+static void stay_on(int part) {
+    static cpu_set_t all;
+    cpu_set_t one;
+    if (!CPU_COUNT(&all)) sched_getaffinity(0, sizeof all, &all);
+    CPU_ZERO(&one);
+    int seen = 0;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && seen++ == part % CPU_COUNT(&all)) CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, part < 0 ? &all : &one);
+}
+void bench_pin(int pinned) { stay_on(pinned ? 0 : -1); }
+
 static void wait_for(const unsigned *value, unsigned target) {
     for (unsigned spins = 0; __atomic_load_n(value, __ATOMIC_ACQUIRE) != target; spins++)
-        if (spins > 20000) sched_yield();
+        if (spins > 2000000) sched_yield();
 }
 static void *worker(void *argument) {
     int part = (int)(intptr_t)argument;
+    stay_on(part);
     for (unsigned ticket = 1;; ticket++) {
         unsigned spins = 0, seen;
         while ((seen = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE)) < ticket) {
@@ -151,9 +172,7 @@ int bench_full(void) {
 }
 int bench_always(void) { return 1; }
 #if BENCH_X86
-int bench_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+int bench_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 int bench_has_avx512(void) {
     return bench_has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
@@ -179,12 +198,17 @@ void bench_describe(FILE *to) {
     if (info) fclose(info);
     info = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
     char pages[64] = "?";
-    if (info && fgets(line, sizeof line, info)) snprintf(pages, sizeof pages, "%.*s", (int)strcspn(line, "\n"), line);
+    if (info && fgets(line, sizeof line, info))
+        snprintf(pages, sizeof pages, "%.*s", (int)strcspn(line, "\n"), line);
     if (info) fclose(info);
+    double load = 0;
+    if (getloadavg(&load, 1) != 1) load = 0;
     time_t t = time(NULL);
     strftime(line, sizeof line, "%Y-%m-%d", gmtime(&t));
     fprintf(to, "# cpu: %s, %d threads, L2 %ld KiB, last-level cache %zu MiB\n", model, bench_threads(),
             sysconf(_SC_LEVEL2_CACHE_SIZE) / 1024, bench_last_cache() >> 20);
+    fprintf(to, "# run: %s, on %s, load average at the start %.1f\n", bench_full() ? "full" : "short", line,
+            load);
     fprintf(to, "# compiler: %s %s, flags: %s\n",
 #ifdef __clang__
             "clang",
@@ -195,6 +219,6 @@ void bench_describe(FILE *to) {
     fprintf(to, "# isa: %s, built and available:", bitstack_isa());
     for (int i = 0; bitstack_isa_name(i); i++)
         if (bitstack_isa_available(i)) fprintf(to, " %s", bitstack_isa_name(i));
-    fprintf(to, "\n# cold: pieces of a ring of %zu MiB; huge pages: %s; OpenBLAS: %s; date: %s\n",
-            bench_cold_bytes() >> 20, pages, bench_has_openblas() ? "yes" : "no", line);
+    fprintf(to, "\n# cold: pieces of a ring of %zu MiB; huge pages: %s; OpenBLAS: %s\n",
+            bench_cold_bytes() >> 20, pages, bench_has_openblas() ? "yes" : "no");
 }

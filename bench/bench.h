@@ -22,6 +22,10 @@ typedef struct bench_summary {
     double median, least, spread; /* spread: (9th decile - 1st decile) / median */
 } bench_summary;
 bench_summary bench_summarise(const double *samples, int count);
+/* How often the system took a core away from this process so far. A sample during which that happened says
+ * nothing about the kernel: it is taken again, BENCH_TRIES times at most. */
+long bench_preemptions(void);
+enum { BENCH_TRIES = 6 };
 /* Median of top[i] / bottom[i]: samples of one round are neighbours in time, so slow drift cancels. */
 double bench_ratio(const double *top, const double *bottom, int count);
 
@@ -29,6 +33,7 @@ double bench_ratio(const double *top, const double *bottom, int count);
 typedef void (*bench_job)(void *context, int part, int parts);
 int bench_threads(void); /* BENCH_THREADS or the CPUs online */
 void bench_run(bench_job job, void *context, int parts);
+void bench_pin(int pinned); /* keeps the caller on the first CPU, the workers being on the others */
 
 /* --- memory: a ring of distinct bytes larger than the last-level cache. Taking piece after piece and
  * starting over at the end, a byte is met again only after the whole ring has gone by. --- */
@@ -37,8 +42,8 @@ typedef struct bench_ring {
     unsigned char *base;
     size_t bytes, at;
 } bench_ring;
-size_t bench_last_cache(void);  /* bytes of the last-level cache as the system reports it */
-size_t bench_cold_bytes(void);  /* 2.5 times that, at least 128 MiB: what counts as cold; BENCH_RING_MB */
+size_t bench_last_cache(void); /* bytes of the last-level cache as the system reports it */
+size_t bench_cold_bytes(void); /* 2.5 times that, at least 128 MiB: what counts as cold; BENCH_RING_MB */
 /* Allocates a ring from which pieces of up to `largest` bytes can be taken; exits if memory is short. */
 bench_ring bench_ring_new(size_t bytes, size_t largest, bench_fill fill, uint64_t seed);
 const unsigned char *bench_ring_take(bench_ring *ring, size_t bytes);
@@ -55,9 +60,9 @@ int bench_full(void); /* BENCH=full */
  * are quantised inside the call, as ours build their tables inside it. --- */
 typedef struct bench_problem {
     uint32_t rows, cols;
-    const float *x;      /* cols, then zeros up to a multiple of 256 */
-    const float *scales; /* rows: a scale a row for the baselines that have one */
-    float *y;            /* rows, then up to 64 more */
+    const float *x;             /* cols, then zeros up to a multiple of 256 */
+    const float *scales;        /* rows: a scale a row for the baselines that have one */
+    float *y;                   /* rows, then up to 64 more */
     unsigned char *scratch[64]; /* a thread: 16 * cols + 4096 bytes */
 } bench_problem;
 typedef void (*bench_multiply)(const bench_problem *problem, const void *weights, uint32_t begin,
@@ -90,6 +95,19 @@ extern const bench_fma bench_fmas[];
 int bench_has_avx2(void);
 int bench_has_avx512(void);
 int bench_always(void);
+
+/* ggml, if the build had GGML_DIR (baseline_ggml.c): open gives NULL where there is no such type or path.
+ * `copies` matrices are multiplied in turn. */
+typedef struct bench_ggml {
+    char name[32];
+    size_t bytes; /* of one matrix */
+    struct bench_private *private;
+} bench_ggml;
+int bench_ggml_types(void);
+bench_ggml *bench_ggml_open(int type, int repacked, uint32_t rows, uint32_t cols, int copies, int threads);
+void bench_ggml_run(bench_ggml *g, const float *x, float *y);
+void bench_ggml_wake(bench_ggml *g, int awake);
+void bench_ggml_close(bench_ggml *g);
 
 /* OpenBLAS, if the system has it as a shared library: y = W x, and C = A B^T with A m x k, B n x k, C m x n
  * and c_stride floats a row of C; one thread each call. */

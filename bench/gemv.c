@@ -18,17 +18,18 @@
 
 enum { MAX_CONTENDERS = 256, MAX_ROUNDS = 41, MAX_PLANES = 6 };
 
-/* One of three: a read loop, a baseline, or BitStack at a level. */
+/* One of four: a read loop, a baseline, ggml, or BitStack at a level. */
 typedef struct contender {
     const char *name, *isa, *method;
     const bench_reader *reader;
     const bench_baseline *baseline;
+    bench_ggml *ggml;
     uint32_t rank, level;
     bitstack_precision precision;
-    size_t bytes;      /* read by one multiplication */
-    double error;      /* relative squared error that the arithmetic adds */
-    int reference;     /* index of the read of as many bytes, or -1 */
-    int repeat;        /* calls a sample */
+    size_t bytes;  /* read by one multiplication */
+    double error;  /* relative squared error that the arithmetic adds */
+    int reference; /* index of the read of as many bytes, or -1 */
+    int repeat;    /* calls a sample */
     const unsigned char *weights, *factors;
     double samples[MAX_ROUNDS];
 } contender;
@@ -62,7 +63,8 @@ static size_t factor_bytes(const contender *c, size_t *column, size_t *coefficie
     *coefficient = ((size_t)cell.problem.rows * c->rank * 2 + 63) / 64 * 64;
     return (nested ? 1 : c->level) * *column + c->level * *coefficient;
 }
-static bitstack_view view_of(const contender *c, bitstack_plane *planes, const unsigned char *signs, uint32_t rows) {
+static bitstack_view view_of(const contender *c, bitstack_plane *planes, const unsigned char *signs,
+                             uint32_t rows) {
     bitstack_view view = {rows, cell.problem.cols, c->rank, 0, c->level, BITSTACK_F16, 1, planes};
     int nested = !strcmp(c->method, "nested");
     size_t column, coefficient, plane = (size_t)bitstack_plane_bytes(rows, cell.problem.cols);
@@ -84,7 +86,8 @@ static void job(void *context, int part, int parts) {
         return;
     }
     uint32_t rows = cell.problem.rows, tiles = (rows + 63) / 64;
-    uint32_t begin = tiles * (uint32_t)part / (uint32_t)parts * 64, end = tiles * (uint32_t)(part + 1) / (uint32_t)parts * 64;
+    uint32_t begin = tiles * (uint32_t)part / (uint32_t)parts * 64,
+             end = tiles * (uint32_t)(part + 1) / (uint32_t)parts * 64;
     if (end > rows) end = rows;
     if (begin >= end) return;
     if (c->baseline) {
@@ -100,26 +103,42 @@ static void take(contender *c) {
     if (c->reader) {
         c->weights = bench_ring_take(&cell.bits, c->bytes);
     } else if (c->baseline) {
-        bench_ring *ring = c->baseline->fill == BENCH_FLOATS ? &cell.floats : c->baseline->fill == BENCH_HALVES ? &cell.halves : &cell.bits;
+        bench_ring *ring = c->baseline->fill == BENCH_FLOATS   ? &cell.floats
+                           : c->baseline->fill == BENCH_HALVES ? &cell.halves
+                                                               : &cell.bits;
         c->weights = bench_ring_take(ring, c->bytes);
     } else {
-        c->weights = bench_ring_take(&cell.bits, (size_t)bitstack_plane_bytes(cell.problem.rows, cell.problem.cols) * c->level);
+        c->weights = bench_ring_take(
+            &cell.bits, (size_t)bitstack_plane_bytes(cell.problem.rows, cell.problem.cols) * c->level);
         c->factors = bench_ring_take(&cell.halves, factor_bytes(c, &column, &coefficient));
     }
 }
+static int is_ours(const contender *c) { return !c->reader && !c->baseline && !c->ggml; }
 static void call(contender *c) {
+    if (c->ggml) {
+        bench_ggml_run(c->ggml, cell.problem.x, cell.problem.y);
+        return;
+    }
     if (cell.cold || !c->weights) take(c);
     bench_run(job, c, cell.threads);
 }
 static void nothing(void *context, int part, int parts) { (void)context, (void)part, (void)parts; }
 
 static double sample(contender *c, int repeat) {
-    if (!c->reader && !c->baseline) bitstack_set_isa(c->isa);
-    if (!cell.cold) call(c);
-    bench_run(nothing, NULL, cell.threads); /* wakes the workers */
-    double start = bench_now();
-    for (int i = 0; i < repeat; i++) call(c);
-    return (bench_now() - start) / repeat;
+    double each = 0;
+    if (is_ours(c)) bitstack_set_isa(c->isa);
+    for (int tries = 0; tries < BENCH_TRIES; tries++) {
+        if (c->ggml) bench_ggml_wake(c->ggml, 1);
+        if (!cell.cold || (c->ggml && cell.threads > 1)) call(c);
+        if (!c->ggml) bench_run(nothing, NULL, cell.threads); /* wakes the workers */
+        long before = bench_preemptions();
+        double start = bench_now();
+        for (int i = 0; i < repeat; i++) call(c);
+        each = (bench_now() - start) / repeat;
+        if (c->ggml) bench_ggml_wake(c->ggml, 0);
+        if (bench_preemptions() == before) break;
+    }
+    return each;
 }
 
 /* --- what runs in a cell --- */
@@ -139,6 +158,13 @@ static void add_baselines(const bench_baseline *list, int all) {
         c->baseline = list;
     }
 }
+static void add_ggml(void) {
+    for (int k = 0; k < 2 * bench_ggml_types(); k++) {
+        bench_ggml *g = bench_ggml_open(k / 2, k % 2, cell.problem.rows, cell.problem.cols, cell.cold ? 6 : 1,
+                                        cell.threads);
+        if (g) add(g->name, "-", "ggml", g->bytes)->ggml = g;
+    }
+}
 /* The error against double precision, from the first 256 rows; the bits beyond `cols` are zero as in a file. */
 static double added_error(contender *c) {
     uint32_t rows = cell.problem.rows < 256 ? cell.problem.rows : 256, cols = cell.problem.cols;
@@ -155,29 +181,31 @@ static double added_error(contender *c) {
     double wrong = 0, all = 0;
     bitstack_view_gemv(&view, c->precision, cell.problem.x, y, 0, rows);
     bitstack_view_gemv(&view, BITSTACK_REFERENCE, cell.problem.x, exact, 0, rows);
-    for (uint32_t i = 0; i < rows; i++) wrong += pow((double)y[i] - (double)exact[i], 2), all += pow((double)exact[i], 2);
+    for (uint32_t i = 0; i < rows; i++)
+        wrong += pow((double)y[i] - (double)exact[i], 2), all += pow((double)exact[i], 2);
     c->factors = NULL;
     free(signs), free(y), free(exact);
     return wrong / all;
 }
 /* One multiplication by BitStack, next to the reads that it is compared with. */
-static void add_ours(const char *isa, const char *method, uint32_t rank, uint32_t level, bitstack_precision precision,
-                     const bench_reader *const readers[2]) {
+static void add_ours(const char *isa, const char *method, uint32_t rank, uint32_t level,
+                     bitstack_precision precision, const bench_reader *const readers[2]) {
     contender *c = add("bitstack", isa, method, 0);
     c->rank = rank, c->level = level, c->precision = precision;
     bitstack_shape shape = shape_of(c);
     c->bytes = (size_t)bitstack_live_bytes(&shape, level);
     for (int i = 0; i < cell.count; i++) /* errors are the same on every ISA: compute once */
-        if (cell.list + i != c && cell.list[i].level == level && cell.list[i].rank == rank && !strcmp(cell.list[i].method, method) &&
-            cell.list[i].precision == precision)
+        if (cell.list + i != c && cell.list[i].level == level && cell.list[i].rank == rank &&
+            !strcmp(cell.list[i].method, method) && cell.list[i].precision == precision)
             c->error = cell.list[i].error;
     if (c->error == 0) c->error = added_error(c);
-    for (int i = 0; i < cell.count; i++)
+    for (int i = cell.count - 1; i >= 0; i--)
         if (cell.list[i].reader && cell.list[i].bytes == c->bytes) c->reference = i;
     if (c->reference >= 0) return;
     c->reference = cell.count;
     for (int i = 0; i < 2; i++)
-        if (readers[i] && (i == 0 || readers[1] != readers[0])) add("read", readers[i]->name, "", c->bytes)->reader = readers[i];
+        if (readers[i] && (i == 0 || readers[1] != readers[0]))
+            add("read", readers[i]->name, "", c->bytes)->reader = readers[i];
 }
 
 /* The two read loops that are fastest here. */
@@ -202,7 +230,9 @@ static void pick_readers(const bench_reader *best[2]) {
 static void check_baselines(const bench_baseline *list) {
     const bench_baseline *plain = list;
     while (plain->name && strcmp(plain->isa, "scalar")) plain++;
-    bench_ring *ring = plain->fill == BENCH_FLOATS ? &cell.floats : plain->fill == BENCH_HALVES ? &cell.halves : &cell.bits;
+    bench_ring *ring = plain->fill == BENCH_FLOATS   ? &cell.floats
+                       : plain->fill == BENCH_HALVES ? &cell.halves
+                                                     : &cell.bits;
     uint32_t rows = cell.problem.rows;
     float *expected = bench_alloc(rows * sizeof *expected);
     plain->multiply(&cell.problem, ring->base, 0, rows, 0);
@@ -212,9 +242,11 @@ static void check_baselines(const bench_baseline *list) {
         if (!list->available()) continue;
         list->multiply(&cell.problem, ring->base, 0, rows, 0);
         for (uint32_t i = 0; i < rows; i++)
-            wrong += pow((double)expected[i] - (double)cell.problem.y[i], 2), all += pow((double)expected[i], 2);
+            wrong += pow((double)expected[i] - (double)cell.problem.y[i], 2),
+                all += pow((double)expected[i], 2);
         if (!(wrong <= 1e-10 * all)) {
-            fprintf(stderr, "bench: %s %s is wrong: relative squared error %g\n", list->name, list->isa, wrong / all);
+            fprintf(stderr, "bench: %s %s is wrong: relative squared error %g\n", list->name, list->isa,
+                    wrong / all);
             exit(1);
         }
     }
@@ -226,7 +258,20 @@ static const contender *baseline_named(const char *name) { /* the fastest of tha
     const contender *best = NULL;
     for (int i = 0; i < cell.count; i++)
         if (cell.list[i].baseline && !strcmp(cell.list[i].name, name) &&
-            (!best || bench_summarise(cell.list[i].samples, cell.rounds).median < bench_summarise(best->samples, cell.rounds).median))
+            (!best || bench_summarise(cell.list[i].samples, cell.rounds).median <
+                          bench_summarise(best->samples, cell.rounds).median))
+            best = &cell.list[i];
+    return best;
+}
+/* The ggml type of the nearest size, by its fastest path. */
+static const contender *nearest_ggml(const contender *c) {
+    static const char *const names[MAX_PLANES + 1] = {"-", "-", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K"};
+    const contender *best = NULL;
+    for (int i = 0; i < cell.count; i++)
+        if (cell.list[i].ggml && is_ours(c) &&
+            !strncmp(cell.list[i].name, names[c->level], strlen(names[c->level])) &&
+            (!best || bench_summarise(cell.list[i].samples, cell.rounds).median <
+                          bench_summarise(best->samples, cell.rounds).median))
             best = &cell.list[i];
     return best;
 }
@@ -239,41 +284,74 @@ static void report(FILE *csv) {
     double roof = 0; /* best read of the cell, GB/s */
     for (int i = 0; i < cell.count; i++)
         if (cell.list[i].reader)
-            roof = fmax(roof, (double)cell.list[i].bytes / bench_summarise(cell.list[i].samples, cell.rounds).median / 1e6);
-    printf("\n%u x %u, %s, %d thread%s: best pure read %.1f GB/s, %d rounds\n", cell.problem.rows, cell.problem.cols,
-           cell.cold ? "cold" : "warm", cell.threads, cell.threads > 1 ? "s" : "", roof, cell.rounds);
-    printf("%-9s %-10s %-6s %4s %2s %-5s %8s %6s %7s %6s %8s %6s %6s %6s %6s %6s\n", "what", "isa", "method", "rank", "L",
-           "table", "ms", "spread", "GB/s", "read%", "err^2", "xf32", "xblas", "xxor", "xint8", "xq4");
+            roof = fmax(roof, (double)cell.list[i].bytes /
+                                  bench_summarise(cell.list[i].samples, cell.rounds).median / 1e6);
+    printf("\n%u x %u, %s, %d thread%s: best pure read %.1f GB/s, %d rounds\n", cell.problem.rows,
+           cell.problem.cols, cell.cold ? "cold" : "warm", cell.threads, cell.threads > 1 ? "s" : "", roof,
+           cell.rounds);
+    printf("%-15s %-7s %-6s %4s %2s %-5s %8s %8s %6s %7s %6s %8s %6s %6s %6s %6s %6s\n", "what", "isa",
+           "method", "rank", "L", "table", "ms", "least", "spread", "GB/s", "read%", "err^2", "xf32", "xblas",
+           "xxor", "xint8", "xq4");
     for (int i = 0; i < cell.count; i++) {
         const contender *c = &cell.list[i];
         bench_summary s = bench_summarise(c->samples, cell.rounds);
         double gbps = (double)c->bytes / s.median / 1e6, share = gbps / roof, read = roof;
-        int ours = !c->reader && !c->baseline;
+        int ours = is_ours(c);
         if (ours) {
             const contender *best = &cell.list[c->reference], *next = best + 1;
             if (next < cell.list + cell.count && next->reader && next->bytes == best->bytes &&
-                bench_summarise(next->samples, cell.rounds).median < bench_summarise(best->samples, cell.rounds).median)
+                bench_summarise(next->samples, cell.rounds).median <
+                    bench_summarise(best->samples, cell.rounds).median)
                 best = next;
             share = bench_ratio(best->samples, c->samples, cell.rounds);
             read = (double)best->bytes / bench_summarise(best->samples, cell.rounds).median / 1e6;
         }
         double planes = ours ? c->level : 1;
-        double bits = c->reader ? 0 : 8.0 * (double)c->bytes / ((double)cell.problem.rows * cell.problem.cols);
-        double f32 = times_faster(c, "f32"), blas = times_faster(c, "openblas"), plain = planes * times_faster(c, "xor+add"),
-               mask = planes * times_faster(c, "mask+add"), int8 = times_faster(c, "int8"), q4 = times_faster(c, "q4");
-        fprintf(csv, "%s,%s,%s,%u,%u,%s,%u,%u,%s,%d,%zu,%.4f,%.6f,%.6f,%.3f,%.3f,%.3f,%.4f,%.3g,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f\n",
-                c->name, c->isa, c->method, c->rank, c->level, ours ? precision_names[c->precision] : "", cell.problem.rows,
-                cell.problem.cols, cell.cold ? "cold" : "warm", cell.threads, c->bytes, bits, s.median, s.least, s.spread, gbps,
-                read, share, c->error, f32, blas, plain, mask, int8, q4);
-        printf("%-9s %-10s %-6s ", c->name, c->isa, c->method);
+        double bits =
+            c->reader ? 0 : 8.0 * (double)c->bytes / ((double)cell.problem.rows * cell.problem.cols);
+        double f32 = times_faster(c, "f32"), blas = times_faster(c, "openblas"),
+               plain = planes * times_faster(c, "xor+add"), mask = planes * times_faster(c, "mask+add"),
+               int8 = times_faster(c, "int8"), q4 = times_faster(c, "q4");
+        const contender *ggml = nearest_ggml(c);
+        double x_ggml = ggml ? bench_ratio(ggml->samples, c->samples, cell.rounds) : 0;
+        fprintf(csv,
+                "%s,%s,%s,%u,%u,%s,%u,%u,%s,%d,%zu,%.4f,%.6f,%.6f,%.3f,%.3f,%.3f,%.4f,%.3g,%.3f,%.3f,%.3f,%."
+                "3f,%.3f,%.3f,%s,%.3f\n",
+                c->name, c->isa, c->method, c->rank, c->level, ours ? precision_names[c->precision] : "",
+                cell.problem.rows, cell.problem.cols, cell.cold ? "cold" : "warm", cell.threads, c->bytes,
+                bits, s.median, s.least, s.spread, gbps, read, share, c->error, f32, blas, plain, mask, int8,
+                q4, ggml ? ggml->name : "", x_ggml);
+        printf("%-15s %-7s %-6s ", c->name, c->isa, c->method);
         if (ours) printf("%4u %2u %-5s ", c->rank, c->level, precision_names[c->precision]);
         else printf("%4s %2s %-5s ", "", "", "");
-        printf("%8.4f %5.0f%% %7.2f %5.0f%% ", s.median, 100 * s.spread, gbps, 100 * share);
+        printf("%8.4f %8.4f %5.0f%% %7.2f %5.0f%% ", s.median, s.least, 100 * s.spread, gbps, 100 * share);
         if (ours) printf("%8.1e ", c->error);
         else printf("%8s ", "");
-        printf("%6.1f %6.1f %6.1f %6.1f %6.1f\n", f32, blas, plain, int8, q4);
+        printf("%6.1f %6.1f %6.1f %6.1f %6.1f", f32, blas, plain, int8, q4);
+        if (ggml) printf("  %.2f x %s", x_ggml, ggml->name);
+        printf("\n");
     }
     fflush(stdout), fflush(csv);
+}
+
+/* What `make bench` is asked for first: one plane against XOR-and-add, the read beside it. */
+static void summarise(void) {
+    const contender *plain = baseline_named("xor+add"), *mask = baseline_named("mask+add"),
+                    *f32 = baseline_named("f32");
+    printf("\n");
+    for (int i = 0; i < cell.count; i++) {
+        const contender *c = &cell.list[i], *read = &cell.list[c->reference < 0 ? 0 : c->reference];
+        if (!is_ours(c) || c->rank != 1 || c->level != 1 || c->precision != BITSTACK_FAST || !plain || !f32)
+            continue;
+        double ms = bench_summarise(c->samples, cell.rounds).median,
+               read_ms = bench_summarise(read->samples, cell.rounds).median;
+        printf("one plane, rank 1, %s: %.3f ms, %.1f GB/s (pure read %.1f); times as fast as XOR-and-add in "
+               "float (%.3f ms): %.1f",
+               c->isa, ms, (double)c->bytes / ms / 1e6, (double)read->bytes / read_ms / 1e6,
+               bench_summarise(plain->samples, cell.rounds).median, times_faster(c, "xor+add"));
+        if (mask) printf("; as masked adds (AVX-512): %.1f", times_faster(c, "mask+add"));
+        printf("; as dense f32: %.1f\n", times_faster(c, "f32"));
+    }
 }
 
 typedef struct plan {
@@ -288,7 +366,9 @@ static void run_cell(const plan *p, FILE *csv) {
     cell.cold = p->cold, cell.threads = p->all_threads ? bench_threads() : 1;
     cell.count = 0;
     pick_readers(readers);
-    add_baselines(bench_f32, 0), add_baselines(bench_xor, 0), add_baselines(bench_int8, 0), add_baselines(bench_q4, 0);
+    add_baselines(bench_f32, 0), add_baselines(bench_xor, 0), add_baselines(bench_int8, 0),
+        add_baselines(bench_q4, 0);
+    add_ggml();
     for (uint32_t level = 1; level <= MAX_PLANES; level++) /* all ISAs of a level side by side */
         for (int i = 0, n = 0; bitstack_isa_name(i); i++) {
             if (!bitstack_isa_available(i)) continue;
@@ -300,22 +380,30 @@ static void run_cell(const plan *p, FILE *csv) {
             if (full || level == 3) add_ours(isa, "nested", 1, level, BITSTACK_EXACT, readers);
             if (full || level == 3) add_ours(isa, "iabs", 16, level, BITSTACK_FAST, readers);
         }
+    bench_pin(cell.threads > 1); /* from here on: threads that others started keep all CPUs */
     double start = bench_now(), limit = full ? 15e3 : 7e3;
     for (int i = 0; i < cell.count; i++) {
         double t = sample(&cell.list[i], 1);
         cell.list[i].repeat = t > 0.1 ? 1 : t > 1e-4 ? (int)(0.1 / t) + 1 : 1000;
     }
-    for (cell.rounds = 0; cell.rounds < MAX_ROUNDS && (cell.rounds < 5 || bench_now() - start < limit); cell.rounds++)
+    for (cell.rounds = 0; cell.rounds < MAX_ROUNDS && (cell.rounds < 5 || bench_now() - start < limit);
+         cell.rounds++)
         for (int i = 0; i < cell.count; i++) {
             contender *c = &cell.list[cell.rounds % 2 ? cell.count - 1 - i : i];
             c->samples[cell.rounds] = sample(c, c->repeat);
         }
+    bench_pin(0);
     report(csv);
+    if (p->rows == 4096 && p->cols == 4096 && p->cold && !p->all_threads) summarise();
+    for (int i = 0; i < cell.count; i++)
+        if (cell.list[i].ggml) bench_ggml_close(cell.list[i].ggml);
 }
 
 int main(int argc, char **argv) {
-    static const uint32_t all_sizes[][2] = {{256, 256}, {512, 512}, {1024, 1024}, {2048, 2048}, {4096, 4096}, {4096, 14336}, {14336, 4096}, {1000, 3002}};
-    static const plan quick[] = {{4096, 4096, 1, 0}, {4096, 4096, 1, 1}, {1024, 1024, 0, 0}, {4096, 14336, 1, 0}};
+    static const uint32_t all_sizes[][2] = {{256, 256},   {512, 512},    {1024, 1024},  {2048, 2048},
+                                            {4096, 4096}, {4096, 14336}, {14336, 4096}, {1000, 3002}};
+    static const plan quick[] = {
+        {4096, 4096, 1, 0}, {4096, 4096, 1, 1}, {1024, 1024, 0, 0}, {4096, 14336, 1, 0}};
     static const size_t largest_rows = 14336, largest_cols = 14336;
     static plan plans[64];
     int count = 0, full = bench_full();
@@ -323,7 +411,8 @@ int main(int argc, char **argv) {
     if (!csv) return fprintf(stderr, "bench: cannot write %s\n", argv[1]), 1;
     if (full)
         for (size_t s = 0; s < sizeof all_sizes / sizeof *all_sizes; s++)
-            for (int k = 0; k < 4; k++) plans[count++] = (plan){all_sizes[s][0], all_sizes[s][1], !(k & 1), k >> 1};
+            for (int k = 0; k < 4; k++)
+                plans[count++] = (plan){all_sizes[s][0], all_sizes[s][1], !(k & 1), k >> 1};
     else
         for (size_t i = 0; i < sizeof quick / sizeof *quick; i++) plans[count++] = quick[i];
 
@@ -331,23 +420,28 @@ int main(int argc, char **argv) {
     cell.bits = bench_ring_new(cold, weights + (1 << 20), BENCH_BITS, 1);
     cell.floats = bench_ring_new(cold, weights * 4 + (1 << 20), BENCH_FLOATS, 2);
     cell.halves = bench_ring_new(cold, weights + (1 << 20), BENCH_HALVES, 3);
-    float *x = bench_alloc((largest_cols + 256) * sizeof *x), *scales = bench_alloc(largest_rows * sizeof *scales);
+    float *x = bench_alloc((largest_cols + 256) * sizeof *x),
+          *scales = bench_alloc(largest_rows * sizeof *scales);
     cell.problem.y = bench_alloc((largest_rows + 64) * sizeof(float));
     for (int i = 0; i < 64; i++) cell.problem.scratch[i] = bench_alloc(2 * largest_cols + 4096);
     for (size_t i = 0; i < largest_rows; i++) scales[i] = 0.01f;
     cell.problem.x = x, cell.problem.scales = scales;
 
     bench_describe(stdout), bench_describe(csv);
-    printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, 4-bit groups of 32\n");
-    fprintf(csv, "what,isa,method,rank,level,precision,rows,cols,state,threads,bytes,bits_per_weight,median_ms,min_ms,spread,gbps,"
-                 "read_gbps,read_share,added_rel_err2,x_f32,x_openblas,x_xor,x_mask,x_int8,x_q4\n");
+    printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, "
+           "4-bit groups of 32\n");
+    fprintf(csv, "what,isa,method,rank,level,precision,rows,cols,state,threads,bytes,bits_per_weight,median_"
+                 "ms,min_ms,spread,gbps,"
+                 "read_gbps,read_share,added_rel_err2,x_f32,x_openblas,x_xor,x_mask,x_int8,x_q4,nearest_ggml,"
+                 "x_ggml\n");
     uint64_t seed = 4;
     for (int i = 0; i < count; i++) {
         memset(x, 0, (largest_cols + 256) * sizeof *x);
         for (uint32_t j = 0; j < plans[i].cols; j++) x[j] = bench_normal(&seed);
         if (i == 0) {
             cell.problem.rows = 203, cell.problem.cols = plans[i].cols - 5;
-            check_baselines(bench_f32), check_baselines(bench_xor), check_baselines(bench_int8), check_baselines(bench_q4);
+            check_baselines(bench_f32), check_baselines(bench_xor), check_baselines(bench_int8),
+                check_baselines(bench_q4);
         }
         run_cell(&plans[i], csv);
     }

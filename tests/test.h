@@ -66,6 +66,28 @@ static inline float test_normal(uint64_t *state) {
     return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
 }
 
+/* Elements of `size` bytes from native order to little-endian, as files have them, or back. */
+static inline void test_little(void *data, size_t bytes, size_t size) {
+    const uint16_t one = 1;
+    unsigned char *at = (unsigned char *)data;
+    if (*(const unsigned char *)&one == 1) return;
+    for (size_t i = 0; i + size <= bytes; i += size)
+        for (size_t b = 0; b < size / 2; b++) {
+            unsigned char swap = at[i + b];
+            at[i + b] = at[i + size - 1 - b], at[i + size - 1 - b] = swap;
+        }
+}
+static inline uint64_t test_load64(const void *from) {
+    uint64_t value;
+    memcpy(&value, from, 8);
+    test_little(&value, 8, 8);
+    return value;
+}
+static inline void test_store64(void *to, uint64_t value) {
+    test_little(&value, 8, 8);
+    memcpy(to, &value, 8);
+}
+
 /* A whole file, or NULL. Free it. */
 static inline void *test_read_file(const char *path, size_t *bytes) {
     FILE *file = fopen(path, "rb");

@@ -42,7 +42,7 @@ for cc in g++ clang++; do
         check "$cc $std compiles both headers without a warning" $cc -std=$std $warn -O1 -x c++ -c "$out/alone/one.c" -o "$out/one++.o"
     done
 done
-for switch in NO_STDIO "NO_MALLOC" NO_THREADS NO_SIMD NO_AVX2 "CHUNK_COLS=256"; do
+for switch in NO_STDIO "NO_MALLOC" NO_THREADS NO_SIMD NO_AVX2 "CHUNK_COLS=512"; do
     check "compiles with BITSTACK_$switch" cc -std=c99 $warn -O1 "-DBITSTACK_$switch" -c "$out/alone/one.c" -o "$out/switch.o"
 done
 cc -std=c99 $warn -O1 -c "$out/alone/one.c" -o "$out/one.o" && cc -std=c99 $warn -O1 -c "$out/alone/user.c" -o "$out/user.o" &&

@@ -227,8 +227,7 @@ int main(void) {
         uint64_t base = bitstack_base_bytes(stack);
         unsigned char *flip = (unsigned char *)malloc(bytes);
         memcpy(flip, data, bytes);
-        uint64_t tables, start[2], end[2];
-        memcpy(&tables, data + 16, 8);
+        uint64_t tables = test_load64(data + 16), start[2], end[2];
         for (int i = 0; i < 2; i++) {
             bitstack_tensor tensor;
             bitstack_get_tensor(stack, i, &tensor);
@@ -251,19 +250,17 @@ int main(void) {
          * behind the checksums are what is tested. */
         static const uint32_t values[] = {0, 1, 2, 3, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu, 0x40000000u, 64};
         unsigned char *bad = (unsigned char *)malloc(bytes);
-        uint64_t tables, tried = 0, opened = 0;
-        memcpy(&tables, data + 16, 8);
+        uint64_t tables = test_load64(data + 16), tried = 0, opened = 0;
         for (size_t at = 8; at + 4 <= 128 + tables; at += 4) {
             if (at >= 64 && at < 72) continue;
             for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
                 memcpy(bad, data, bytes);
-                memcpy(bad + at, &values[v], 4);
-                uint64_t t;
-                memcpy(&t, bad + 16, 8);
-                uint64_t sum = t <= bytes - 128 ? bitstack_checksum(bad + 128, (size_t)t) : 0;
-                memcpy(bad + 64, &sum, 8);
-                sum = bitstack_checksum(bad, 120);
-                memcpy(bad + 120, &sum, 8);
+                uint32_t value = values[v];
+                test_little(&value, 4, 4);
+                memcpy(bad + at, &value, 4);
+                uint64_t t = test_load64(bad + 16);
+                test_store64(bad + 64, t <= bytes - 128 ? bitstack_checksum(bad + 128, (size_t)t) : 0);
+                test_store64(bad + 120, bitstack_checksum(bad, 120));
                 opened += walk(bad, bytes, &error) == BITSTACK_OK;
                 tried++;
             }
@@ -284,10 +281,8 @@ int main(void) {
         size_t n;
         unsigned char *d = (unsigned char *)test_read_file(p, &n);
         d[128 + 6] = 0, d[128 + 4] = 99; /* optional, of a type nobody knows */
-        uint64_t tables, sum;
-        memcpy(&tables, d + 16, 8);
-        sum = bitstack_checksum(d + 128, (size_t)tables), memcpy(d + 64, &sum, 8);
-        sum = bitstack_checksum(d, 120), memcpy(d + 120, &sum, 8);
+        test_store64(d + 64, bitstack_checksum(d + 128, (size_t)test_load64(d + 16)));
+        test_store64(d + 120, bitstack_checksum(d, 120));
         CHECK(bitstack_open_memory(&none, d, n, NULL, &error) == BITSTACK_OK, "%s", error.message);
         bitstack_meta meta;
         CHECK(bitstack_get_meta(none, 0, &meta) == BITSTACK_OK && meta.type == 99, "the type is told");

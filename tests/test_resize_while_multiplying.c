@@ -2,6 +2,7 @@
  * is freed under a reader (run under ThreadSanitizer and AddressSanitizer by test_sanitizers.sh). */
 #include "stack_builder.h"
 #include <pthread.h>
+#include <sched.h>
 
 enum { ROWS = 130, COLS = 200, LEVELS = 4, READERS = 3, MATRICES = 3 };
 static bitstack *stack;
@@ -23,7 +24,7 @@ static void *multiply(void *argument) {
         for (level = 0; level <= LEVELS && memcmp(y, expected[m][level], sizeof y); level++) {}
         if (level > LEVELS) r->wrong++;
         else r->levels_seen[level]++;
-        r->products++;
+        __atomic_fetch_add(&r->products, 1, __ATOMIC_RELAXED);
     }
     return NULL;
 }
@@ -48,6 +49,8 @@ int main(void) {
         readers[i].index = i;
         pthread_create(&readers[i].thread, NULL, multiply, &readers[i]);
     }
+    for (int i = 0; i < READERS; i++) /* on a busy machine the resizing could be over before they start */
+        while (__atomic_load_n(&readers[i].products, __ATOMIC_RELAXED) < 10) sched_yield();
     uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack);
     int resizes = getenv("BITSTACK_RESIZES") ? atoi(getenv("BITSTACK_RESIZES")) : 100;
     for (int i = 0; i < resizes; i++) {

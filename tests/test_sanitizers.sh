@@ -15,7 +15,7 @@ run() { # name, sanitizers, test
     if $CC $flags "tests/$test.c" "$out/$key.h.o" "$out/$key.c.o" -o "$out/$test.$key" -lm -pthread && BITSTACK_RESIZES=60 "$out/$test.$key" >"$out/log" 2>&1; then
         echo "ok    $1"; pass=$((pass + 1))
     else
-        echo "FAIL  $1"; tail -20 "$out/log"; fail=$((fail + 1))
+        echo "FAIL  $1"; grep -v "^## " "$out/log" | tail -20; fail=$((fail + 1))
     fi
 }
 rm -f "$out"/*.o

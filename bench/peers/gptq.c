@@ -35,7 +35,7 @@ static void gptq_rows(void *user, size_t block_of_rows) {
         }
         for (size_t g = 0; run->order && g < q->groups; g++) {
             size_t at = g * q->group, size = n - at < q->group ? n - at : q->group;
-            peer_uniform_grid(from + at, size, q->bits, run->search, &scale[i * q->groups + g], &zero[i * q->groups + g]);
+            peer_uniform_grid(from + at, size, q->bits, run->search, 1, &scale[i * q->groups + g], &zero[i * q->groups + g]);
         }
     }
     for (size_t at = 0; at < n; at += BLOCK) {
@@ -45,7 +45,7 @@ static void gptq_rows(void *user, size_t block_of_rows) {
             for (size_t j = at; j < end; j++) {
                 size_t column = run->order ? run->order[j] : j, g = column / q->group;
                 if (!run->order && j % q->group == 0)
-                    peer_uniform_grid(row + j, n - j < q->group ? n - j : q->group, q->bits, run->search, &s[g], &z[g]);
+                    peer_uniform_grid(row + j, n - j < q->group ? n - j : q->group, q->bits, run->search, 1, &s[g], &z[g]);
                 const float *u = run->u + j * n;
                 float code = peer_clamp(peer_round(row[j] / s[g]) + z[g], 0, top);
                 float e = (row[j] - s[g] * (code - z[g])) / u[j];

@@ -253,3 +253,9 @@ double peer_error(const float *w, const float *approximation, uint32_t rows, uin
     free(m.sums), free(h);
     return norm > 0 ? error / norm : 0;
 }
+
+void peer_input_power(const bitstack_moments *moments, uint32_t cols, float *out) {
+    double sum = 0;
+    for (size_t j = 0; moments && j < cols; j++) sum += moments->h[j * cols + j];
+    for (size_t j = 0; j < cols; j++) out[j] = sum > 0 ? (float)(moments->h[j * cols + j] * cols / sum) : 1;
+}

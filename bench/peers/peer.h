@@ -35,6 +35,8 @@ typedef struct peer {
     void (*release)(peer_coded *coded);
 } peer;
 
+extern int peer_aqlm_scalar; /* nonzero: AQLM's kernel does without AVX2 (tests) */
+
 /* Every setting that is compared, NULL past the end; by name, or NULL. */
 const peer *peer_at(int index);
 const peer *peer_find(const char *name);
@@ -66,34 +68,60 @@ void peer_hessian(float *out, uint32_t cols, const bitstack_moments *moments);
 bitstack_result peer_inverse_factor(float *u, uint32_t cols, const bitstack_moments *moments,
                                     const uint32_t *order, double damping, int threads);
 
-/* Uniform codes in groups along the row: W_ij ~ scale * (code - zero), code of `bits` bits. scale in half
- * precision, zero an integer of `bits` bits; optionally the inputs are divided by a scale a column. */
+/* Codes of 1 to 8 bits, packed a chunk of 32 at a time (uniform.c says how): 4 * bits bytes a chunk, rows
+ * padded to whole chunks. */
+enum { PEER_CHUNK = 32 };
+void peer_pack(unsigned char *chunks, int bits, const unsigned char *codes, size_t count);
+void peer_unpack(const unsigned char *chunk, int bits, unsigned char codes[PEER_CHUNK]);
+
+/* y = W x where W_ij = scale * code + offset, one scale and offset every `step` (16 or 32) columns; `row`
+ * fills those of a row (as many as chunks need). Inputs are quantised to 8 bits, a scale per 32, as
+ * llama.cpp does; codes have at most 7 bits. */
+void peer_chunk_gemv(const unsigned char *chunks, int bits, uint32_t rows, uint32_t cols, int step,
+                     void (*row)(const void *user, size_t i, float *scale, float *offset), const void *user,
+                     const float *x, float *y);
+
+/* Uniform codes in groups along the row: W_ij ~ scale * (code - zero), code of `bits` bits; scale in half
+ * precision, zero an integer of `bits` bits; optionally the columns of W were multiplied by a scale. */
 typedef struct peer_uniform {
     uint32_t rows, cols, group, groups; /* groups a row */
     int bits;
-    unsigned char *codes; /* chunks of 32 codes: see uniform.c */
+    unsigned char *codes; /* chunks */
     uint16_t *scales;     /* rows x groups, half precision */
     unsigned char *zeros; /* rows x groups */
-    float *columns;       /* W_ij is divided by columns[j], or NULL */
+    float *columns;       /* what is stored is W_ij * columns[j]; NULL: 1 */
 } peer_uniform;
 
 peer_uniform *peer_uniform_new(uint32_t rows, uint32_t cols, int bits, int group);
 /* Packs the codes (a byte each) of one row. */
 void peer_uniform_pack(peer_uniform *u, uint32_t row, const unsigned char *codes);
-/* The grid of a group from its least and largest value, or, with search, the one of least sum of
- * |error|^2.4 among 80 shrunken ones (GPTQ's settings); the scale comes back rounded to half precision. */
-void peer_uniform_grid(const float *w, size_t count, int bits, int search, float *scale, float *zero);
+/* The grid of a group from its least and largest value times `shrink`, or, with search, the one of least
+ * sum of |error|^2.4 among 80 shrunken ones (GPTQ's settings). The scale is rounded to half precision. */
+void peer_uniform_grid(const float *w, size_t count, int bits, int search, float shrink, float *scale, float *zero);
 static inline float peer_round(float value) { return (value + 12582912.0f) - 12582912.0f; } /* |value| < 2^22 */
 static inline float peer_clamp(float value, float low, float high) {
     return value < low ? low : value > high ? high : value;
 }
-void peer_uniform_adopt(peer_coded *out, peer_uniform *u); /* sets data, levels and bytes */
+static inline float peer_half(float value) { return bitstack_f16_to_f32(bitstack_f32_to_f16(value)); }
+/* Round to nearest, all rows; sets data, levels and bytes. */
+void peer_uniform_round(peer_uniform *u, const float *w, int search, int threads);
+void peer_uniform_adopt(peer_coded *out, peer_uniform *u);
 void peer_uniform_dequantize(const peer_coded *coded, uint32_t level, float *out);
 void peer_uniform_gemv(const peer_coded *coded, uint32_t level, const float *x, float *y);
 void peer_uniform_release(peer_coded *coded);
 
-/* The methods' encoders, for the table in peer.c. */
-bitstack_result peer_rtn_encode(peer_coded *out, const float *w, const bitstack_moments *moments, int threads);
-bitstack_result peer_gptq_encode(peer_coded *out, const float *w, const bitstack_moments *moments, int threads);
+/* Mean square of each input, their mean scaled to 1; 1 where nothing is known. */
+void peer_input_power(const bitstack_moments *moments, uint32_t cols, float *out);
+
+/* The methods' parts, for the table in peer.c. */
+typedef bitstack_result peer_encoder(peer_coded *out, const float *w, const bitstack_moments *moments, int threads);
+typedef void peer_dequantizer(const peer_coded *coded, uint32_t level, float *out);
+typedef void peer_multiplier(const peer_coded *coded, uint32_t level, const float *x, float *y);
+typedef void peer_releaser(peer_coded *coded);
+peer_encoder peer_rtn_encode, peer_gptq_encode, peer_awq_encode, peer_ggml_encode, peer_binary_encode, peer_stack_encode,
+    peer_aqlm_encode;
+peer_dequantizer peer_ggml_dequantize, peer_binary_dequantize, peer_stack_dequantize, peer_aqlm_dequantize;
+peer_multiplier peer_ggml_gemv, peer_binary_gemv, peer_stack_gemv, peer_aqlm_gemv;
+peer_releaser peer_ggml_release, peer_binary_release, peer_stack_release, peer_aqlm_release;
 
 #endif

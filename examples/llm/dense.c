@@ -1,8 +1,13 @@
 #include "dense.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 /* Eight lanes whatever the machine has: two SSE registers, or one AVX. Loads need no alignment. */
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -14,36 +19,35 @@ typedef uint16_t h8 __attribute__((vector_size(16), aligned(1), may_alias));
 
 INLINE const v8 *at(const float *p) { return (const v8 *)(const void *)p; }
 
-/* Two rows of w by four vectors: eight running sums keep the adders busy, six loads feed them. */
-INLINE void two_by_four(const float *w0, const float *w1, size_t cols, const float *const *x, float *sums) {
-    v8 s[8] = {{0}};
+/* Two rows of w by four vectors: eight running sums keep the adders busy, six loads feed them. The sums have
+ * names, not indices, so that they stay in registers at any level of optimisation. */
+INLINE void two_by_four(const float *w0, const float *w1, size_t cols, const float *x, size_t x_stride, float *sums) {
+    const float *x0 = x, *x1 = x + x_stride, *x2 = x + 2 * x_stride, *x3 = x + 3 * x_stride;
+    v8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0}, s6 = {0}, s7 = {0};
     size_t j = 0;
     for (; j + 8 <= cols; j += 8) {
-        v8 a = *at(w0 + j), b = *at(w1 + j);
-        for (int t = 0; t < 4; t++) {
-            v8 c = *at(x[t] + j);
-            s[t] += a * c;
-            s[4 + t] += b * c;
-        }
+        v8 a = *at(w0 + j), b = *at(w1 + j), c;
+        c = *at(x0 + j), s0 += a * c, s4 += b * c;
+        c = *at(x1 + j), s1 += a * c, s5 += b * c;
+        c = *at(x2 + j), s2 += a * c, s6 += b * c;
+        c = *at(x3 + j), s3 += a * c, s7 += b * c;
     }
-    for (int t = 0; t < 8; t++) sums[t] = SUM(s[t]);
+    sums[0] = SUM(s0), sums[1] = SUM(s1), sums[2] = SUM(s2), sums[3] = SUM(s3);
+    sums[4] = SUM(s4), sums[5] = SUM(s5), sums[6] = SUM(s6), sums[7] = SUM(s7);
     for (; j < cols; j++)
-        for (int t = 0; t < 4; t++) {
-            sums[t] += w0[j] * x[t][j];
-            sums[4 + t] += w1[j] * x[t][j];
-        }
+        for (size_t t = 0; t < 4; t++) sums[t] += w0[j] * x[t * x_stride + j], sums[4 + t] += w1[j] * x[t * x_stride + j];
 }
 
-INLINE void four_by_one(const float *const *w, size_t cols, const float *x, float *sums) {
-    v8 s[4] = {{0}};
+INLINE void four_by_one(const float *w0, const float *w1, const float *w2, const float *w3, size_t cols, const float *x,
+                        float *sums) {
+    v8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     size_t j = 0;
     for (; j + 8 <= cols; j += 8) {
         v8 c = *at(x + j);
-        for (int t = 0; t < 4; t++) s[t] += *at(w[t] + j) * c;
+        s0 += *at(w0 + j) * c, s1 += *at(w1 + j) * c, s2 += *at(w2 + j) * c, s3 += *at(w3 + j) * c;
     }
-    for (int t = 0; t < 4; t++) sums[t] = SUM(s[t]);
-    for (; j < cols; j++)
-        for (int t = 0; t < 4; t++) sums[t] += w[t][j] * x[j];
+    sums[0] = SUM(s0), sums[1] = SUM(s1), sums[2] = SUM(s2), sums[3] = SUM(s3);
+    for (; j < cols; j++) sums[0] += w0[j] * x[j], sums[1] += w1[j] * x[j], sums[2] += w2[j] * x[j], sums[3] += w3[j] * x[j];
 }
 
 /* Sixteen vectors at a time stay in the first-level cache while the rows of w go by. Edges repeat the last
@@ -56,9 +60,7 @@ INLINE void gemm_body(const float *w, size_t rows, size_t cols, const float *x, 
         for (size_t i = 0; i < rows && quads > tile; i += 2) {
             size_t next = i + 1 < rows ? i + 1 : i;
             for (size_t t = tile; t < quads; t += 4) {
-                const float *xs[4] = {x + t * x_stride, x + (t + 1) * x_stride, x + (t + 2) * x_stride,
-                                      x + (t + 3) * x_stride};
-                two_by_four(w + i * cols, w + next * cols, cols, xs, sums);
+                two_by_four(w + i * cols, w + next * cols, cols, x + t * x_stride, x_stride, sums);
                 for (size_t k = 0; k < 4; k++) {
                     y[(t + k) * y_stride + i] = sums[k];
                     y[(t + k) * y_stride + next] = sums[4 + k];
@@ -67,9 +69,9 @@ INLINE void gemm_body(const float *w, size_t rows, size_t cols, const float *x, 
         }
         for (size_t t = quads; t < end; t++)
             for (size_t i = 0; i < rows; i += 4) {
-                const float *ws[4];
-                for (size_t k = 0; k < 4; k++) ws[k] = w + (i + k < rows ? i + k : rows - 1) * cols;
-                four_by_one(ws, cols, x + t * x_stride, sums);
+                const float *last = w + (rows - 1) * cols, *at_i = w + i * cols;
+                four_by_one(at_i, i + 1 < rows ? at_i + cols : last, i + 2 < rows ? at_i + 2 * cols : last,
+                            i + 3 < rows ? at_i + 3 * cols : last, cols, x + t * x_stride, sums);
                 for (size_t k = 0; k < 4 && i + k < rows; k++) y[t * y_stride + i + k] = sums[k];
             }
     }
@@ -125,11 +127,11 @@ INLINE void unpack_f16_body(const unsigned char *from, size_t count, float *to) 
 }
 
 #if defined(__x86_64__) && !defined(__AVX2__)
-#define TWICE(name, parameters, arguments)                                                             \
-    __attribute__((target("avx2"))) static void name##_avx2 parameters { name##_body arguments; } \
-    void llm_##name parameters {                                                                       \
-        if (__builtin_cpu_supports("avx2")) name##_avx2 arguments;                                     \
-        else name##_body arguments;                                                                    \
+#define TWICE(name, parameters, arguments)                                                            \
+    __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { name##_body arguments; } \
+    void llm_##name parameters {                                                                      \
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) name##_avx2 arguments;   \
+        else name##_body arguments;                                                                   \
     }
 #else
 #define TWICE(name, parameters, arguments) \
@@ -140,4 +142,23 @@ TWICE(gemm, (const float *w, size_t rows, size_t cols, const float *x, size_t x_
              size_t count), (w, rows, cols, x, x_stride, y, y_stride, count))
 TWICE(attend, (float *out, const float *q, const float *k, const float *v, size_t size, size_t stride, size_t count,
                float scale, float *scores), (out, q, k, v, size, stride, count, scale, scores))
-TWICE(unpack_f16, (const unsigned char *from, size_t count, float *to), (from, count, to))
+
+/* Half floats: the instruction for it where the CPU has one, the same values otherwise. */
+#if defined(__x86_64__)
+__attribute__((target("avx,f16c"))) static void unpack_f16c(const unsigned char *from, size_t count, float *to) {
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(from + 2 * i))));
+    unpack_f16_body(from + 2 * i, count - i, to + i);
+}
+
+void llm_unpack_f16(const unsigned char *from, size_t count, float *to) {
+    static atomic_int has; /* 0: not yet known; asking takes long under a hypervisor */
+    unsigned a, b, c, d;
+    if (!has) has = __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) ? 1 : -1;
+    if (has > 0) unpack_f16c(from, count, to);
+    else unpack_f16_body(from, count, to);
+}
+#else
+void llm_unpack_f16(const unsigned char *from, size_t count, float *to) { unpack_f16_body(from, count, to); }
+#endif

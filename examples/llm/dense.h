@@ -1,6 +1,5 @@
 /* dense.h - float kernels of the full-precision model. Plain C with the compilers' vector types; on x86
- * each is built twice, and the AVX2 build is taken where the CPU has it. Both give the same bits: the
- * order of additions is fixed and nothing is fused. */
+ * each is built twice, and the build for AVX2 with fused multiply-adds is taken where the CPU has them. */
 #ifndef LLM_DENSE_H
 #define LLM_DENSE_H
 

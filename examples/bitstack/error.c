@@ -1,0 +1,131 @@
+/* bitstack error: how far each matrix of a stack is from the original, level by level. */
+#include "cli.h"
+#include "../llm/gguf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: bitstack error FILE --against MODEL.gguf|W.f32 [--json]\n\n"
+    "One line a matrix and level: rel_err2 = |W - W'|^2 / |W|^2, and bits a weight with all factors\n"
+    "counted. W.f32: raw little-endian floats, row-major, for a stack with one matrix.\n";
+
+enum { ROWS_AT_ONCE = 64 };
+
+/* The originals: a GGUF model, or one matrix of raw floats dressed as one. */
+static int open_originals(llm_source *source, const char *path, const bitstack *stack) {
+    llm_error error;
+    size_t bytes;
+    unsigned char *data;
+    bitstack_matrix m;
+    FILE *file = fopen(path, "rb");
+    char magic[4] = {0};
+    int gguf = file && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    if (file) fclose(file);
+    if (gguf) return llm_gguf_open(source, path, &error) == 0 ? 0 : cli_failed("%s", error.message);
+    if (bitstack_matrix_count(stack) != 1)
+        return cli_failed("%s: offset 0: expected \"GGUF\": the stack has %d matrices, raw floats serve only for one",
+                          path, bitstack_matrix_count(stack));
+    if (!(data = cli_read(path, &bytes))) return CLI_FAILED;
+    bitstack_get_matrix(stack, 0, &m);
+    uint64_t wanted = (uint64_t)m.shape.rows * m.shape.cols * 4;
+    if (bytes != wanted) {
+        free(data);
+        return cli_failed("%s: offset %llu: expected %llu bytes, %u x %u floats", path, (unsigned long long)bytes,
+                          (unsigned long long)wanted, m.shape.rows, m.shape.cols);
+    }
+    memset(source, 0, sizeof *source);
+    source->tensors = calloc(1, sizeof *source->tensors);
+    if (!source->tensors) {
+        free(data);
+        return cli_failed("%s: out of memory", path);
+    }
+    source->tensors->name.text = m.name;
+    source->tensors->name.bytes = m.name_bytes;
+    source->tensors->dimensions = 2;
+    source->tensors->shape[0] = m.shape.rows;
+    source->tensors->shape[1] = m.shape.cols;
+    source->tensors->data = data; /* freed by the caller: raw floats have no metadata */
+    source->tensor_count = 1;
+    return 0;
+}
+
+static const llm_tensor *find(const llm_source *source, const bitstack_matrix *m) {
+    for (size_t i = 0; i < source->tensor_count; i++)
+        if (source->tensors[i].name.bytes == m->name_bytes &&
+            memcmp(source->tensors[i].name.text, m->name, m->name_bytes) == 0) return &source->tensors[i];
+    return NULL;
+}
+
+static int matrix_errors(bitstack *stack, int index, const llm_source *source, const char *path, const char *against, int json) {
+    bitstack_matrix m;
+    bitstack_error error;
+    bitstack_get_matrix(stack, index, &m);
+    const llm_tensor *original = find(source, &m);
+    uint32_t rows = m.shape.rows, cols = m.shape.cols;
+    if (!original || llm_tensor_rows(original) != rows || llm_tensor_cols(original) != cols)
+        return cli_failed("%s: expected a tensor '%.*s' of %u x %u", against, (int)m.name_bytes, m.name, rows, cols);
+    float *ours = malloc((size_t)ROWS_AT_ONCE * cols * sizeof *ours), *theirs = malloc((size_t)ROWS_AT_ONCE * cols * sizeof *theirs);
+    int status = ours && theirs ? CLI_OK : cli_failed("%s: out of memory", path);
+    for (uint32_t level = 1; level <= m.shape.levels && status == CLI_OK; level++) {
+        double difference = 0, norm = 0;
+        memset(&error, 0, sizeof error);
+        bitstack_result result = bitstack_set_level(stack, index, level, &error);
+        if (result == BITSTACK_ERROR_ARGUMENT) break; /* the file ends before this block */
+        if (result != BITSTACK_OK) status = cli_failed_at(path, result, &error);
+        for (uint32_t i = 0; i < rows && status == CLI_OK; i += ROWS_AT_ONCE) {
+            uint32_t some = rows - i < ROWS_AT_ONCE ? rows - i : ROWS_AT_ONCE;
+            llm_tensor_read(original, i, some, theirs);
+            bitstack_dequantize_rows(stack, index, i, some, ours, cols);
+            for (size_t j = 0; j < (size_t)some * cols; j++) {
+                double d = (double)theirs[j] - (double)ours[j];
+                difference += d * d;
+                norm += (double)theirs[j] * (double)theirs[j];
+            }
+        }
+        if (status != CLI_OK) break;
+        double relative = norm > 0 ? difference / norm : difference > 0 ? 1 : 0;
+        double bits = 8 * (double)bitstack_live_bytes(&m.shape, level) / ((double)rows * cols);
+        if (json) {
+            cli_json_begin();
+            cli_json_text("matrix", m.name, m.name_bytes);
+            cli_json_whole("level", level);
+            cli_json_number("rel_err2", relative);
+            cli_json_number("bits_per_weight", bits);
+            cli_json_end();
+        } else printf("%-28.*s level %2u  rel_err2 %.6f  %.3f bits a weight\n", (int)m.name_bytes, m.name, level, relative, bits);
+    }
+    free(ours), free(theirs);
+    bitstack_set_level(stack, index, 0, NULL);
+    return status;
+}
+
+int command_error(int argc, char **argv) {
+    int json = 0;
+    const char *path, *against = NULL;
+    const cli_option options[] = {{"--against", CLI_TEXT, &against}, {"--json", CLI_FLAG, &json}, {NULL, CLI_FLAG, NULL}};
+    int stop = cli_parse(argc, argv, "error", help, options, &path, 1);
+    if (stop) return stop - 1;
+    if (!against) return cli_usage("error", "--against is missing");
+
+    bitstack_options open;
+    bitstack_error error;
+    bitstack *stack;
+    llm_source source;
+    memset(&open, 0, sizeof open);
+    memset(&error, 0, sizeof error);
+    open.load_nothing = 1; /* one matrix at a time */
+    bitstack_result result = bitstack_open_file(&stack, path, &open, &error);
+    if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
+    int status = open_originals(&source, against, stack);
+    if (status == CLI_OK) {
+        const void *raw = source.mapping ? NULL : source.tensors[0].data;
+        for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++)
+            status = matrix_errors(stack, i, &source, path, against, json);
+        llm_source_close(&source);
+        free((void *)(uintptr_t)raw);
+    }
+    bitstack_close(stack);
+    return status;
+}

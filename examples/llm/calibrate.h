@@ -1,0 +1,49 @@
+/* calibrate.h - what a compressor wants to know about a model: the second moments of every matrix's inputs,
+ * and how much the predictions suffer when one matrix changes. The model is walked layer by layer, with the
+ * residual stream of all calibration rows kept, so that only one layer's moments exist at a time. */
+#ifndef LLM_CALIBRATE_H
+#define LLM_CALIBRATE_H
+
+#include "bitstack_compress.h"
+#include "evaluate.h"
+
+typedef struct llm_calibration {
+    llm_model *model; /* full precision */
+    uint32_t layer;   /* the one at hand */
+    int threads;
+
+    const llm_rows *rows; /* NULL: no moments */
+    float *x;             /* their residual stream at the layer's input: rows x length x width */
+    int shards;           /* sums of moments made apart, so that their rounding does not depend on threads */
+    bitstack_moments moments[LLM_INPUTS]; /* of the layer at hand */
+    int has_moments;
+
+    const llm_rows *probe; /* rows on which losses are measured */
+    float *probe_x;        /* their residual stream at the layer's input */
+    float *reference;      /* their full-precision logits */
+    llm_state *states;     /* one a thread, for either */
+    float *logits;         /* some a thread */
+} llm_calibration;
+
+/* `rows` may be NULL; both must outlive the calibration. Starts at layer 0. -1 for lack of memory. */
+int llm_calibration_init(llm_calibration *c, llm_model *model, const llm_rows *rows, const llm_rows *probe, int threads);
+void llm_calibration_free(llm_calibration *c);
+
+/* Gathers the moments of the layer at hand: call once a layer. -1 for lack of memory. */
+int llm_calibration_gather(llm_calibration *c);
+
+/* The model's loss, as divergence from full precision in nats a token, with matrix `linear` of the layer at
+ * hand replaced by `dense`. Costs a run of the layers from here up over the first `rows` rows of the probe. */
+double llm_calibration_loss(llm_calibration *c, int linear, const float *dense, size_t rows);
+
+/* For the matrices over the vocabulary, when all layers are done. The moments of the head's inputs: the caller
+ * frees them; -1 for lack of memory, or without calibration rows. And the loss with the embedding, the head or
+ * both replaced by `dense`: a run of the whole model. */
+enum { LLM_EMBEDDING = 1, LLM_HEAD = 2 };
+int llm_calibration_gather_head(llm_calibration *c, bitstack_moments *moments);
+double llm_calibration_vocabulary_loss(llm_calibration *c, int parts, const float *dense, size_t rows);
+
+/* Goes to the next layer. */
+void llm_calibration_next(llm_calibration *c);
+
+#endif

@@ -1,0 +1,223 @@
+/* The compressor takes every finite matrix and refuses the rest with a result code. */
+#include "../bitstack_compress.h"
+#include "test.h"
+
+static uint64_t seed = 5;
+
+/* Encodes, checks that what the coded matrix says about itself is so, and returns rel_err2 of the last level. */
+static double encode(const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments,
+                     bitstack_encode_options options, const char *what) {
+    bitstack_coded coded;
+    bitstack_plane planes[BITSTACK_MAX_LEVELS];
+    bitstack_view view;
+    double rel = 0, out = 0;
+    options.method = BITSTACK_IABS;
+    bitstack_result result = bitstack_encode_matrix(&coded, w, rows, cols, stride, moments, &options);
+    CHECK(result == BITSTACK_OK, "%s %ux%u: %s", what, rows, cols, bitstack_result_string(result));
+    if (result != BITSTACK_OK) return NAN;
+    CHECK(bitstack_shape_valid(&coded.shape), "%s %ux%u: shape", what, rows, cols);
+    CHECK(coded.rel_err2[0] == 1 && coded.out_err2[0] == 1, "%s: level 0", what);
+    for (uint32_t level = 1; level <= coded.shape.levels; level++) {
+        CHECK(bitstack_coded_view(&coded, level, planes, &view) == BITSTACK_OK, "view");
+        CHECK(bitstack_measure_error(&view, w, stride, moments, 1, &rel, &out) == BITSTACK_OK, "measure");
+        double told = coded.rel_err2[level], bound = 2e-3 * told + 1e-11;
+        CHECK(fabs(rel - told) <= bound, "%s %ux%u level %u: told %g, measured %g", what, rows, cols, level, told, rel);
+        CHECK(fabs(out - coded.out_err2[level]) <= 2e-3 * out + 1e-11, "%s %ux%u level %u: output error told %g, measured %g",
+              what, rows, cols, level, coded.out_err2[level], out);
+    }
+    rel = coded.rel_err2[coded.shape.levels];
+    bitstack_coded_free(&coded);
+    CHECK(!coded.blocks[0], "freed");
+    bitstack_coded_free(&coded); /* twice is harmless */
+    return rel;
+}
+
+static int cancel(void *user, double fraction) {
+    *(double *)user = fraction;
+    return fraction > 0.4;
+}
+
+int main(void) {
+    enum { ROOM = 200 * 700 };
+    float *w = (float *)malloc(ROOM * sizeof *w);
+    bitstack_encode_options plain = {.levels = 3, .rank = 4};
+
+    TEST("every small shape, row strides, both factor types");
+    static const uint32_t size[] = {1, 2, 3, 5, 31, 32, 33, 63, 64, 65, 100};
+    for (size_t a = 0; a < sizeof size / sizeof *size; a++)
+        for (size_t b = 0; b < sizeof size / sizeof *size; b++) {
+            bitstack_encode_options options = plain;
+            uint32_t rows = size[a], cols = size[b], stride = cols + (uint32_t)(a % 3);
+            options.factor_type = b % 2 ? BITSTACK_F32 : BITSTACK_F16;
+            for (uint32_t i = 0; i < rows * stride; i++) w[i] = i % stride < cols ? test_normal(&seed) : NAN;
+            double error = encode(w, rows, cols, stride, NULL, options, "normal");
+            if (rows == 1 || cols == 1) CHECK(error < 1e-6, "%ux%u is of rank 1: %g", rows, cols, error);
+            CHECK(error < 0.2, "%ux%u: %g", rows, cols, error);
+        }
+
+    TEST("long and thin: 1 x 700, 700 x 1, 200 x 700, 700 x 3");
+    for (uint32_t i = 0; i < ROOM; i++) w[i] = test_normal(&seed);
+    CHECK(encode(w, 1, 700, 700, NULL, plain, "row") < 1e-6, "1 x 700");
+    CHECK(encode(w, 700, 1, 1, NULL, plain, "column") < 1e-6, "700 x 1");
+    CHECK(encode(w, 200, 700, 700, NULL, plain, "wide") < 0.07, "200 x 700");
+    CHECK(encode(w, 700, 3, 3, NULL, plain, "tall") < 0.01, "700 x 3");
+
+    TEST("scales from denormal to the end of float: the same relative error, to rounding");
+    static const float factor[] = {1, 1e-3f, 1e-6f, 1e-12f, 1e-30f, 1e-37f, 1e6f, 1e20f, 1e37f, 7.5e37f};
+    for (int type = BITSTACK_F32; type <= BITSTACK_F16; type++) {
+        double unit = 0;
+        for (size_t f = 0; f < sizeof factor / sizeof *factor; f++) {
+            bitstack_encode_options options = {.levels = 8, .rank = 4, .factor_type = (bitstack_type)type};
+            uint64_t same = 77;
+            for (uint32_t i = 0; i < 130 * 150; i++) w[i] = factor[f] * (float)(2 * test_uniform(&same) + test_uniform(&same));
+            for (uint32_t i = 0; i < 130 * 150; i += 3) w[i] = -w[i];
+            double error = encode(w, 130, 150, 150, NULL, options, "scaled");
+            if (f == 0) unit = error;
+            CHECK(fabs(error / unit - 1) < 0.02, "times %g: %g, at 1 %g", (double)factor[f], error, unit);
+        }
+    }
+    for (uint32_t i = 0; i < 40 * 50; i++) w[i] = test_normal(&seed) * 1e-42f;
+    CHECK(encode(w, 40, 50, 50, NULL, plain, "denormal") < 0.1, "denormal");
+    for (uint32_t i = 0; i < 40 * 50; i++) w[i] = test_random(&seed) & 1 ? 3.4e38f : -3.4e38f;
+    CHECK(encode(w, 40, 50, 50, NULL, plain, "largest floats") < 1e-5, "one sign plane is exact");
+
+    TEST("zero, one nonzero, constant, rank 1, minus zero, one huge outlier");
+    memset(w, 0, ROOM * sizeof *w);
+    CHECK(encode(w, 70, 90, 90, NULL, plain, "zero") == 0, "zero");
+    w[777] = -3;
+    CHECK(encode(w, 70, 90, 90, NULL, plain, "one entry") < 1e-6, "one entry");
+    for (uint32_t i = 0; i < ROOM; i++) w[i] = 0.25f;
+    CHECK(encode(w, 70, 90, 90, NULL, plain, "constant") < 1e-6, "constant");
+    for (uint32_t i = 0; i < ROOM; i++) w[i] = -0.0f;
+    CHECK(encode(w, 70, 90, 90, NULL, plain, "minus zero") == 0, "minus zero");
+    for (uint32_t i = 0; i < 200 * 180; i++) w[i] = (float)(i / 180 + 1) * (float)sin(i % 180);
+    CHECK(encode(w, 200, 180, 180, NULL, plain, "rank 1") < 1e-5, "rank 1");
+    for (uint32_t i = 0; i < 200 * 180; i++) w[i] = i == 5000 ? 1e6f : test_normal(&seed);
+    CHECK(encode(w, 200, 180, 180, NULL, plain, "outlier") < 1e-5, "outlier");
+
+    TEST("a zero counts as +1");
+    {
+        bitstack_coded coded;
+        bitstack_plane plane;
+        bitstack_view view;
+        bitstack_encode_options options = {.method = BITSTACK_IABS, .levels = 1, .rank = 1};
+        float z[8] = {0.0f, -0.0f, -1, 1, -0.0f, 0.0f, 1, -1};
+        CHECK(bitstack_encode_matrix(&coded, z, 2, 4, 4, NULL, &options) == BITSTACK_OK, "encode");
+        CHECK(bitstack_coded_view(&coded, 1, &plane, &view) == BITSTACK_OK, "view");
+        CHECK(plane.signs[0] == 0xB && plane.signs[1] == 0x7, "%x %x", plane.signs[0], plane.signs[1]);
+        CHECK(bitstack_coded_view(&coded, 2, &plane, &view) == BITSTACK_ERROR_ARGUMENT, "level past the last");
+        bitstack_coded_free(&coded);
+    }
+
+    TEST("rank and levels: clamped to the matrix, defaults 16 and 16, up to 32 levels");
+    {
+        bitstack_coded coded;
+        bitstack_encode_options options = {.method = BITSTACK_IABS};
+        for (uint32_t i = 0; i < ROOM; i++) w[i] = test_normal(&seed);
+        CHECK(bitstack_encode_matrix(&coded, w, 40, 30, 30, NULL, &options) == BITSTACK_OK, "defaults");
+        CHECK(coded.shape.rank == 16 && coded.shape.levels == 16, "%u %u", coded.shape.rank, coded.shape.levels);
+        for (int l = 1; l <= 16; l++) CHECK(coded.rel_err2[l] <= coded.rel_err2[l - 1] + 1e-6, "level %d rises", l); /* f16 is the floor */
+        bitstack_coded_free(&coded);
+        options.rank = 1000, options.levels = 32;
+        CHECK(bitstack_encode_matrix(&coded, w, 7, 30, 30, NULL, &options) == BITSTACK_OK, "rank 1000");
+        CHECK(coded.shape.rank == 7 && coded.shape.levels == 32, "%u %u", coded.shape.rank, coded.shape.levels);
+        CHECK(coded.rel_err2[1] < 1e-6, "full rank in one block: %g", coded.rel_err2[1]);
+        bitstack_coded_free(&coded);
+    }
+
+    TEST("NaN, infinity, bad dimensions and options: refused, output untouched");
+    {
+        bitstack_coded coded;
+        bitstack_moments moments;
+        memset(&coded, 0x5A, sizeof coded);
+        bitstack_coded before = coded;
+        bitstack_encode_options o = {.method = BITSTACK_IABS, .levels = 2, .rank = 2};
+        for (uint32_t i = 0; i < 100; i++) w[i] = 1;
+        w[57] = NAN;
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_NUMERIC, "NaN");
+        w[57] = -INFINITY;
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_NUMERIC, "infinity");
+        w[57] = 1;
+        CHECK(bitstack_encode_matrix(&coded, w, 0, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no rows");
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 0, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no columns");
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 9, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "stride");
+        CHECK(bitstack_encode_matrix(&coded, NULL, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no matrix");
+        CHECK(bitstack_encode_matrix(&coded, w, (1u << 30) + 1, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rows");
+        CHECK(bitstack_moments_init(&moments, 9, 1) == BITSTACK_OK, "moments");
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, &moments, &o) == BITSTACK_ERROR_ARGUMENT, "moments of 9");
+        moments.h[8 * 9 + 8] = NAN;
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 9, 10, &moments, &o) == BITSTACK_ERROR_NUMERIC, "NaN moments");
+        bitstack_moments_free(&moments);
+        o.levels = 33;
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "33 levels");
+        o.levels = 2, o.rank = 1025;
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rank 1025");
+        o.rank = 2, o.factor_type = BITSTACK_BF16;
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "factors in bf16");
+        CHECK(!memcmp(&coded, &before, sizeof coded), "written to");
+    }
+
+    TEST("progress reports and cancels");
+    {
+        bitstack_coded coded;
+        double last = 0;
+        bitstack_encode_options o = {.method = BITSTACK_IABS, .levels = 4, .rank = 2, .progress = cancel, .progress_user = &last};
+        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_CANCELLED, "cancelled");
+        CHECK(last == 0.5, "%g", last);
+    }
+
+    TEST("the same bytes for every thread count");
+    {
+        bitstack_coded one, many;
+        bitstack_encode_options o = {.method = BITSTACK_IABS, .levels = 3, .rank = 5};
+        for (uint32_t i = 0; i < ROOM; i++) w[i] = test_normal(&seed);
+        CHECK(bitstack_encode_matrix(&one, w, 450, 300, 300, NULL, &o) == BITSTACK_OK, "one");
+        for (o.threads = 2; o.threads <= 4; o.threads++) {
+            CHECK(bitstack_encode_matrix(&many, w, 450, 300, 300, NULL, &o) == BITSTACK_OK, "many");
+            for (uint32_t l = 1; l <= 3; l++) {
+                CHECK(!memcmp(one.blocks[l - 1], many.blocks[l - 1], bitstack_block_bytes(&one.shape, l)), "level %u", l);
+                CHECK(one.rel_err2[l] == many.rel_err2[l] && one.out_err2[l] == many.out_err2[l], "errors, level %u", l);
+            }
+            bitstack_coded_free(&many);
+        }
+        bitstack_coded_free(&one);
+    }
+
+    TEST("activation-aware columns: better where it counts, harmless where channels are dead or absent");
+    {
+        const uint32_t rows = 150, cols = 140;
+        bitstack_moments moments;
+        bitstack_coded aware, unaware;
+        float *x = (float *)malloc(400 * cols * 4);
+        for (uint32_t i = 0; i < rows * cols; i++) w[i] = test_normal(&seed);
+        for (uint32_t t = 0; t < 400; t++)
+            for (uint32_t j = 0; j < cols; j++) x[t * cols + j] = j % 10 == 3 ? 0 : test_normal(&seed) * (j % 7 ? 0.3f : 5.0f);
+        CHECK(bitstack_moments_init(&moments, cols, 1) == BITSTACK_OK, "init");
+        bitstack_moments_add(&moments, x, 200, cols), bitstack_moments_add(&moments, x + 200 * cols, 200, cols);
+        bitstack_encode_options o = {.method = BITSTACK_IABS, .levels = 3, .rank = 8};
+        CHECK(bitstack_encode_matrix(&aware, w, rows, cols, cols, &moments, &o) == BITSTACK_OK, "aware");
+        o.plain_columns = 1;
+        CHECK(bitstack_encode_matrix(&unaware, w, rows, cols, cols, &moments, &o) == BITSTACK_OK, "unaware");
+        CHECK(aware.out_err2[3] < 0.6 * unaware.out_err2[3], "%g against %g", aware.out_err2[3], unaware.out_err2[3]);
+        double norm = 0; /* out_norm2 from the inputs themselves */
+        for (uint32_t t = 0; t < 400; t++)
+            for (uint32_t i = 0; i < rows; i++) {
+                double y = 0;
+                for (uint32_t j = 0; j < cols; j++) y += (double)w[i * cols + j] * (double)x[t * cols + j];
+                norm += y * y / 400;
+            }
+        CHECK(fabs(aware.out_norm2 / norm - 1) < 1e-6, "%g %g", aware.out_norm2, norm);
+        bitstack_coded_free(&aware), bitstack_coded_free(&unaware);
+        o.plain_columns = 0;
+        encode(w, rows, cols, cols, &moments, o, "aware");
+        bitstack_moments_free(&moments);
+        CHECK(bitstack_moments_init(&moments, cols, 0) == BITSTACK_OK, "norms only");
+        encode(w, rows, cols, cols, &moments, o, "no inputs seen"); /* all scales equal: as without */
+        bitstack_moments_add(&moments, x, 400, cols);
+        encode(w, rows, cols, cols, &moments, o, "norms only");
+        bitstack_moments_free(&moments);
+        free(x);
+    }
+    free(w);
+    return TEST_DONE();
+}

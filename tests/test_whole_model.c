@@ -1,0 +1,84 @@
+/* A language model in a stack is as good as the original at full size, and gets worse step by step as its budget
+ * falls: perplexity and divergence of the demo model, both methods. */
+#include "test.h"
+#include "../examples/llm/evaluate.h"
+#include "../examples/llm/generate.h"
+
+#define MODEL "examples/models/books-6m-f16.gguf"
+enum { STEPS = 6 };
+
+int main(int argc, char **argv) {
+    (void)argc;
+    llm_model full, model;
+    llm_error error;
+    llm_rows rows = {NULL, 0, 0};
+    llm_quality dense;
+    llm_reference reference = {&full, NULL};
+    char line[1200], path[600];
+    const char *slash = strrchr(argv[0], '/');
+    int directory = slash ? (int)(slash - argv[0]) : 1;
+    const char *here = slash ? argv[0] : ".";
+
+    TEST("the full-precision model");
+    CHECK(llm_model_open(&full, MODEL, NULL, &error) == 0, "%s", error.message);
+    if (test_bad_) return TEST_DONE();
+    size_t bytes = 0;
+    uint16_t *heldout = (uint16_t *)test_read_file(test_shared("models/heldout.u16"), &bytes);
+    if (heldout) { /* some rows of held-out text, else text of the model's own */
+        rows.count = 8, rows.length = 257;
+        rows.ids = (uint32_t *)malloc(8 * 257 * sizeof(uint32_t));
+        for (int i = 0; i < 8 * 257; i++) rows.ids[i] = heldout[i / 257 * 4 * 257 + i % 257];
+    } else CHECK(llm_generate_rows(&rows, &full, 8, 257, 77, 2, NULL, NULL) == 0, "no memory");
+    free(heldout);
+    CHECK(llm_evaluate(&full, NULL, &rows, 2, NULL, NULL, &dense) == 0, "no memory");
+    printf("      %s text, full precision: perplexity %.3f\n", bytes ? "held-out" : "self-written", exp(dense.nll));
+
+    for (int method = 0; method < 2; method++) {
+        const char *name = method ? "iabs" : "nested";
+        TEST(method ? "iabs: the model is compressed" : "nested: the model is compressed");
+        snprintf(path, sizeof path, "%.*s/whole-%s.bitstack", directory, here, name);
+        snprintf(line, sizeof line, "'%.*s/../bitstack' compress " MODEL " -o '%s' --method %s %s --calibrate-self 2048",
+                 directory, here, path, name, method ? "--rank 1 --levels 7" : "");
+        CHECK(system(line) == 0, "failed: %s", line);
+        CHECK(llm_model_open(&model, path, NULL, &error) == 0, "%s", error.message);
+        if (test_bad_) continue;
+        bitstack *stack = model.source.stack;
+        double base = (double)bitstack_base_bytes(stack), total = (double)bitstack_total_bytes(stack), weights = 0;
+        for (int i = 0; i < bitstack_matrix_count(stack); i++) {
+            bitstack_matrix m;
+            bitstack_get_matrix(stack, i, &m);
+            weights += (double)m.shape.rows * m.shape.cols;
+        }
+
+        TEST(method ? "iabs: within 1 % of full precision, worse with every step down" : "nested: within 1 % of full precision, worse with every step down");
+        llm_quality before = dense;
+        for (int step = STEPS; step >= 1; step--) {
+            llm_quality q;
+            double budget = base + (total - base) * step / STEPS;
+            CHECK(bitstack_set_budget(stack, (uint64_t)budget, NULL) == BITSTACK_OK, "budget %g", budget);
+            CHECK(llm_evaluate(&model, &reference, &rows, 2, NULL, NULL, &q) == 0, "no memory");
+            double resident = (double)bitstack_resident_bytes(stack);
+            printf("      %-6s %.2f MB %.2f bits: perplexity %.3f, KL %.4f\n", name, resident / 1e6, 8 * (resident - base) / weights, exp(q.nll), q.kl);
+            CHECK(resident <= budget, "%.0f bytes resident of %.0f", resident, budget);
+            /* On so few tokens 0.1 % of perplexity is noise; the divergence has none to speak of. */
+            if (step == STEPS) CHECK(exp(q.nll - dense.nll) < 1.01, "perplexity %.3f at full size, %.3f at full precision", exp(q.nll), exp(dense.nll));
+            else CHECK(q.nll > before.nll - 1e-3, "perplexity %.3f after %.3f", exp(q.nll), exp(before.nll));
+            CHECK(q.kl > before.kl, "KL %g after %g", q.kl, before.kl);
+            before = q;
+        }
+
+        TEST(method ? "iabs: the same budget gives the same numbers again" : "nested: the same budget gives the same numbers again");
+        llm_quality first, again;
+        llm_rows one = {rows.ids, 1, rows.length};
+        uint64_t budget = (uint64_t)(base + (total - base) * 0.4);
+        CHECK(bitstack_set_budget(stack, budget, NULL) == BITSTACK_OK && llm_evaluate(&model, NULL, &one, 1, NULL, NULL, &first) == 0, "failed");
+        CHECK(bitstack_set_budget(stack, UINT64_MAX, NULL) == BITSTACK_OK && bitstack_set_budget(stack, (uint64_t)base, NULL) == BITSTACK_OK, "failed");
+        CHECK(bitstack_set_budget(stack, budget, NULL) == BITSTACK_OK && llm_evaluate(&model, NULL, &one, 1, NULL, NULL, &again) == 0, "failed");
+        CHECK(first.nll == again.nll, "nll %.17g, then %.17g", first.nll, again.nll);
+        llm_model_close(&model);
+    }
+    free(reference.logits);
+    llm_rows_free(&rows);
+    llm_model_close(&full);
+    return TEST_DONE();
+}
