@@ -1693,12 +1693,16 @@ typedef struct bitstack_nest_ {
     size_t pad;             /* pad: floats from row to row of everything n wide, zeros behind n */
     uint32_t levels, joint, rank;
     uint32_t from, to;      /* the levels that a sweep works on: [0, joint), or one beyond */
-    int sweep, fit;         /* what a descent changes: codes, coefficients */
+    int sweeps, fit;        /* what a descent does: sweeps over codes, a fit of the coefficients */
+    float heat, cool;       /* noise in the first sweep, and its ratio from sweep to sweep */
+    float noise[8];         /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
+    uint64_t seed;
     int threads;
     size_t rows, batch;     /* rows of a task; signed columns that are multiplied with H at once */
     float *w;               /* m rows, columns in the order of coding; brought near 1 by a power of two */
-    uint32_t *code;         /* m rows of n; bit p is plane p's sign */
+    uint32_t *code;         /* m rows of pad; bit p is plane p's sign */
     float *v;               /* [level][rank] rows of pad */
+    float *across;          /* [pad][8]: the joint levels' v with rank 1 */
     float *u;               /* m rows of `width`: level l at l (l + 1) / 2 * rank, [plane][rank] */
     size_t width;
     float *h;               /* n rows, or NULL: diagonal only */
@@ -1723,108 +1727,78 @@ BITSTACK_PRIVATE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t row, u
     return s->u + row * s->width + (size_t)level * (level + 1) / 2 * s->rank;
 }
 
-/* Kernels are compiled twice, for any CPU and for AVX2 (bitstack_nest_fast_). Inner loops have constant lengths:
- * -O2 vectorises only those. */
+/* Kernels are compiled twice, for any CPU and for AVX2. Inner loops have constant lengths: -O2 vectorises only
+ * those. */
 #ifdef BITSTACK_LINALG_AVX2_
 #define BITSTACK_NEST_INLINE_ __attribute__((always_inline)) static inline
 #else
 #define BITSTACK_NEST_INLINE_ static inline
 #endif
+#if defined(__GNUC__) || defined(__clang__)
+#define BITSTACK_RESTRICT_ __restrict__
+#else
+#define BITSTACK_RESTRICT_
+#endif
 
 /* to += alpha * from, `count` a multiple of 16. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_axpy_(float *to, const float *from, float alpha, size_t count) {
+BITSTACK_NEST_INLINE_ void bitstack_nest_axpy_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ from,
+                                               float alpha, size_t count) {
     for (size_t j = 0; j < count; j += 16)
         for (size_t c = 0; c < 16; c++) to[j + c] += alpha * from[j + c];
 }
 
+/* `count` a multiple of 64. */
 BITSTACK_NEST_INLINE_ double bitstack_nest_dot_(const float *a, const float *b, size_t count) {
     double total = 0;
-    for (size_t j = 0; j < count; j += 64) { /* count is a multiple of 64 */
-        float sum[16] = {0}, half = 0;
+    for (size_t j = 0; j < count; j += 64) {
+        float sum[16] = {0}, part = 0;
         for (size_t k = 0; k < 64; k += 16)
             for (size_t c = 0; c < 16; c++) sum[c] += a[j + k + c] * b[j + k + c];
-        for (size_t c = 0; c < 16; c++) half += sum[c];
-        total += (double)half;
+        for (size_t c = 0; c < 16; c++) part += sum[c];
+        total += (double)part;
     }
     return total;
 }
 
-/* The 2^planes signed sums of a level's magnitudes. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const float *magnitude, uint32_t planes, float *sums) {
-    sums[0] = 0;
-    for (uint32_t p = 0; p < planes; p++) sums[0] -= magnitude[p];
-    for (uint32_t p = 0, half = 1; p < planes; p++, half *= 2)
-        for (uint32_t c = 0; c < half; c++) sums[half + c] = sums[c] + 2 * magnitude[p];
-}
-
-/* Adds level's weighted error to the cost of each code of its planes; costs of both continuations start from
- * that of the prefix. */
-#define BITSTACK_NEST_STEP_(half)                                              \
-    for (uint32_t c = 0; c < (half); c++) {                                    \
-        float low = target - v * sums[c], high = target - v * sums[(half) + c]; \
-        cost[(half) + c] = cost[c] + weight * high * high;                     \
-        cost[c] += weight * low * low;                                         \
-    }
-BITSTACK_NEST_INLINE_ void bitstack_nest_cost_(float *cost, uint32_t level, float target, float v, float weight,
-                                               const float *sums) {
-    switch (level) {
-    case 0: BITSTACK_NEST_STEP_(1) break;
-    case 1: BITSTACK_NEST_STEP_(2) break;
-    case 2: BITSTACK_NEST_STEP_(4) break;
-    case 3: BITSTACK_NEST_STEP_(8) break;
-    case 4: BITSTACK_NEST_STEP_(16) break;
-    default: BITSTACK_NEST_STEP_(32) break;
-    }
-}
-BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_least_(const float *cost, uint32_t codes) {
-    uint32_t best = 0;
-    float least = cost[0];
-    if (codes >= 8) {
-        float lane[8];
-        for (uint32_t c = 0; c < 8; c++) lane[c] = cost[c];
-        for (uint32_t k = 8; k < codes; k += 8)
-            for (uint32_t c = 0; c < 8; c++) lane[c] = cost[k + c] < lane[c] ? cost[k + c] : lane[c];
-        least = lane[0];
-        for (uint32_t c = 1; c < 8; c++) least = lane[c] < least ? lane[c] : least;
-        while (best + 1 < codes && !(cost[best] <= least)) best++;
-        return best;
-    }
-    for (uint32_t c = 1; c < codes; c++)
-        if (cost[c] < least) least = cost[c], best = c;
-    return best;
-}
-
-/* Signed sums of one row, joint levels: with rank 1 they belong to the row and v stands apart; otherwise they are
- * made for each weight, v = 1. Of a level beyond, the magnitudes of its planes at a weight. */
+/* One row at one weight, joint levels: the signed sums of its magnitudes and what multiplies them. With rank 1 the
+ * sums belong to the row and v is the weight's; otherwise they are made anew for each weight and v is 1. A table
+ * has at least 8 entries: short ones are repeated. Of a level beyond, the magnitudes alone. */
 typedef struct bitstack_nest_row_ {
     float sums[BITSTACK_NEST_JOINT_][1 << BITSTACK_NEST_JOINT_];
-    float v[BITSTACK_NEST_JOINT_];
+    float v[8];
     float magnitude[BITSTACK_MAX_LEVELS];
 } bitstack_nest_row_;
 
-BITSTACK_NEST_INLINE_ void bitstack_nest_magnitudes_(const bitstack_nest_ *s, const float *u, uint32_t level, size_t j,
-                                                     float *magnitude) {
-    for (uint32_t p = 0; p <= level; p++) {
-        magnitude[p] = 0;
-        for (uint32_t q = 0; q < s->rank; q++) magnitude[p] += u[p * s->rank + q] * bitstack_nest_v_(s, level, q)[j];
-    }
+BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const float *magnitude, uint32_t planes, float *sums) {
+    sums[0] = 0;
+    for (uint32_t p = 0; p < planes; p++) sums[0] -= magnitude[p];
+    uint32_t filled = 1;
+    for (uint32_t p = 0; p < planes; p++, filled *= 2)
+        for (uint32_t c = 0; c < filled; c++) sums[filled + c] = sums[c] + 2 * magnitude[p];
+    for (; filled < 8; filled *= 2)
+        for (uint32_t c = 0; c < filled; c++) sums[filled + c] = sums[c];
 }
 BITSTACK_NEST_INLINE_ void bitstack_nest_row_start_(const bitstack_nest_ *s, size_t row, bitstack_nest_row_ *r) {
-    for (uint32_t l = s->from; l < s->joint; l++) {
-        r->v[l] = 1;
-        if (s->rank == 1) bitstack_nest_sums_(bitstack_nest_u_(s, row, l), l + 1, r->sums[l]);
-    }
+    for (uint32_t l = 0; l < 8; l++) r->v[l] = l < s->joint ? 1 : 0;
+    for (uint32_t l = s->from; l < s->joint && s->rank == 1; l++)
+        bitstack_nest_sums_(bitstack_nest_u_(s, row, l), l + 1, r->sums[l]);
 }
 BITSTACK_NEST_INLINE_ void bitstack_nest_row_at_(const bitstack_nest_ *s, size_t row, size_t j, bitstack_nest_row_ *r) {
+    if (s->from == 0 && s->rank == 1) {
+        memcpy(r->v, s->across + 8 * j, sizeof r->v);
+        return;
+    }
     for (uint32_t l = s->from; l < s->to; l++) {
-        if (l < s->joint && s->rank == 1) r->v[l] = bitstack_nest_v_(s, l, 0)[j];
-        else {
-            bitstack_nest_magnitudes_(s, bitstack_nest_u_(s, row, l), l, j, r->magnitude);
-            if (l < s->joint) bitstack_nest_sums_(r->magnitude, l + 1, r->sums[l]);
+        const float *u = bitstack_nest_u_(s, row, l);
+        for (uint32_t p = 0; p <= l; p++) {
+            float sum = 0;
+            for (uint32_t q = 0; q < s->rank; q++) sum += u[p * s->rank + q] * bitstack_nest_v_(s, l, q)[j];
+            r->magnitude[p] = sum;
         }
+        if (l < s->joint) bitstack_nest_sums_(r->magnitude, l + 1, r->sums[l]);
     }
 }
-/* What level l decodes a code to, at the weight r was brought to. */
+/* What level l decodes a code to. */
 BITSTACK_NEST_INLINE_ float bitstack_nest_value_(const bitstack_nest_ *s, const bitstack_nest_row_ *r, uint32_t l,
                                                  uint32_t code) {
     if (l < s->joint) return r->v[l] * r->sums[l][code & ((2u << l) - 1)];
@@ -1832,7 +1806,27 @@ BITSTACK_NEST_INLINE_ float bitstack_nest_value_(const bitstack_nest_ *s, const 
     for (uint32_t p = 0; p <= l; p++) sum += code >> p & 1 ? r->magnitude[p] : -r->magnitude[p];
     return sum;
 }
-/* The code that is best for the targets, one a level. `scale` multiplies the levels' weights. */
+/* The code of least sum over levels of weight * (target - value)^2. A code's cost starts from its prefix's, `half`
+ * places before it. The least is found on the bits of the costs, which sort as they do, with the code in place of
+ * the last six. */
+#define BITSTACK_NEST_STEP_(l, half, from, to)                                       \
+    {                                                                                \
+        const float aim = target[l], v = r->v[l], weight = s->weight[l] * scale;     \
+        const float *sums = r->sums[l];                                              \
+        for (uint32_t c = 0; c < (half); c++) {                                      \
+            float low = aim - v * sums[c], high = aim - v * sums[(half) + c];        \
+            (to)[c] = (from)[c] + weight * low * low;                                \
+            (to)[(half) + c] = (from)[c] + weight * high * high;                     \
+        }                                                                            \
+    }
+#define BITSTACK_NEST_LEAST_(cost, half)                                             \
+    for (uint32_t c = 0; c < (half); c++) {                                          \
+        uint32_t low = (bitstack_bits_from_float_((cost)[c]) & ~63u) | c;            \
+        uint32_t high = (bitstack_bits_from_float_((cost)[(half) + c]) & ~63u) | ((half) + c); \
+        key[c] = (int32_t)low < (int32_t)high ? low : high;                          \
+    }
+#define BITSTACK_NEST_FOLD_(half) \
+    for (uint32_t c = 0; c < (half); c++) key[c] = (int32_t)key[c] < (int32_t)key[(half) + c] ? key[c] : key[(half) + c];
 BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_choose_(const bitstack_nest_ *s, const bitstack_nest_row_ *r,
                                                      const float *target, float scale, uint32_t code) {
     if (s->from) {
@@ -1841,11 +1835,34 @@ BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_choose_(const bitstack_nest_ *s, co
         float high = target[l] - bitstack_nest_value_(s, r, l, code | bit);
         return high * high <= low * low ? code | bit : code & ~bit;
     }
-    float cost[1 << BITSTACK_NEST_JOINT_];
-    cost[0] = 0;
-    for (uint32_t l = 0; l < s->to; l++)
-        bitstack_nest_cost_(cost, l, target[l], r->v[l], s->weight[l] * scale, r->sums[l]);
-    return bitstack_nest_least_(cost, 1u << s->to);
+    float eight[8] = {0}, cost16[16], cost32[32], cost64[64];
+    uint32_t key[32];
+    for (uint32_t l = 0; l < 3; l++) { /* the third level's codes; weights of absent levels are 0 */
+        const float aim = target[l], v = r->v[l], weight = s->weight[l] * scale;
+        const float *sums = r->sums[l];
+        for (uint32_t c = 0; c < 8; c++) {
+            float e = aim - v * sums[c];
+            eight[c] += weight * e * e;
+        }
+    }
+    if (s->to <= 3) BITSTACK_NEST_LEAST_(eight, 4)
+    else {
+        BITSTACK_NEST_STEP_(3, 8, eight, cost16)
+        if (s->to == 4) BITSTACK_NEST_LEAST_(cost16, 8)
+        else {
+            BITSTACK_NEST_STEP_(4, 16, cost16, cost32)
+            if (s->to == 5) BITSTACK_NEST_LEAST_(cost32, 16)
+            else {
+                BITSTACK_NEST_STEP_(5, 32, cost32, cost64)
+                BITSTACK_NEST_LEAST_(cost64, 32)
+                BITSTACK_NEST_FOLD_(16)
+            }
+            BITSTACK_NEST_FOLD_(8)
+        }
+        BITSTACK_NEST_FOLD_(4)
+    }
+    BITSTACK_NEST_FOLD_(2)
+    return ((int32_t)key[0] < (int32_t)key[1] ? key[0] : key[1]) & ((1u << s->to) - 1);
 }
 
 /* One feedback pass over a task's rows. room: a stream a level and row, the errors of a column block, packing. */
@@ -1858,12 +1875,13 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(const bitstack_nest_ *s,
     for (size_t j0 = 0; j0 < n; j0 += block) {
         const size_t wide = BITSTACK_MIN_(block, n - j0);
         for (size_t i = 0; i < rows; i++) {
-            uint32_t *code = s->code + (begin + i) * n + j0;
+            uint32_t *code = s->code + (begin + i) * pad + j0;
             bitstack_nest_row_ r;
+            memset(&r, 0, sizeof r);
             bitstack_nest_row_start_(s, begin + i, &r);
             for (size_t j = 0; j < wide; j++) {
                 const float *factor = s->factor + (j0 + j) * pad + j0, pivot = 1 / factor[j];
-                float target[BITSTACK_MAX_LEVELS];
+                float target[BITSTACK_MAX_LEVELS] = {0};
                 bitstack_nest_row_at_(s, begin + i, j0 + j, &r);
                 for (uint32_t l = s->from; l < s->to; l++)
                     target[l] = stream[((l - s->from) * rows + i) * pad + j0 + j];
@@ -1895,13 +1913,15 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_times_h_(const bitstack_nest_ *s, const
 }
 
 /* The signed column factors of a row at level l, one for each plane and rank. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t row, uint32_t l, float *t) {
-    const uint32_t *code = s->code + row * s->n;
+BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t row, uint32_t l,
+                                                 float *BITSTACK_RESTRICT_ t) {
+    const uint32_t *code = s->code + row * s->pad;
     for (uint32_t p = 0; p <= l; p++)
         for (uint32_t q = 0; q < s->rank; q++, t += s->pad) {
             const float *v = bitstack_nest_v_(s, l, q);
-            for (size_t j = 0; j < s->n; j++) t[j] = code[j] >> p & 1 ? v[j] : -v[j];
-            memset(t + s->n, 0, (s->pad - s->n) * sizeof *t);
+            for (size_t j = 0; j < s->pad; j += 16)
+                for (size_t c = 0; c < 16; c++)
+                    t[j + c] = bitstack_float_from_bits_(bitstack_bits_from_float_(v[j + c]) ^ (~code[j + c] >> p & 1) << 31);
         }
 }
 
@@ -1928,53 +1948,74 @@ BITSTACK_NEST_INLINE_ double bitstack_nest_fit_(const bitstack_nest_ *s, size_t 
     return fall;
 }
 
-/* Gradients of a task's rows; a sweep over their codes where s->sweep; least squares for their coefficients; their
+/* Sweeps over a row's codes: each in turn becomes the best one given the others, for targets with some noise added
+ * at first: levels pull at a weight in different directions, and a descent without gets stuck early. The noise is
+ * such that a weight's choice is about what a temperature of `heat` would make it. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_sweep_(const bitstack_nest_ *s, size_t row, float *residual, float *gradient) {
+    const size_t n = s->n, pad = s->pad;
+    const uint32_t from = s->from, to = s->to;
+    uint32_t random[8], *code = s->code + row * pad;
+    uint64_t seed = s->seed + row;
+    bitstack_nest_row_ r;
+    for (uint32_t c = 0; c < 8; c++) random[c] = (uint32_t)bitstack_random_(&seed);
+    memset(&r, 0, sizeof r);
+    bitstack_nest_row_start_(s, row, &r);
+    for (int sweep = 0; sweep < s->sweeps; sweep++) {
+        const float heat = s->heat * powf(s->cool, (float)sweep);
+        for (size_t j = 0; j < n; j++) {
+            const float curvature = s->diagonal[j];
+            const uint32_t was = code[j];
+            float now[BITSTACK_MAX_LEVELS] = {0}, target[BITSTACK_MAX_LEVELS] = {0};
+            if (!(curvature > 0)) continue;
+            bitstack_nest_row_at_(s, row, j, &r);
+            for (uint32_t l = from; l < to; l++) {
+                now[l] = bitstack_nest_value_(s, &r, l, was);
+                target[l] = now[l] + gradient[(l - from) * pad + j] / curvature;
+            }
+            if (heat > 0) {
+                const float spread = heat / sqrtf(curvature);
+                for (uint32_t c = 0; c < 8; c++) random[c] = random[c] * 1664525u + 1013904223u;
+                for (uint32_t c = 0; c < 8; c++) target[c] += spread * s->noise[c] * (float)(int32_t)random[c];
+            }
+            code[j] = bitstack_nest_choose_(s, &r, target, curvature, was);
+            if (code[j] == was) continue;
+            for (uint32_t l = from; l < to; l++) {
+                const float step = bitstack_nest_value_(s, &r, l, code[j]) - now[l];
+                float *g = gradient + (l - from) * pad;
+                if (step == 0) continue;
+                residual[(l - from) * pad + j] -= step;
+                if (s->h) bitstack_nest_axpy_(g, s->h + j * pad, -step, pad);
+                else g[j] -= step * curvature;
+            }
+        }
+    }
+}
+
+/* Gradients of a task's rows; sweeps over their codes; least squares for their coefficients; their
  * errors and, where s->slope, what the column factors' systems need of them.
  * room: residuals and gradients (a level and row each), signed columns and their products with H, packing. */
 BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
     const size_t n = s->n, pad = s->pad, begin = task * s->rows;
-    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), streams = (s->to - s->from) * rows;
+    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), levels = s->to - s->from, streams = levels * rows;
     float *residual = s->room + worker * s->room_each, *gradient = residual + streams * pad;
     float *t = gradient + streams * pad, *y = t + s->batch * pad;
     float *pack = y + s->batch * pad;
-    bitstack_nest_row_ sums[BITSTACK_NEST_ROWS_];
+    bitstack_nest_row_ sums;
 
     for (size_t i = 0; i < rows; i++) {
-        const uint32_t *code = s->code + (begin + i) * n;
+        const uint32_t *code = s->code + (begin + i) * pad;
         const float *w = s->w + (begin + i) * pad;
-        bitstack_nest_row_start_(s, begin + i, &sums[i]);
+        bitstack_nest_row_start_(s, begin + i, &sums);
         for (size_t j = 0; j < n; j++) {
-            bitstack_nest_row_at_(s, begin + i, j, &sums[i]);
+            bitstack_nest_row_at_(s, begin + i, j, &sums);
             for (uint32_t l = s->from; l < s->to; l++)
-                residual[((l - s->from) * rows + i) * pad + j] = w[j] - bitstack_nest_value_(s, &sums[i], l, code[j]);
+                residual[(i * levels + l - s->from) * pad + j] = w[j] - bitstack_nest_value_(s, &sums, l, code[j]);
         }
-        for (uint32_t l = s->from; l < s->to; l++)
-            memset(residual + ((l - s->from) * rows + i) * pad + n, 0, (pad - n) * sizeof *residual);
+        for (uint32_t l = 0; l < levels; l++) memset(residual + (i * levels + l) * pad + n, 0, (pad - n) * sizeof *residual);
     }
     bitstack_nest_times_h_(s, residual, gradient, streams, pack);
-
-    for (size_t j = 0; s->sweep && j < n; j++) {
-        const float curvature = s->diagonal[j];
-        for (size_t i = 0; i < rows && curvature > 0; i++) {
-            uint32_t *code = s->code + (begin + i) * n + j, was = *code;
-            float now[BITSTACK_MAX_LEVELS], target[BITSTACK_MAX_LEVELS];
-            bitstack_nest_row_at_(s, begin + i, j, &sums[i]);
-            for (uint32_t l = s->from; l < s->to; l++) {
-                now[l] = bitstack_nest_value_(s, &sums[i], l, was);
-                target[l] = now[l] + gradient[((l - s->from) * rows + i) * pad + j] / curvature;
-            }
-            *code = bitstack_nest_choose_(s, &sums[i], target, curvature, was);
-            if (*code == was) continue;
-            for (uint32_t l = s->from; l < s->to; l++) {
-                float step = bitstack_nest_value_(s, &sums[i], l, *code) - now[l];
-                size_t k = ((l - s->from) * rows + i) * pad;
-                if (step == 0) continue;
-                residual[k + j] -= step;
-                if (s->h) bitstack_nest_axpy_(gradient + k, s->h + j * pad, -step, pad);
-                else gradient[k + j] -= step * curvature;
-            }
-        }
-    }
+    for (size_t i = 0; i < rows && s->sweeps; i++)
+        bitstack_nest_sweep_(s, begin + i, residual + i * levels * pad, gradient + i * levels * pad);
 
     for (uint32_t l = s->from; l < s->to; l++) {
         const size_t each = (size_t)(l + 1) * s->rank, batch = s->batch / each;
@@ -1986,7 +2027,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(const bitstack_nest_ *s, 
             for (size_t i = 0; s->fit && i < some; i++) bitstack_nest_signed_(s, begin + i0 + i, l, t + i * each * pad);
             if (s->fit) bitstack_nest_times_h_(s, t, y, some * each, pack);
             for (size_t i = 0; i < some; i++) {
-                const size_t row = begin + i0 + i, k = ((l - s->from) * rows + i0 + i) * pad;
+                const size_t row = begin + i0 + i, k = ((i0 + i) * levels + l - s->from) * pad;
                 error += bitstack_nest_dot_(residual + k, gradient + k, pad);
                 plain += bitstack_nest_dot_(residual + k, residual + k, pad);
                 if (s->fit)
@@ -2016,7 +2057,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(const bitstack_nest_ *s, 
             for (size_t j = begin; j < end; j++) {
                 double *a = sums + (j - begin) * size, *b = a + rank * rank;
                 float sum[BITSTACK_NEST_RANK_];
-                uint32_t code = s->code[i * s->n + j];
+                uint32_t code = s->code[i * s->pad + j];
                 for (size_t q = 0; q < rank; q++) sum[q] = 0;
                 for (uint32_t p = 0; p <= l; p++)
                     for (size_t q = 0; q < rank; q++) sum[q] += code >> p & 1 ? u[p * rank + q] : -u[p * rank + q];
@@ -2059,7 +2100,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_decode_body_(const bitstack_nest_ *s, u
         memset(to, 0, s->pad * sizeof *to);
         for (size_t j = 0; j < s->n; j++) {
             bitstack_nest_row_at_(s, i, j, &r);
-            to[j] = bitstack_nest_value_(s, &r, l, s->code[i * s->n + j]);
+            to[j] = bitstack_nest_value_(s, &r, l, s->code[i * s->pad + j]);
         }
     }
 }
@@ -2104,10 +2145,21 @@ BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
     for (uint32_t l = s->from; l < s->to; l++) s->weight[l] = (float)(weight[l] / largest);
 }
 
-/* Sweep the codes and fit the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweep, int fit, double plain[BITSTACK_MAX_LEVELS]) {
+BITSTACK_PRIVATE_ void bitstack_nest_lay_across_(bitstack_nest_ *s) {
+    for (uint32_t l = 0; l < s->joint; l++)
+        for (size_t j = 0; j < s->n; j++) s->across[8 * j + l] = bitstack_nest_v_(s, l, 0)[j];
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_feedback_all_(bitstack_nest_ *s) {
+    bitstack_nest_lay_across_(s);
+    bitstack_nest_run_feedback_(s, bitstack_nest_tasks_(s));
+}
+
+/* Sweep over the codes and fit the coefficients. */
+BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweeps, int fit, double plain[BITSTACK_MAX_LEVELS]) {
     const size_t tasks = bitstack_nest_tasks_(s);
-    s->sweep = sweep, s->fit = fit;
+    s->sweeps = sweeps, s->fit = fit;
+    bitstack_nest_lay_across_(s);
     bitstack_nest_run_descend_(s, tasks);
     for (uint32_t l = s->from; l < s->to; l++) {
         s->error[l] = 0;
@@ -2166,7 +2218,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
 }
 
 BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t level, int weighted) {
-    static const double with_h[] = {0.3, 1, 1, 1, 0.3, 0.1}, without[] = {8, 32, 8, 2, 1, 0.5};
+    static const double with_h[] = {0.3, 0.7, 1, 1.4, 0.7, 0.3}, without[] = {8, 32, 8, 2, 1, 0.5};
     for (uint32_t l = 0; l < BITSTACK_MAX_LEVELS; l++)
         if (given[l] > 0) return BITSTACK_MAX_((double)given[level], 0);
     level = BITSTACK_MIN_(level, 5);
@@ -2175,6 +2227,7 @@ BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t leve
 
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
+    bitstack_drop_(s->across);
     bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->factor), bitstack_drop_(s->sum);
     bitstack_drop_(s->slope), bitstack_drop_(s->room), bitstack_drop_(s->small), bitstack_drop_(s->system);
     bitstack_drop_(s->decoded);
@@ -2193,14 +2246,15 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
     s->room_each = (2 * s->joint * s->rows + 2 * s->batch + 8) * s->pad + BITSTACK_PACK_;
     s->small_each = BITSTACK_MAX_(terms * (terms + 2), BITSTACK_NEST_COLS_ * ((size_t)s->rank + 1) * s->rank);
     s->w = (float *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(float));
-    s->code = (uint32_t *)bitstack_zeros_((uint64_t)m * n, sizeof(uint32_t));
+    s->code = (uint32_t *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(uint32_t));
     s->v = (float *)bitstack_zeros_((uint64_t)terms * s->pad, sizeof(float));
+    s->across = (float *)bitstack_zeros_((uint64_t)s->pad * 8, sizeof(float));
     s->u = (float *)bitstack_zeros_((uint64_t)m * s->width, sizeof(float));
     s->diagonal = (float *)bitstack_zeros_(s->pad, sizeof(float));
     s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(tasks, sizeof *s->sum);
     s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
     s->small = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
-    return s->w && s->code && s->v && s->u && s->diagonal && s->sum && s->room && s->small ? BITSTACK_OK
+    return s->w && s->code && s->v && s->across && s->u && s->diagonal && s->sum && s->room && s->small ? BITSTACK_OK
                                                                                            : BITSTACK_ERROR_MEMORY;
 }
 
@@ -2219,7 +2273,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < n; j++) {
                 double t = h[(size_t)order[i] * n + order[j]] * unit;
-                s->h[i * pad + j] = (float)t;
+                s->h[i * pad + j] = (float)(i == j ? t + 0.002 * mean : t);
                 a[i * n + j] = t + (i == j ? damping * mean : 0);
             }
         result = bitstack_inverse_factor_(a, n, s->threads);
@@ -2328,7 +2382,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32
         for (size_t i = 0; i < s->m; i++) {
             const float *u = bitstack_nest_u_(s, i, l);
             for (size_t k = 0; k < (l + 1) * rank; k++) bitstack_factor_store_(coefficients, k * s->m + i, u[k], type);
-            for (size_t j = 0; j < n; j++) row[order[j]] = s->code[i * n + j] >> l & 1 ? 1.0f : -1.0f;
+            for (size_t j = 0; j < n; j++) row[order[j]] = s->code[i * s->pad + j] >> l & 1 ? 1.0f : -1.0f;
             bitstack_pack_signs_(row, (uint32_t)i, 1, (uint32_t)n, n, bitstack_coded_signs_(coded, l + 1));
         }
     }
@@ -2410,21 +2464,36 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         }
     }
     if (result == BITSTACK_OK && h) {
-        double soft = 0.03;
+        const double soft = 0.03;
         bitstack_nest_weigh_(&s, soft);
-        bitstack_nest_run_feedback_(&s, bitstack_nest_tasks_(&s));
+        bitstack_nest_feedback_all_(&s);
         bitstack_nest_descend_all_(&s, 0, 1, NULL);
         bitstack_nest_columns_all_(&s);
-        for (int pass = 0; pass < 4; pass++) {
-            bitstack_nest_weigh_(&s, soft *= 0.5);
-            bitstack_nest_descend_all_(&s, 1, 1, NULL);
+        bitstack_nest_weigh_(&s, soft);
+        bitstack_nest_descend_all_(&s, 1, 1, NULL);
+        bitstack_nest_columns_all_(&s);
+        const int calls = n <= 1024 ? 5 : n <= 2048 ? 2 : 0, sweeps = 8;
+        const double first = 1, last = 0.1;
+        bitstack_nest_weigh_(&s, 0);
+        for (uint32_t l = 0; l < s.to; l++)
+            s.noise[l] = (float)(sqrt(1.5 / ((double)m * (double)n) * s.error[l] / s.lambda[l]) / 2147483648.0);
+        s.cool = (float)pow(last / first, 0.5 / (calls * sweeps)), s.heat = (float)sqrt(first), s.seed = options->seed;
+        for (int call = 0; call < calls; call++) {
+            bitstack_nest_descend_all_(&s, sweeps, 1, NULL);
+            bitstack_nest_columns_all_(&s);
+            s.heat *= powf(s.cool, (float)sweeps), s.seed += m;
+        }
+        s.heat = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            bitstack_nest_weigh_(&s, 0);
+            bitstack_nest_descend_all_(&s, 2, 1, NULL);
             bitstack_nest_columns_all_(&s);
         }
     }
     for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
         bitstack_nest_extend_(&s, l, 0.5f);
         s.from = l, s.to = l + 1, s.weight[l] = 1;
-        if (h) bitstack_nest_run_feedback_(&s, bitstack_nest_tasks_(&s));
+        if (h) bitstack_nest_feedback_all_(&s);
         for (int pass = 0; pass < 2; pass++) {
             bitstack_nest_descend_all_(&s, !h || pass, 1, NULL);
             bitstack_nest_columns_all_(&s);
