@@ -34,7 +34,7 @@ $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 $(BUILD)/llm/dense.o: FLAGS += -ffp-contract=fast
 $(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -c $< -o $@
+	$(CC) $(FLAGS) -O3 -c $< -o $@
 $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@

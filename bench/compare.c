@@ -210,7 +210,7 @@ static int compare_demo(const char *shared, const char *filter) {
  * have), rows scaled log-normally (0.25). H = A diag(t) A^T with A normal, t_k = 1 / (k + 5) (few directions
  * carry most of the inputs), plus a thousandth of its mean diagonal, channels scaled log-normally (0.5), and
  * 16 outlier channels 20 times as large. All seeded. */
-enum { N = 4096 };
+enum { N = 4096, MEASURED = 512 }; /* rows are alike: the error is measured on some */
 
 typedef struct product {
     float *c;
@@ -310,6 +310,7 @@ static void compare_large(const char *filter) {
         char setting[64];
         peer_coded coded;
         snprintf(setting, sizeof setting, "%s:1", method->name);
+        if (strstr(method->name, "g32") || strstr(method->name, "-5-") || strstr(method->name, "-6-")) continue; /* time */
         if (!wanted(method->name, filter) || known("4096", method->name) || known("4096", setting)) continue;
         if (!w) w = synthetic(&moments);
         double start = demo_cpu(0);
@@ -324,7 +325,7 @@ static void compare_large(const char *filter) {
             r.bits = 8.0 * (double)r.bytes / N / N;
             if (k >= 0) {
                 method->dequantize(&coded, l, back);
-                r.error = peer_error(w, back, N, N, &moments, threads);
+                r.error = peer_error(w, back, MEASURED, N, &moments, threads);
             }
             if (method->gemv) r.gemv = cold_gemv(&coded, l, x, y);
             if (coded.levels > 1) snprintf(setting, sizeof setting, "%s:%u", method->name, l);
