@@ -434,8 +434,8 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 3 KiB. No recursion, no allocation,
- * no locks.
+ * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 12 KiB (+ 3 KiB where
+ * BITSTACK_CHUNK_COLS is below 4096). No recursion, no allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -2956,6 +2956,7 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
+#if BITSTACK_CHUNK_COLS >= 4096 /* its panel is too large for small stacks: there, look-up does it all */
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
 static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -3023,6 +3024,7 @@ static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision pr
     return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
            tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
 }
+#endif
 
 BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision,
                                                      const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -3032,10 +3034,12 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
+#if BITSTACK_CHUNK_COLS >= 4096
     if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
         bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
         return BITSTACK_OK;
     }
+#endif
     for (b = 0; b < batch; b += some) {
         const float *from = x + b * x_stride;
         float *to = y + b * y_stride;
