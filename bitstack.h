@@ -1801,9 +1801,11 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 #if defined(__GNUC__)
 #define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
 #define BITSTACK_ALIGNED_ __attribute__((aligned(64)))
+#define BITSTACK_RESTRICT_ __restrict__
 #else
 #define BITSTACK_PREFETCH_(address) ((void)(address))
 #define BITSTACK_ALIGNED_
+#define BITSTACK_RESTRICT_
 #endif
 
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
@@ -2960,6 +2962,12 @@ static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *pl
     }
 }
 
+/* to += from, 64 floats: a loop that compilers turn into vectors. */
+static void bitstack_add_tile_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ from) {
+    int i;
+    for (i = 0; i < BITSTACK_TILE_; i++) to[i] += from[i];
+}
+
 /* Sweeps the planes [plane, end) over the rows in bands of tiles, plane after plane, so that signs are
  * read in long runs, and writes (or adds to) rows [begin, begin + count) of y. */
 static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, uint32_t end, float *y, size_t y_stride,
@@ -2969,13 +2977,11 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
     const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
     const size_t most = BITSTACK_BAND_ / (spans * pass->batch), all = tiles - begin / BITSTACK_TILE_;
     const size_t band = all < most ? all : most, stride = band * BITSTACK_TILE_;
-    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_;
-    size_t tile, after, k, b, s, i;
+    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_, line[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t tile, after, k, b, s;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
-        size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
         after = tiles - tile < band ? tiles : tile + band;
-        high = after * BITSTACK_TILE_ < begin + count ? after * BITSTACK_TILE_ : begin + count;
         memset(total, 0, spans * pass->batch * stride * sizeof total[0]);
         for (p = plane; p < end; p++)
             for (k = tile; k < after; k++) {
@@ -2985,13 +2991,20 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                 bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
                                 total + (k - tile) * BITSTACK_TILE_, stride);
             }
-        for (s = 0; s < spans; s++)
-            for (b = 0; b < pass->batch; b++) {
-                char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
-                const float *sum = total + (s * pass->batch + b) * stride + skip;
-                if (s == 0 && !add) memcpy(to, sum, 4 * (high - low - skip));
-                else
-                    for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
+        for (b = 0; b < pass->batch; b++)
+            for (k = tile; k < after; k++) {
+                const size_t row = k * BITSTACK_TILE_, low = row < begin ? begin - row : 0;
+                const size_t high = begin + count - row < BITSTACK_TILE_ ? begin + count - row : BITSTACK_TILE_;
+                char *to = (char *)y + 4 * (b * y_stride + row + low - begin);
+                const float *sum = total + b * stride + (k - tile) * BITSTACK_TILE_;
+                if (!add) memcpy(line, sum, sizeof line);
+                else {
+                    memset(line, 0, sizeof line);
+                    memcpy(line + low, to, 4 * (high - low));
+                    bitstack_add_tile_(line, sum);
+                }
+                for (s = 1; s < spans; s++) bitstack_add_tile_(line, sum + s * pass->batch * stride);
+                memcpy(to, line + low, 4 * (high - low));
             }
     }
 }
