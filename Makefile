@@ -24,7 +24,7 @@ all: $(BUILD)/bitstack $(EXAMPLES)
 # The headers are their own source: no third file.
 $(BUILD)/bitstack.o: bitstack.h
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -DBITSTACK_IMPLEMENTATION -x c -c $< -o $@
+	$(CC) $(FLAGS) -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c $< -o $@
 $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c $< -o $@
@@ -34,7 +34,7 @@ $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 $(BUILD)/llm/dense.o: FLAGS += -ffp-contract=fast
 $(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -c $< -o $@
+	$(CC) $(FLAGS) -O3 -c $< -o $@
 $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
@@ -85,6 +85,21 @@ $(BENCH_PROGRAMS): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_C) $(BUILD)/bits
 $(BUILD)/bench/demo.o $(BUILD)/bench/quality.o $(BUILD)/bench/compare.o: bench/demo.h bench/peers/peer.h $(HEADERS)
 $(BUILD)/bench/quality: $(BUILD)/bench/quality.o $(BUILD)/bench/demo.o $(PEERS) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/bench/compare: $(BUILD)/bench/compare.o $(BUILD)/bench/demo.o $(BENCH_C) $(PEERS) $(LLM) $(LIB)
+	$(CC) $(BENCH_FLAGS) $^ -o $@ $(LIBS) $(BENCH_LIBS) -ldl
+$(BUILD)/bench/report: bench/report.c bench/svg.h
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< -o $@ -lm
+# Rows that the CSV files have are not measured again: remove them for a fresh run.
+compare: $(BUILD)/bench/compare $(BUILD)/bench/report
+	@mkdir -p bench/results
+	$(BUILD)/bench/compare demo bench/results/compare-demo.csv
+	$(BUILD)/bench/compare 4096 bench/results/compare-4096.csv
+	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
+readme: $(BUILD)/bench/report
+	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
+readme-check: $(BUILD)/bench/report
+	$(BUILD)/bench/report --check bench/results README.md bench/peers/README.md
 quality: $(BUILD)/bench/quality
 	@mkdir -p bench/results
 	$(BUILD)/bench/quality bench/results/quality.csv
@@ -104,4 +119,4 @@ bench-results: $(BENCH_PROGRAMS)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test demo bench bench-results quality clean
+.PHONY: all test demo bench bench-results quality compare readme readme-check clean

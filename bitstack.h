@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [DISPATCH] [GEMV] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DISPATCH] [GEMV] [POOL] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -151,6 +151,7 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
+ * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
  * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
@@ -225,6 +226,15 @@ typedef enum bitstack_precision {
     BITSTACK_REFERENCE = 2 /* no tables: double-precision multiply-adds */
 } bitstack_precision;
 
+/* Threads of the caller's, or of a bitstack_pool. `run` calls task(context, i) for every i < count, on any
+ * threads and in any order, and returns when all are done; work is cut into about `threads` parts. NULL or
+ * threads below 2: the calling thread does all. Results are the same in any case. */
+typedef struct bitstack_parallel {
+    void (*run)(void *user, void (*task)(void *context, size_t index), void *context, size_t count);
+    void *user;
+    int threads;
+} bitstack_parallel;
+
 /* How to open. {0} (or NULL for the pointer) means the defaults. */
 typedef struct bitstack_options {
     bitstack_allocator allocator;
@@ -232,6 +242,7 @@ typedef struct bitstack_options {
     bitstack_precision precision; /* of bitstack_gemv and bitstack_gemm */
     int skip_checksums;           /* nonzero: payload checksums are not verified on load */
     int load_nothing;             /* nonzero: open at level 0 everywhere; budget is not applied */
+    bitstack_parallel parallel;   /* threads of bitstack_gemv and bitstack_gemm */
 } bitstack_options;
 
 /* Element types. */
@@ -429,7 +440,10 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
 /* Y = X W^T: `count` vectors at x, x + x_stride, ...; outputs at y, y + y_stride, ... (strides in
- * floats, at least cols and rows). As bitstack_gemv otherwise. */
+ * floats, at least cols and rows). As bitstack_gemv, with the same bits, while that is the faster way.
+ * For many vectors and planes * rank above 5 it is not: then weights are rebuilt tile by tile and
+ * multiplied in floats, within (150 + cols / 64 + 2 * planes * rank) * 2^-24 of the sum of all
+ * |scale u v x|, with the same bits for every split of the rows but not on every ISA. */
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 
 /* Reconstruct rows [begin, begin + count) of W at the current level: out[i * out_stride + j], stride in
@@ -443,7 +457,32 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
 BITSTACK_API bitstack_result bitstack_view_gemv(const bitstack_view *view, bitstack_precision precision, const float *x, float *y, uint32_t begin, uint32_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, uint32_t begin, uint32_t count);
+BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, const bitstack_parallel *parallel);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
+
+#ifdef BITSTACK_POOL
+/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
+ * and link with -pthread where that is needed.
+ *     bitstack_pool *pool;
+ *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
+ * `threads` counts the calling one; 0 means one a processor. Any number of stacks may share a pool, and any
+ * threads may use it; while it is at work for one of them the others do without. Close it after the
+ * stacks that use it. allocator NULL: malloc. */
+typedef struct bitstack_pool bitstack_pool;
+BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator);
+BITSTACK_API void bitstack_pool_close(bitstack_pool *pool);
+BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool);
+BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size_t index), void *context, size_t count);
+#endif
+
+/* For inputs of 1 to 8 bits: y[i] = sum over j of S_ij a_j exactly, for rows [begin, begin + count) of one
+ * sign plane (laid out as in [FORMAT], any alignment; at most 2^23 columns), by counting bits. The a_j are
+ * unsigned, or two's complement if is_signed, and come as `bits` bit planes, lowest first, of (cols + 7) / 8
+ * bytes each: column j is bit j % 8 of byte j / 8, and bits after the last are zero. pack_bits writes them
+ * from integers (in range; higher bits are ignored) and returns their bytes; with planes NULL it only
+ * returns them, and 0 for a wrong number of bits. */
+BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size_t count, int bits);
+BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t rows, uint32_t cols, const void *planes, int bits, int is_signed, int32_t *y, uint32_t begin, uint32_t count);
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
  * parts that block `level` carries (0 where none), of its whole payload, and of what is live in memory
@@ -668,6 +707,7 @@ typedef struct bitstack_slot_ {
 struct bitstack {
     bitstack_allocator allocator;
     bitstack_precision precision;
+    bitstack_parallel parallel;
     int skip_checksums;
     const unsigned char *memory; /* the whole stack, or NULL if it is read */
     bitstack_read_at read;
@@ -1095,6 +1135,7 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     if (options) {
         start.allocator = options->allocator;
         start.precision = options->precision;
+        start.parallel = options->parallel;
         start.skip_checksums = options->skip_checksums;
     }
     if (!bitstack_allocator_(&start.allocator))
@@ -1732,6 +1773,12 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
 #define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS < 16 * BITSTACK_BLOCK_ ? BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ : 16)
 #define BITSTACK_BAND_ (BITSTACK_CHUNK_COLS / 256) /* tiles, times inputs and spans, whose sums are held at once */
 
+/* What [GEMM] works on at once. */
+#define BITSTACK_PANEL_COLS_ 128
+#define BITSTACK_PANEL_RANKS_ 16
+#define BITSTACK_PANEL_INPUTS_ 6
+#define BITSTACK_POOL_MOST_ 256 /* threads */
+
 /* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
 typedef struct bitstack_run_ {
     const unsigned char *signs, *next; /* `next`: where reading goes on afterwards */
@@ -1750,17 +1797,20 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
     return (const char *)(at + ahead < bytes ? (uintptr_t)run->signs + at + ahead : (uintptr_t)run->next + (at + ahead - bytes));
 }
 
+/* Nothing relies on the alignment, but vectors that straddle cache lines are slow. */
 #if defined(__GNUC__)
 #define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
+#define BITSTACK_ALIGNED_ __attribute__((aligned(64)))
 #else
 #define BITSTACK_PREFETCH_(address) ((void)(address))
+#define BITSTACK_ALIGNED_
 #endif
 
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
     int (*available)(void);
-    /* z[0..cols-1] = v[first..] .* x, then zeros up to a multiple of 16. */
+    /* z[0..cols-1] = v[first..] .* x */
     void (*product)(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols);
     /* Tables of `groups` groups of 4 from z: the high bytes to `high`, and the low ones to `low` unless
      * it is NULL. Writes whole fours of groups. Returns s, or 0 or NaN. */
@@ -1770,6 +1820,13 @@ typedef struct bitstack_kernels_ {
     void (*lookup)(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run);
     /* total[i] += u[first + i] * sums[i], i < rows <= 64, each product rounded first */
     void (*combine)(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
+    /* See [POPCOUNT]: counts[t][row] += bits in common of the row and bit plane t */
+    void (*count)(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups, const unsigned char *bits,
+                  size_t stride, size_t planes);
+    /* See [GEMM]; NULL where look-up is always used. */
+    void (*unfold)(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols, float (*u)[BITSTACK_TILE_],
+                   float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
+    void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
 } bitstack_kernels_;
 
 /* The scale for a largest sum given as bits (the order of positive floats is that of their bits, and
@@ -1798,7 +1855,6 @@ static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type
     size_t j;
     bitstack_factors_(z, v, type, first, cols);
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
-    for (; j % 16; j++) z[j] = 0;
 }
 
 static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
@@ -1839,6 +1895,7 @@ static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const bitstac
             uint16_t sum[BITSTACK_TILE_] = {0};
             for (g = from; g < to; g++) {
                 const unsigned char *group = run->signs + 32 * g, *entries = table + 16 * (g - from);
+                BITSTACK_PREFETCH_(bitstack_ahead_(run, 32 * g, 1024));
                 for (b = 0; b < 32; b++) {
                     sum[b] = (uint16_t)(sum[b] + entries[group[b] & 15u]);
                     sum[b + 32] = (uint16_t)(sum[b + 32] + entries[group[b] >> 4]);
@@ -1909,7 +1966,6 @@ BITSTACK_SSE4_ static void bitstack_product_sse4_(float *z, const void *v, bitst
     for (j = 0; j + 4 <= cols; j += 4)
         _mm_storeu_ps(z + j, _mm_mul_ps(bitstack_factors_sse4_(v, type, first + j), _mm_castsi128_ps(bitstack_load_sse4_((const char *)x + 4 * j))));
     if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
-    for (j = cols; j % 16; j++) z[j] = 0;
 }
 
 BITSTACK_SSE4_ static float bitstack_build_sse4_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
@@ -2014,8 +2070,8 @@ BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *sum
 #define BITSTACK_AVX2_ __attribute__((target("avx2,f16c")))
 #define BITSTACK_AVX2_INLINE_ static inline __attribute__((target("avx2,f16c"), always_inline))
 
-/* AVX, F16C; AVX2; the SSE and AVX state. */
-static int bitstack_available_avx2_(void) { return bitstack_x86_has_(1u << 28 | 1u << 29, 1u << 5, 0, 6); }
+/* FMA, AVX, F16C; AVX2; the SSE and AVX state. */
+static int bitstack_available_avx2_(void) { return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 0, 6); }
 
 BITSTACK_AVX2_INLINE_ __m256i bitstack_load_avx2_(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
 BITSTACK_AVX2_INLINE_ __m128i bitstack_load_half_avx2_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
@@ -2031,7 +2087,6 @@ BITSTACK_AVX2_ static void bitstack_product_avx2_(float *z, const void *v, bitst
     for (j = 0; j + 8 <= cols; j += 8)
         _mm256_storeu_ps(z + j, _mm256_mul_ps(bitstack_factors_avx2_(v, type, first + j), _mm256_castsi256_ps(bitstack_load_avx2_((const char *)x + 4 * j))));
     if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
-    for (j = cols; j % 16; j++) z[j] = 0;
 }
 
 BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
@@ -2184,21 +2239,22 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sum
 #endif /* AVX2 */
 
 /* ================================================================================== [AVX512]
- * With VBMI and VNNI (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
+ * With VBMI, VNNI and BITALG (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
  * registers, but on two ports instead of three, is no faster than AVX2. All but the look-up is AVX2's. */
 #if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVX512)
 #define BITSTACK_HAS_AVX512_
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns of its own intrinsics (its bug 105593) */
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* in gcc 12's own intrinsics: its bug 105593 */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni")))
+#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg")))
 #define BITSTACK_AVX512_INLINE_ \
-    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni"), always_inline))
+    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg"), always_inline))
 
-/* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11); the mask and 512-bit state too. */
+/* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11), BITALG (12); the mask and 512-bit state too. */
 static int bitstack_available_avx512_(void) {
-    return bitstack_x86_has_(1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11, 0xE6);
+    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11 | 1u << 12, 0xE6);
 }
 
 /* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
@@ -2276,7 +2332,7 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK
 BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
-    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64];
+    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
         const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
@@ -2303,9 +2359,6 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
             bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 1);
     }
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 #endif /* AVX512 */
 
 /* ==================================================================================== [NEON]
@@ -2345,7 +2398,6 @@ static void bitstack_product_neon_(float *z, const void *v, bitstack_type type, 
     for (j = 0; j + 4 <= cols; j += 4)
         vst1q_f32(z + j, vmulq_f32(bitstack_factors_neon_(v, type, first + j), bitstack_factors_neon_(x, BITSTACK_F32, j)));
     if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
-    for (j = cols; j % 16; j++) z[j] = 0;
 }
 
 static float bitstack_build_neon_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
@@ -2436,27 +2488,277 @@ BITSTACK_NEON_ static void bitstack_lookup_neon_(float (*sums)[BITSTACK_TILE_], 
 }
 #endif /* NEON */
 
+/* ================================================================================ [POPCOUNT]
+ * Integer inputs given as bit planes: the sum over columns of sign * bit is twice the count of bits in
+ * common less the count of the input's bits. Nibbles of two groups are first put together, so that a byte
+ * holds a row's 8 columns, for all bit planes at once; then each plane masks, counts and adds bytes. Byte
+ * sums hold 31 times 8. (A register of one row's columns, for the scalar popcnt, would cost more to
+ * gather from this layout than it saves.) */
+#define BITSTACK_PAIRS_ 31
+
+static inline void bitstack_add_counts_(uint32_t *counts, const unsigned char *bytes) {
+    size_t i;
+    for (i = 0; i < BITSTACK_TILE_; i++) counts[i] += bytes[i];
+}
+
+static void bitstack_count_scalar_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                   const unsigned char *bits, size_t stride, size_t planes) {
+    const uint64_t low = 0x0F0F0F0F0F0F0F0Fu, ones = 0x0101010101010101u;
+    uint64_t rows[BITSTACK_PAIRS_][8], sums[8], a, b;
+    size_t pair, some, t, i, k;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++)
+            for (k = 0; k < 4; k++) {
+                memcpy(&a, signs + 64 * (pair + i) + 8 * k, 8);
+                b = 0;
+                if (2 * (pair + i) + 1 < groups) memcpy(&b, signs + 64 * (pair + i) + 32 + 8 * k, 8);
+                rows[i][k] = (a & low) | (b & low) << 4;
+                rows[i][k + 4] = (a >> 4 & low) | (b & ~low);
+            }
+        for (t = 0; t < planes; t++) {
+            memset(sums, 0, sizeof sums);
+            for (i = 0; i < some; i++)
+                for (k = 0; k < 8; k++) {
+                    a = rows[i][k] & ones * bits[t * stride + pair + i];
+                    a -= a >> 1 & 0x5555555555555555u;
+                    a = (a & 0x3333333333333333u) + (a >> 2 & 0x3333333333333333u);
+                    sums[k] += (a + (a >> 4)) & low;
+                }
+            bitstack_add_counts_(counts[t], (const unsigned char *)sums);
+        }
+    }
+}
+
+#ifdef BITSTACK_HAS_AVX2_
+BITSTACK_AVX2_ static void bitstack_count_avx2_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                const unsigned char *bits, size_t stride, size_t planes) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t pair, some, t, i, half;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++) {
+            const __m256i a = bitstack_load_avx2_(signs + 64 * (pair + i));
+            const __m256i b = 2 * (pair + i) + 1 < groups ? bitstack_load_avx2_(signs + 64 * (pair + i) + 32) : _mm256_setzero_si256();
+            _mm_prefetch((const char *)((uintptr_t)signs + 64 * (pair + i) + 2048), _MM_HINT_T0);
+            bitstack_store_avx2_(rows[i], _mm256_or_si256(_mm256_and_si256(a, low), _mm256_andnot_si256(low, _mm256_slli_epi16(b, 4))));
+            bitstack_store_avx2_(rows[i] + 32, _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(a, 4), low), _mm256_andnot_si256(low, b)));
+        }
+        for (t = 0; t < planes; t++) {
+            for (half = 0; half < BITSTACK_TILE_; half += 32) {
+                __m256i sum = _mm256_setzero_si256();
+                for (i = 0; i < some; i++) {
+                    const __m256i masked = _mm256_and_si256(bitstack_load_avx2_(rows[i] + half), _mm256_set1_epi8((char)bits[t * stride + pair + i]));
+                    sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(masked, low)));
+                    sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(masked, 4), low)));
+                }
+                bitstack_store_avx2_(sums + half, sum);
+            }
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+#endif
+
+#ifdef BITSTACK_HAS_AVX512_
+BITSTACK_AVX512_ static void bitstack_count_avx512_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                    const unsigned char *bits, size_t stride, size_t planes) {
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(-16);
+    const __m512i halves = _mm512_setr_epi64(0, 1, 2, 3, 8, 9, 10, 11), others = _mm512_setr_epi64(4, 5, 6, 7, 12, 13, 14, 15);
+    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t pair, some, t, i;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++) { /* nibbles of the first group, then of the second, rows 0..31 and 32..63 */
+            const __m512i both = _mm512_maskz_loadu_epi8(2 * (pair + i) + 1 < groups ? ~(__mmask64)0 : 0xFFFFFFFFu, signs + 64 * (pair + i));
+            const __m512i up = _mm512_slli_epi16(both, 4), down = _mm512_srli_epi16(both, 4);
+            const __m512i first = _mm512_permutex2var_epi64(both, halves, down), second = _mm512_permutex2var_epi64(up, others, both);
+            _mm_prefetch((const char *)((uintptr_t)signs + 64 * (pair + i) + 2048), _MM_HINT_T0);
+            _mm512_store_si512(rows[i], _mm512_or_si512(_mm512_and_si512(first, low), _mm512_and_si512(second, high)));
+        }
+        for (t = 0; t < planes; t++) {
+            __m512i sum = _mm512_setzero_si512();
+            for (i = 0; i < some; i++)
+                sum = _mm512_add_epi8(sum, _mm512_popcnt_epi8(_mm512_and_si512(_mm512_load_si512(rows[i]), _mm512_set1_epi8((char)bits[t * stride + pair + i]))));
+            _mm512_store_si512(sums, sum);
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+#endif
+
+#ifdef BITSTACK_HAS_NEON_
+BITSTACK_NEON_ static void bitstack_count_neon_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
+                                                const unsigned char *bits, size_t stride, size_t planes) {
+    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t pair, some, t, i, k;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++)
+            for (k = 0; k < 32; k += 16) {
+                const uint8x16_t a = vld1q_u8(signs + 64 * (pair + i) + k);
+                const uint8x16_t b = 2 * (pair + i) + 1 < groups ? vld1q_u8(signs + 64 * (pair + i) + 32 + k) : vdupq_n_u8(0);
+                vst1q_u8(rows[i] + k, vsliq_n_u8(a, b, 4));
+                vst1q_u8(rows[i] + 32 + k, vsriq_n_u8(b, a, 4));
+            }
+        for (t = 0; t < planes; t++) {
+            for (k = 0; k < BITSTACK_TILE_; k += 16) {
+                uint8x16_t sum = vdupq_n_u8(0);
+                for (i = 0; i < some; i++)
+                    sum = vaddq_u8(sum, vcntq_u8(vandq_u8(vld1q_u8(rows[i] + k), vdupq_n_u8(bits[t * stride + pair + i]))));
+                vst1q_u8(sums + k, sum);
+            }
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+#endif
+
+BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size_t count, int bits) {
+    const size_t stride = count / 8 + (count % 8 != 0);
+    unsigned char *to = (unsigned char *)planes;
+    size_t i;
+    int t;
+    if (bits < 1 || bits > 8) return 0;
+    if (!planes) return stride * (size_t)bits;
+    memset(to, 0, stride * (size_t)bits);
+    for (t = 0; t < bits; t++)
+        for (i = 0; i < count; i++)
+            to[(size_t)t * stride + i / 8] |= (unsigned char)(((uint32_t)values[i] >> t & 1u) << i % 8);
+    return stride * (size_t)bits;
+}
+
+/* ==================================================================================== [GEMM]
+ * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
+ * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
+ * the type, BITS that of as many integers, N their lanes, and the operations are macros named BITSTACK_<operation>_<isa>_. */
+/* w[j][row] += (scale u v)[row][j] with the signs of one plane, for all 64 rows (those after the last are
+ * whatever they are) and `cols` columns, up to the next multiple of 4. u[r][row], minus_v[r][j]: a bit flips
+ * the sign, and 1 is plus. */
+#define BITSTACK_DEFINE_PANELS_(isa, ATTRIBUTE, V, BITS, N)                                                         \
+    ATTRIBUTE static void bitstack_unfold_##isa##_(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols,\
+                                                   float (*u)[BITSTACK_TILE_], float (*minus_v)[BITSTACK_PANEL_COLS_],\
+                                                   size_t ranks) {                                                  \
+        size_t row, j, r;                                                                                           \
+        for (row = 0; row < BITSTACK_TILE_; row += N)                                                               \
+            for (j = 0; j < cols; j += 4) {                                                                         \
+                const BITS bits = BITSTACK_BITS_##isa##_(signs + 8 * j + row % 32, row < 32 ? 28 : 24);             \
+                V m0 = BITSTACK_ZERO_##isa##_, m1 = m0, m2 = m0, m3 = m0;                                           \
+                for (r = 0; r < ranks; r++) {                                                                       \
+                    const V a = BITSTACK_LOAD_##isa##_(u[r] + row);                                                 \
+                    m0 = BITSTACK_FMA_##isa##_(m0, a, minus_v[r][j]);                                               \
+                    m1 = BITSTACK_FMA_##isa##_(m1, a, minus_v[r][j + 1]);                                           \
+                    m2 = BITSTACK_FMA_##isa##_(m2, a, minus_v[r][j + 2]);                                           \
+                    m3 = BITSTACK_FMA_##isa##_(m3, a, minus_v[r][j + 3]);                                           \
+                }                                                                                                   \
+                BITSTACK_UNFOLD_STORE_(isa, 0, 3) BITSTACK_UNFOLD_STORE_(isa, 1, 2)                                 \
+                BITSTACK_UNFOLD_STORE_(isa, 2, 1) BITSTACK_UNFOLD_STORE_(isa, 3, 0)                                 \
+            }                                                                                                       \
+    }                                                                                                               \
+    /* y[b][row] (+)= sum over j of w[j][row] * x[b][j], for six inputs */                                          \
+    ATTRIBUTE static void bitstack_panel_##isa##_(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_],\
+                                                  size_t cols, int add) {                                           \
+        const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3], *x4 = x[4], *x5 = x[5];                         \
+        size_t row, j;                                                                                              \
+        for (row = 0; row < BITSTACK_TILE_; row += 2 * N) {                                                         \
+            V a0 = BITSTACK_ZERO_##isa##_, a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0;                             \
+            V b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0;                                                 \
+            for (j = 0; j < cols; j++) {                                                                            \
+                const V p = BITSTACK_LOAD_##isa##_(w[j] + row), q = BITSTACK_LOAD_##isa##_(w[j] + row + N);         \
+                a0 = BITSTACK_FMA_##isa##_(a0, p, x0[j]), b0 = BITSTACK_FMA_##isa##_(b0, q, x0[j]);                 \
+                a1 = BITSTACK_FMA_##isa##_(a1, p, x1[j]), b1 = BITSTACK_FMA_##isa##_(b1, q, x1[j]);                 \
+                a2 = BITSTACK_FMA_##isa##_(a2, p, x2[j]), b2 = BITSTACK_FMA_##isa##_(b2, q, x2[j]);                 \
+                a3 = BITSTACK_FMA_##isa##_(a3, p, x3[j]), b3 = BITSTACK_FMA_##isa##_(b3, q, x3[j]);                 \
+                a4 = BITSTACK_FMA_##isa##_(a4, p, x4[j]), b4 = BITSTACK_FMA_##isa##_(b4, q, x4[j]);                 \
+                a5 = BITSTACK_FMA_##isa##_(a5, p, x5[j]), b5 = BITSTACK_FMA_##isa##_(b5, q, x5[j]);                 \
+            }                                                                                                       \
+            BITSTACK_PANEL_STORE_(isa, 0, N) BITSTACK_PANEL_STORE_(isa, 1, N) BITSTACK_PANEL_STORE_(isa, 2, N)      \
+            BITSTACK_PANEL_STORE_(isa, 3, N) BITSTACK_PANEL_STORE_(isa, 4, N) BITSTACK_PANEL_STORE_(isa, 5, N)      \
+        }                                                                                                           \
+    }
+#define BITSTACK_UNFOLD_STORE_(isa, i, left)                                                                        \
+    BITSTACK_STORE_##isa##_(w[j + i] + row, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(w[j + i] + row),           \
+                                                                  BITSTACK_FLIP_##isa##_(m##i, bits, left)));
+#define BITSTACK_PANEL_STORE_(isa, i, N)                                                                             \
+    if (add) a##i = BITSTACK_ADD_##isa##_(a##i, BITSTACK_LOAD_##isa##_(y[i] + row)),                                 \
+             b##i = BITSTACK_ADD_##isa##_(b##i, BITSTACK_LOAD_##isa##_(y[i] + row + N));                             \
+    BITSTACK_STORE_##isa##_(y[i] + row, a##i);                                                                       \
+    BITSTACK_STORE_##isa##_(y[i] + row + N, b##i);
+
+#ifdef BITSTACK_HAS_AVX2_
+#define BITSTACK_ZERO_avx2_ _mm256_setzero_ps()
+#define BITSTACK_LOAD_avx2_(from) _mm256_loadu_ps(from)
+#define BITSTACK_STORE_avx2_(to, value) _mm256_storeu_ps(to, value)
+#define BITSTACK_ADD_avx2_(a, b) _mm256_add_ps(a, b)
+#define BITSTACK_FMA_avx2_(sum, a, scalar) _mm256_fmadd_ps(a, _mm256_set1_ps(scalar), sum)
+/* Bytes as integers whose bits 31 to 28 are those of the four columns, the last column's first. */
+#define BITSTACK_BITS_avx2_(bytes, shift) \
+    _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(bytes))), _mm_cvtsi32_si128(shift))
+#define BITSTACK_FLIP_avx2_(value, bits, left) \
+    _mm256_xor_ps(value, _mm256_and_ps(_mm256_set1_ps(-0.0f), _mm256_castsi256_ps(_mm256_slli_epi32(bits, left))))
+BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m256i, 8)
+#endif
+#ifdef BITSTACK_HAS_AVX512_
+#define BITSTACK_ZERO_avx512_ _mm512_setzero_ps()
+#define BITSTACK_LOAD_avx512_(from) _mm512_loadu_ps(from)
+#define BITSTACK_STORE_avx512_(to, value) _mm512_storeu_ps(to, value)
+#define BITSTACK_ADD_avx512_(a, b) _mm512_add_ps(a, b)
+#define BITSTACK_FMA_avx512_(sum, a, scalar) _mm512_fmadd_ps(a, _mm512_set1_ps(scalar), sum)
+#define BITSTACK_BITS_avx512_(bytes, shift) \
+    _mm512_sll_epi32(_mm512_cvtepu8_epi32(bitstack_load_half_avx2_(bytes)), _mm_cvtsi32_si128(shift))
+#define BITSTACK_FLIP_avx512_(value, bits, left)                                                                    \
+    _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(bits, left),        \
+                                                  _mm512_set1_epi32(INT32_MIN), 0x78)) /* a ^ (b & c) */
+BITSTACK_DEFINE_PANELS_(avx512, BITSTACK_AVX512_, __m512, __m512i, 16)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+#if defined(BITSTACK_HAS_NEON_) && defined(__aarch64__)
+#define BITSTACK_ZERO_neon_ vdupq_n_f32(0)
+#define BITSTACK_LOAD_neon_(from) vld1q_f32(from)
+#define BITSTACK_STORE_neon_(to, value) vst1q_f32(to, value)
+#define BITSTACK_ADD_neon_(a, b) vaddq_f32(a, b)
+#define BITSTACK_FMA_neon_(sum, a, scalar) vfmaq_n_f32(sum, a, scalar)
+#define BITSTACK_BITS_neon_(bytes, shift) bitstack_bits_neon_(bytes, shift)
+#define BITSTACK_FLIP_neon_(value, bits, left)                                                                      \
+    vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(value),                                                   \
+                                    vandq_u32(vshlq_n_u32(bits, left), vdupq_n_u32(0x80000000u))))
+static inline uint32x4_t bitstack_bits_neon_(const unsigned char *bytes, int shift) {
+    uint32_t four;
+    memcpy(&four, bytes, 4);
+    return vshlq_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))), vdupq_n_s32(shift));
+}
+BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
+#define BITSTACK_PANELS_NEON_ bitstack_unfold_neon_, bitstack_panel_neon_
+#else
+#define BITSTACK_PANELS_NEON_ NULL, NULL
+#endif
+
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx2_, bitstack_build_avx2_,
-     bitstack_lookup_avx512_, bitstack_combine_avx2_},
+     bitstack_lookup_avx512_, bitstack_combine_avx2_, bitstack_count_avx512_,
+     bitstack_unfold_avx512_, bitstack_panel_avx512_},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
-     bitstack_combine_avx2_},
+     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
-     bitstack_combine_sse4_},
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_,
-     bitstack_combine_neon_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
-     bitstack_combine_scalar_},
+     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -2522,16 +2824,15 @@ typedef struct bitstack_pass_ {
     size_t rank, ranks;      /* the first and how many */
     size_t batch, halves;    /* inputs; tables of each vector: 1 FAST, 2 EXACT */
     size_t tables;           /* batch * ranks * halves */
-    unsigned char *space;    /* the tables, aligned */
-    unsigned char room[BITSTACK_CHUNK_COLS * 4 + 64];
+    unsigned char space[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_; /* the tables */
     float scales[BITSTACK_CHUNK_COLS / 64]; /* of each block, of each table */
 } bitstack_pass_;
 
 static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float *x, size_t x_stride) {
     const bitstack_view *view = pass->view;
     unsigned char *table = pass->space;
-    float z[BITSTACK_BLOCK_], *scale = pass->scales;
-    size_t col, cols, b, r;
+    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, *scale = pass->scales;
+    size_t col, cols, b, r, j;
     for (col = pass->from; col < pass->to; col += cols) {
         size_t bytes;
         cols = bitstack_span_cols_(view, col, pass->to);
@@ -2542,6 +2843,7 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
                 float s;
                 pass->kernels->product(z, view->planes[plane].columns, view->factor_type, r * view->cols + col,
                                        x + b * x_stride + col, cols);
+                for (j = cols; j % 16; j++) z[j] = 0;
                 s = pass->kernels->build(z, (cols + 3) / 4, table, pass->halves == 2 ? table + bytes : NULL);
                 s *= view->scale; /* a power of two */
                 scale[pass->halves - 1] = s;
@@ -2558,7 +2860,7 @@ static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *pl
                             const unsigned char *next, float *total, size_t stride) {
     const bitstack_view *view = pass->view;
     const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
-    float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
+    float sums[BITSTACK_TABLES_][BITSTACK_TILE_] BITSTACK_ALIGNED_;
     bitstack_run_ run;
     size_t col, cols, t;
     run.signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
@@ -2591,7 +2893,7 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
     const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
     const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
     const size_t band = BITSTACK_BAND_ / (spans * pass->batch), stride = band * BITSTACK_TILE_;
-    float total[BITSTACK_BAND_ * BITSTACK_TILE_];
+    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_;
     size_t tile, after, k, b, s, i;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
@@ -2640,7 +2942,6 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     chunk = BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ / (most * batch * pass.halves) * BITSTACK_BLOCK_;
     if (bitstack_sharing_(view, 0) < view->level && chunk > BITSTACK_SPAN_) chunk = BITSTACK_SPAN_;
     if (chunk > BITSTACK_SPAN_) chunk -= chunk % BITSTACK_SPAN_;
-    pass.space = pass.room + (64 - ((uintptr_t)pass.room & 63));
     for (pass.from = 0; pass.from < view->cols; pass.from = pass.to) {
         pass.to = view->cols - pass.from < chunk ? view->cols : pass.from + chunk;
         for (plane = 0; plane < view->level; plane = end) {
@@ -2655,6 +2956,74 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
+/* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
+ * inputs are asked for. */
+static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
+                                    size_t batch, size_t begin, size_t count) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    float w[BITSTACK_PANEL_COLS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, v[BITSTACK_PANEL_RANKS_][BITSTACK_PANEL_COLS_];
+    float u[BITSTACK_PANEL_RANKS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, spare[BITSTACK_PANEL_INPUTS_][BITSTACK_TILE_];
+    float line[BITSTACK_PANEL_INPUTS_][BITSTACK_PANEL_COLS_], ones[BITSTACK_TILE_], minus[BITSTACK_PANEL_COLS_];
+    const size_t end = begin + count;
+    size_t tile, col, cols, r0, r, j, b, i;
+    uint32_t p;
+    memset(u, 0, sizeof u);
+    for (j = 0; j < BITSTACK_TILE_; j++) ones[j] = 1;
+    for (j = 0; j < BITSTACK_PANEL_COLS_; j++) minus[j] = -view->scale;
+    for (tile = begin / BITSTACK_TILE_; tile * BITSTACK_TILE_ < end; tile++) {
+        const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
+        const size_t low = row < begin ? begin : row, high = row + rows < end ? row + rows : end;
+        for (col = 0; col < view->cols; col += cols) {
+            cols = view->cols - col < BITSTACK_PANEL_COLS_ ? view->cols - col : BITSTACK_PANEL_COLS_;
+            if (view->group_cols && cols > view->group_cols - col % view->group_cols)
+                cols = view->group_cols - col % view->group_cols;
+            memset(w, 0, (cols + 3) / 4 * 4 * sizeof w[0]);
+            for (p = 0; p < view->level; p++)
+                for (r0 = 0; r0 < view->rank; r0 += BITSTACK_PANEL_RANKS_) {
+                    const size_t ranks = view->rank - r0 < BITSTACK_PANEL_RANKS_ ? view->rank - r0 : BITSTACK_PANEL_RANKS_;
+                    for (r = 0; r < ranks; r++) {
+                        kernels->product(u[r], view->planes[p].coefficients, view->factor_type,
+                                         bitstack_coefficient_at_(view, col, r0 + r) + row, ones, rows);
+                        if (p && view->rank == ranks && view->planes[p].columns == view->planes[p - 1].columns) continue;
+                        kernels->product(v[r], view->planes[p].columns, view->factor_type, (r0 + r) * view->cols + col, minus, cols);
+                        for (j = cols; j % 4; j++) v[r][j] = 0;
+                    }
+                    kernels->unfold(w, view->planes[p].signs + tile * bitstack_tile_bytes_(view) + col / 4 * 32, cols, u, v, ranks);
+                }
+            for (b = 0; b < batch; b += BITSTACK_PANEL_INPUTS_) {
+                const float *from[BITSTACK_PANEL_INPUTS_];
+                float *to[BITSTACK_PANEL_INPUTS_];
+                const int whole = low == row && high == row + BITSTACK_TILE_ && b + BITSTACK_PANEL_INPUTS_ <= batch;
+                for (i = 0; i < BITSTACK_PANEL_INPUTS_; i++) {
+                    const float *input = x + (b + i < batch ? b + i : b) * x_stride + col;
+                    from[i] = (uintptr_t)input % 4 ? (const float *)memcpy(line[i], (const void *)input, 4 * cols) : input;
+                    to[i] = whole ? y + (b + i) * y_stride + (row - begin) : spare[i];
+                }
+                for (i = 0; i < BITSTACK_PANEL_INPUTS_ && b + BITSTACK_PANEL_INPUTS_ + i < batch; i++) { /* the next ones */
+                    const char *input = (const char *)(x + (b + BITSTACK_PANEL_INPUTS_ + i) * x_stride + col);
+                    for (j = 0; j < cols; j += 16) BITSTACK_PREFETCH_(input + 4 * j);
+                    for (j = 0; j < BITSTACK_TILE_; j += 16)
+                        BITSTACK_PREFETCH_((const char *)(y + (b + BITSTACK_PANEL_INPUTS_ + i) * y_stride + (low - begin) + j));
+                }
+                kernels->panel(to, from, w, cols, whole && col);
+                for (i = 0; !whole && i < BITSTACK_PANEL_INPUTS_ && b + i < batch; i++)
+                    for (r = low; r < high; r++) {
+                        float *at = y + (b + i) * y_stride;
+                        bitstack_put_float_(at, r - begin, spare[i][r - row] + (col ? bitstack_get_float_(at, r - begin) : 0.0f));
+                    }
+            }
+        }
+    }
+}
+
+/* Whether to multiply in floats. Measured on AVX2 and AVX-512: one table's look-up costs a fifth of the
+ * fused multiply-adds that it stands for; rebuilding costs each plane about rank + 6 of them. */
+static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision precision, size_t batch) {
+    const double tables = (double)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = (double)batch;
+    return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
+           tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
+}
+
 BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision,
                                                      const float *x, size_t x_stride, float *y, size_t y_stride,
                                                      size_t batch, uint32_t begin, uint32_t count) {
@@ -2663,6 +3032,10 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
+    if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
+        bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
+        return BITSTACK_OK;
+    }
     for (b = 0; b < batch; b += some) {
         const float *from = x + b * x_stride;
         float *to = y + b * y_stride;
@@ -2688,6 +3061,215 @@ BITSTACK_API bitstack_result bitstack_view_gemm(const bitstack_view *view, bitst
     return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, count, 0, view->rows);
 }
 
+BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t rows, uint32_t cols, const void *planes, int bits,
+                                                    int is_signed, int32_t *y, uint32_t begin, uint32_t count) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const unsigned char *at = (const unsigned char *)planes;
+    const size_t groups = ((size_t)cols + 3) / 4, stride = ((size_t)cols + 7) / 8, end = (size_t)begin + count;
+    uint32_t counts[8][BITSTACK_TILE_], ones[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    size_t tile, i, t, used = (size_t)bits;
+    if (bits < 1 || bits > 8 || cols > 1u << 23 || begin > rows || count > rows - begin || (count && (!y || (cols && (!signs || !planes)))))
+        return BITSTACK_ERROR_ARGUMENT;
+    for (t = 0; t < used; t++)
+        for (i = 0; i < stride; i++) {
+            unsigned byte = at[t * stride + i];
+            for (; byte; byte &= byte - 1) ones[t]++;
+        }
+    for (tile = begin / BITSTACK_TILE_; tile * BITSTACK_TILE_ < end; tile++) {
+        memset(counts, 0, sizeof counts);
+        kernels->count((uint32_t(*)[BITSTACK_TILE_])counts, (const unsigned char *)signs + tile * groups * 32, groups, at, stride, used);
+        for (i = 0; i < BITSTACK_TILE_; i++) {
+            const size_t row = tile * BITSTACK_TILE_ + i;
+            int32_t sum = 0;
+            if (row < begin || row >= end) continue;
+            for (t = 0; t < used; t++) {
+                const int32_t part = (2 * (int32_t)counts[t][i] - (int32_t)ones[t]) * (int32_t)(1u << t);
+                sum += is_signed && t + 1 == used ? -part : part;
+            }
+            memcpy((char *)y + 4 * (row - begin), &sum, 4);
+        }
+    }
+    return BITSTACK_OK;
+}
+
+/* ==================================================================================== [POOL] */
+
+/* A product shared out by rows. */
+typedef struct bitstack_share_ {
+    const bitstack_view *view;
+    bitstack_precision precision;
+    const float *x;
+    float *y;
+    size_t x_stride, y_stride, batch, rows; /* `rows` a part, whole tiles */
+} bitstack_share_;
+
+static void bitstack_do_share_(void *context, size_t index) {
+    const bitstack_share_ *share = (const bitstack_share_ *)context;
+    const size_t begin = index * share->rows, left = share->view->rows - begin;
+    bitstack_view_gemm_rows(share->view, share->precision, share->x, share->x_stride, share->y + begin, share->y_stride,
+                            share->batch, (uint32_t)begin, (uint32_t)(left < share->rows ? left : share->rows));
+}
+
+BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *view, bitstack_precision precision,
+                                                         const float *x, size_t x_stride, float *y, size_t y_stride,
+                                                         size_t batch, const bitstack_parallel *parallel) {
+    bitstack_share_ share;
+    size_t tiles, parts, work;
+    bitstack_result result;
+    if (!view) return BITSTACK_ERROR_ARGUMENT;
+    if (!parallel || !parallel->run || parallel->threads < 2 || !batch)
+        return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, batch, 0, view->rows);
+    result = bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, batch, 0, 0); /* checks the arguments */
+    if (result != BITSTACK_OK || (view->rows && (!y || (view->cols && view->level && !x))) || (batch > 1 && y_stride < view->rows))
+        return BITSTACK_ERROR_ARGUMENT;
+    /* each part builds its own tables, so none is below 64 KiB of signs; two parts a thread where they are large */
+    tiles = ((size_t)view->rows + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
+    work = tiles * bitstack_tile_bytes_(view) * view->level / 65536 * batch;
+    parts = work / 32 > (size_t)parallel->threads ? 2 * (size_t)parallel->threads : (size_t)parallel->threads;
+    if (parts > work) parts = work;
+    if (parts > tiles) parts = tiles;
+    if (parts < 2) return bitstack_view_gemm_rows(view, precision, x, x_stride, y, y_stride, batch, 0, view->rows);
+    share.view = view, share.precision = precision;
+    share.x = x, share.x_stride = x_stride, share.y = y, share.y_stride = y_stride, share.batch = batch;
+    share.rows = (tiles + parts - 1) / parts * BITSTACK_TILE_;
+    parallel->run(parallel->user, bitstack_do_share_, &share, (view->rows + share.rows - 1) / share.rows);
+    return BITSTACK_OK;
+}
+
+#ifdef BITSTACK_POOL
+#include <pthread.h>
+#include <unistd.h>
+
+/* Everything is handed out under one lock: a part of a product takes far longer. Who waits looks at `turn`
+ * or `done` for some microseconds before sleeping, for products follow each other closely. */
+struct bitstack_pool {
+    int threads, workers; /* the caller's counted; not counted */
+    int stop;
+    uint32_t turn;             /* of calls of pool_run */
+    size_t next, count, done;  /* indices */
+    void (*task)(void *context, size_t index);
+    void *context;
+    pthread_mutex_t busy, lock; /* busy: held by the caller whose turn it is */
+    pthread_cond_t wake, finished;
+    pthread_t thread[BITSTACK_POOL_MOST_];
+    bitstack_allocator allocator;
+};
+
+static void bitstack_pause_(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* With the lock held: takes indices of this turn until there are none. */
+static void bitstack_pool_take_(bitstack_pool *pool, uint32_t turn) {
+    while (pool->turn == turn && pool->next < pool->count) {
+        void (*const task)(void *, size_t) = pool->task;
+        void *const context = pool->context;
+        const size_t index = pool->next++;
+        pthread_mutex_unlock(&pool->lock);
+        task(context, index);
+        pthread_mutex_lock(&pool->lock);
+        __atomic_store_n(&pool->done, pool->done + 1, __ATOMIC_RELEASE);
+        if (pool->done == pool->count) pthread_cond_signal(&pool->finished);
+    }
+}
+
+static void *bitstack_pool_work_(void *user) {
+    bitstack_pool *pool = (bitstack_pool *)user;
+    uint32_t seen = 0;
+    int spins;
+    for (;;) {
+        for (spins = 0; spins < 500 && __atomic_load_n(&pool->turn, __ATOMIC_RELAXED) == seen; spins++) bitstack_pause_();
+        pthread_mutex_lock(&pool->lock);
+        while (pool->turn == seen && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+        seen = pool->turn;
+        bitstack_pool_take_(pool, seen);
+        spins = pool->stop;
+        pthread_mutex_unlock(&pool->lock);
+        if (spins) return NULL;
+    }
+}
+
+BITSTACK_API void bitstack_pool_run(void *user, void (*task)(void *context, size_t index), void *context, size_t count) {
+    bitstack_pool *pool = (bitstack_pool *)user;
+    size_t index;
+    int spins;
+    if (!pool || count < 2 || pthread_mutex_trylock(&pool->busy)) {
+        for (index = 0; index < count; index++) task(context, index);
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->task = task, pool->context = context;
+    pool->next = 0, pool->count = count;
+    __atomic_store_n(&pool->done, (size_t)0, __ATOMIC_RELAXED);
+    __atomic_store_n(&pool->turn, pool->turn + 1, __ATOMIC_RELAXED);
+    pthread_cond_broadcast(&pool->wake);
+    bitstack_pool_take_(pool, pool->turn);
+    pthread_mutex_unlock(&pool->lock);
+    for (spins = 0; spins < 500 && __atomic_load_n(&pool->done, __ATOMIC_ACQUIRE) < count; spins++) bitstack_pause_();
+    pthread_mutex_lock(&pool->lock);
+    while (pool->done < count) pthread_cond_wait(&pool->finished, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->busy);
+}
+
+BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator) {
+    bitstack_allocator from;
+    bitstack_pool *pool;
+    pthread_attr_t attributes;
+    long here;
+    memset(&from, 0, sizeof from);
+    if (allocator) from = *allocator;
+    if (!out || threads < 0 || !bitstack_allocator_(&from)) return BITSTACK_ERROR_ARGUMENT;
+    here = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+    if (here < 1) here = 1;
+    if (here > BITSTACK_POOL_MOST_) here = BITSTACK_POOL_MOST_;
+    pool = (bitstack_pool *)from.allocate(from.user, sizeof *pool);
+    if (!pool) return BITSTACK_ERROR_MEMORY;
+    memset(pool, 0, sizeof *pool);
+    pool->allocator = from;
+    pthread_mutex_init(&pool->busy, NULL);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->finished, NULL);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 65536 + 8 * (size_t)BITSTACK_CHUNK_COLS + 65536);
+    while (pool->workers < here - 1 &&
+           pthread_create(&pool->thread[pool->workers], &attributes, bitstack_pool_work_, pool) == 0)
+        pool->workers++; /* fewer, if no more can be had */
+    pthread_attr_destroy(&attributes);
+    pool->threads = pool->workers + 1;
+    *out = pool;
+    return BITSTACK_OK;
+}
+
+BITSTACK_API void bitstack_pool_close(bitstack_pool *pool) {
+    int i;
+    if (!pool) return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = 1;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
+    pthread_mutex_destroy(&pool->busy);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->finished);
+    pool->allocator.release(pool->allocator.user, pool, sizeof *pool);
+}
+
+BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool) {
+    bitstack_parallel parallel;
+    parallel.run = bitstack_pool_run;
+    parallel.user = pool;
+    parallel.threads = pool ? pool->threads : 1;
+    return parallel;
+}
+#endif /* BITSTACK_POOL */
+
 /* On a stack: the reader counts itself in, so that what the view points to stays until it counts out. */
 #define BITSTACK_ON_STACK_(call)                                          \
     bitstack_view view;                                                   \
@@ -2701,11 +3283,11 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
     BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, begin, count));
 }
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
-    BITSTACK_ON_STACK_(bitstack_view_gemv(&view, stack->precision, x, y, 0, view.rows));
+    BITSTACK_ON_STACK_(bitstack_view_gemm_parallel(&view, stack->precision, x, 0, y, 0, 1, &stack->parallel));
 }
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
                                            size_t y_stride, size_t count) {
-    BITSTACK_ON_STACK_(bitstack_view_gemm(&view, stack->precision, x, x_stride, y, y_stride, count));
+    BITSTACK_ON_STACK_(bitstack_view_gemm_parallel(&view, stack->precision, x, x_stride, y, y_stride, count, &stack->parallel));
 }
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {

@@ -50,7 +50,7 @@ typedef enum bitstack_method {
 /* Second moments of a layer's inputs, gathered row by row: what activation-aware coding needs.
  * `h` = sum of x x^T over `count` inputs (cols x cols, symmetric, row-major; the full square is kept);
  * `norms[j]` = mean over samples of the L2 norm over the sample's tokens of channel j, the paper's
- * activation scale without its 1e-3. Memory: 8 cols^2 + 24 cols bytes (h is double).
+ * activation scale without its 1e-3. Memory: 8 cols^2 + 16 cols bytes (h is double), and 1 MiB of scratch.
  * Several matrices that share an input share one. */
 typedef struct bitstack_moments {
     uint32_t cols;
@@ -117,9 +117,12 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
 
 /* Truncated: the best rank-k approximation of a (float), by block power (subspace) iteration with
  * oversampling, projected problem by Jacobi. u rows x k, s k, vt k x cols. Stops when the captured
- * energy settles: squared error within 0.1 % of the optimal rank-k one. If warm_vt (k x cols) is not
- * NULL the iteration starts there. Halko, Martinsson and Tropp, arXiv 0909.4061.
- * `threads` and `seed` as in bitstack_encode_options. */
+ * energy settles: squared error within 0.1 % of the optimal rank-k one, plus 3e-7 of |a|^2 for the floats.
+ * Singular values below about 1e-6 of the first may come out as zero. If warm_vt (k x cols) is not NULL
+ * the iteration starts there; vt may be the same memory. Halko, Martinsson and Tropp, arXiv 0909.4061;
+ * Zhou, Saad, Tiago and Chelikowsky's Chebyshev filter, 2006. 1 <= k <= min(rows, cols).
+ * BITSTACK_ERROR_NUMERIC on NaN or infinity, or where a singular value is above FLT_MAX.
+ * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats. */
 BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t rows, uint32_t cols, size_t stride, uint32_t k, const float *warm_vt, uint64_t seed, int threads, float *u, float *s, float *vt);
 
 /* --- Calibration ----------------------------------------------------------------------------- */
@@ -434,23 +437,28 @@ BITSTACK_GEMM_TILE_PICK_(f32, float)
 BITSTACK_GEMM_TILE_PICK_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
- * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. */
-#define BITSTACK_GEMM_(suffix, real, panel)                                                                    \
-    BITSTACK_PRIVATE_ void bitstack_gemm_##suffix##_(size_t m, size_t n, size_t k, real alpha, const real *a,  \
-                                                     size_t ars, size_t acs, const real *b, size_t brs,        \
-                                                     size_t bcs, real *c, size_t crs, real *pack) {            \
+ * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. `mixed` takes a B of
+ * doubles into a product of floats. */
+#define BITSTACK_GEMM_(name, suffix, real, source, panel)                                                      \
+    BITSTACK_PRIVATE_ void bitstack_gemm_##name##_(size_t m, size_t n, size_t k, real alpha, const real *a,    \
+                                                   size_t ars, size_t acs, const source *b, size_t brs,        \
+                                                   size_t bcs, real *c, size_t crs, real *pack) {              \
         const size_t kc = 256, nc = 256;                                                                       \
         bitstack_gemm_tile_##suffix##_ fast = bitstack_gemm_tile_pick_##suffix##_();                                     \
         for (size_t j0 = 0; j0 < n; j0 += nc)                                                                  \
             for (size_t p0 = 0; p0 < k; p0 += kc) {                                                            \
                 size_t nn = BITSTACK_MIN_(nc, n - j0), kk = BITSTACK_MIN_(kc, k - p0);                         \
                 for (size_t j = 0; j < nn; j += panel) {                                                       \
-                    const real *from = b + p0 * brs + (j0 + j) * bcs;                                          \
+                    const source *from = b + p0 * brs + (j0 + j) * bcs;                                        \
                     real *to = pack + j * kk;                                                                  \
                     size_t w = BITSTACK_MIN_((size_t)panel, nn - j);                                           \
-                    for (size_t p = 0; p < kk; p++)                                                            \
-                        for (size_t q = 0; q < panel; q++)                                                     \
-                            to[p * panel + q] = q < w ? alpha * from[p * brs + q * bcs] : 0;                   \
+                    if (w < panel) memset(to, 0, kk * panel * sizeof *to);                                     \
+                    if (w < panel || bcs != 1)                                                                 \
+                        for (size_t q = 0; q < w; q++)                                                         \
+                            for (size_t p = 0; p < kk; p++) to[p * panel + q] = alpha * (real)from[p * brs + q * bcs]; \
+                    else                                                                                       \
+                        for (size_t p = 0; p < kk; p++)                                                        \
+                            for (size_t q = 0; q < panel; q++) to[p * panel + q] = alpha * (real)from[p * brs + q]; \
                 }                                                                                              \
                 for (size_t i = 0; i < m; i += BITSTACK_GEMM_ROWS_)                                                 \
                     for (size_t j = 0; j < nn; j += panel) {                                                   \
@@ -467,8 +475,9 @@ BITSTACK_GEMM_TILE_PICK_(f64, double)
                     }                                                                                          \
             }                                                                                                  \
     }
-BITSTACK_GEMM_(f32, float, BITSTACK_PANEL32_)
-BITSTACK_GEMM_(f64, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_(f32, f32, float, float, BITSTACK_PANEL32_)
+BITSTACK_GEMM_(f64, f64, double, double, BITSTACK_PANEL64_)
+BITSTACK_GEMM_(mixed, f32, float, double, BITSTACK_PANEL32_)
 
 /* Cholesky factor of a small symmetric matrix (row-major, lower triangle read and replaced): a = L L^T.
  * Returns 0 where it is not positive definite. */
@@ -1000,9 +1009,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_small_(const float *a, uint32_t r
     return result;
 }
 
-/* Makes Q's columns orthogonal enough for float: nothing to do as a rule, but where one singular value towers over
- * the rest, rounding errors of a pass lie along its vector. Columns without a direction of their own start again at
- * random. c: Q^T Q on return. */
+/* Makes Q's columns nearly orthogonal by Cholesky QR, again while that was badly conditioned: where one singular value
+ * towers over the rest, a pass leaves rounding errors along its vector in every column. Columns without a direction of
+ * their own start again at random. c: Q^T Q on return. */
 BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double *c, double *work) {
     const size_t l = p->l, n = p->n, w = BITSTACK_PANEL32_;
     double *inverse = work, *scale = work + l * l, *copy = scale + l;
@@ -1010,7 +1019,7 @@ BITSTACK_PRIVATE_ void bitstack_power_orthogonalise_(bitstack_power_ *p, double 
     for (int round = 0;; round++) {
         bitstack_power_gram_(p->q, p->q, n, l, c);
         memcpy(copy, c, l * l * sizeof *copy);
-        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.05 || round == 4) return;
+        if (bitstack_power_cholesky_(copy, l, 1e-5, inverse, scale) > 0.99 || round == 4) return;
         for (size_t j = 0; j < l; j++)
             for (size_t i = 0; i < l; i++) step[(j / w * l + i) * w + j % w] = (float)(scale[i] * inverse[j * l + i]);
         bitstack_power_combine_(p->q, n, l, step, p->hat);
@@ -1342,54 +1351,72 @@ typedef struct bitstack_norms_ {
     const bitstack_view *view;
     const double *h;
     size_t rows, cols, stride;
-    double *room;      /* a worker: rows of D, a block of D H, packing */
-    double (*sum)[2];  /* a task */
-    uint64_t room_each;
+    int rough;        /* D H in float: twice as fast, good to 4 digits or so */
+    double *room;     /* a worker: rows of D, the same in float, a block of D H, packing */
+    double (*sum)[2]; /* a task */
+    size_t room_each;
 } bitstack_norms_;
 
 BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
     const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
     double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
-    for (size_t i = 0; i < h; i++) {
+    float *q = (float *)(void *)block, *df = (float *)(void *)d, *bf = (float *)(void *)block; /* q: rows of the view */
+    size_t at_once = 2 * (s->room_each - nb * n) / n, have = 0;
+    at_once = BITSTACK_MIN_(at_once, 16);
+    for (size_t i = 0; i < h; i++, q += n) {
         const float *w = s->w + (begin + i) * s->stride;
-        float *q = (float *)(void *)block; /* a row of the view; the block and packing space hold at least n floats */
-        if (s->view) bitstack_view_dequantize(s->view, (uint32_t)(begin + i), 1, q, n);
         double sum = 0;
+        if (s->view && i == have) {
+            have = BITSTACK_MIN_(i + at_once, h), q = (float *)(void *)block;
+            bitstack_view_dequantize(s->view, (uint32_t)(begin + i), (uint32_t)(have - i), q, n);
+        }
         for (size_t j = 0; j < n; j++) {
             double t = (double)w[j] - (s->view ? (double)q[j] : 0);
-            d[i * n + j] = t;
+            if (s->rough) df[i * n + j] = (float)t;
+            else d[i * n + j] = t;
             sum += t * t;
         }
         plain += sum;
     }
     for (size_t j0 = 0; s->h && j0 < n; j0 += nb) {
-        size_t wide = BITSTACK_MIN_(nb, n - j0), below = n - j0 - wide;
+        const size_t wide = BITSTACK_MIN_(nb, n - j0), j1 = j0 + wide;
+        const double *diagonal = s->h + j0 * n + j0, *below = s->h + j1 * n + j0;
         memset(block, 0, h * nb * sizeof *block);
-        bitstack_gemm_f64_(h, wide, below, 2, d + j0 + wide, n, 1, s->h + (j0 + wide) * n + j0, n, 1, block, nb, pack);
-        bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, s->h + j0 * n + j0, n, 1, block, nb, pack);
+        if (s->rough) {
+            bitstack_gemm_mixed_(h, wide, n - j1, 2, df + j1, n, 1, below, n, 1, bf, nb, (float *)(void *)pack);
+            bitstack_gemm_mixed_(h, wide, wide, 1, df + j0, n, 1, diagonal, n, 1, bf, nb, (float *)(void *)pack);
+        } else {
+            bitstack_gemm_f64_(h, wide, n - j1, 2, d + j1, n, 1, below, n, 1, block, nb, pack);
+            bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, diagonal, n, 1, block, nb, pack);
+        }
         for (size_t i = 0; i < h; i++)
-            for (size_t j = 0; j < wide; j++) weighted += block[i * nb + j] * d[i * n + j0 + j];
+            for (size_t j = 0, at = i * nb, from = i * n + j0; j < wide; j++)
+                weighted += s->rough ? (double)bf[at + j] * (double)df[from + j] : block[at + j] * d[from + j];
     }
     s->sum[task][0] = plain, s->sum[task][1] = s->h ? weighted : plain;
+}
+
+BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int threads, double norms[2]) {
+    uint32_t tasks = (uint32_t)((s->rows + BITSTACK_NB_ - 1) / BITSTACK_NB_);
+    s->room_each = BITSTACK_NB_ * s->cols + BITSTACK_NB_ * BITSTACK_NB_ + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
+    s->room = (double *)bitstack_array_((uint64_t)s->room_each * bitstack_workers_(threads, tasks), sizeof(double));
+    s->sum = (double(*)[2])bitstack_array_(tasks, sizeof *s->sum);
+    bitstack_result result = s->room && s->sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    norms[0] = norms[1] = 0;
+    if (result == BITSTACK_OK) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, s);
+    for (uint32_t i = 0; result == BITSTACK_OK && i < tasks; i++) norms[0] += s->sum[i][0], norms[1] += s->sum[i][1];
+    bitstack_drop_(s->room), bitstack_drop_(s->sum);
+    return result;
 }
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t stride, uint32_t rows, uint32_t cols,
                                                           const bitstack_view *view, const double *h, int threads,
                                                           double norms[2]) {
     bitstack_norms_ s;
-    uint32_t tasks = (rows + BITSTACK_NB_ - 1) / BITSTACK_NB_;
+    memset(&s, 0, sizeof s);
     s.w = w, s.view = view, s.h = h, s.rows = rows, s.cols = cols, s.stride = stride;
-    s.room_each = (uint64_t)BITSTACK_NB_ * cols + BITSTACK_NB_ * BITSTACK_NB_ +
-                  BITSTACK_MAX_((uint64_t)BITSTACK_PACK_, cols / 2 + 1);
-    s.room = (double *)bitstack_array_(s.room_each * bitstack_workers_(threads, tasks), sizeof(double));
-    s.sum = (double(*)[2])bitstack_array_(tasks, sizeof *s.sum);
-    if (s.room && s.sum) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, &s);
-    norms[0] = norms[1] = 0;
-    for (uint32_t i = 0; s.room && s.sum && i < tasks; i++) norms[0] += s.sum[i][0], norms[1] += s.sum[i][1];
-    bitstack_result result = s.room && s.sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-    bitstack_drop_(s.room), bitstack_drop_(s.sum);
-    return result;
+    return bitstack_norms_run_(&s, threads, norms);
 }
 
 /* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. */
@@ -1459,7 +1486,7 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
  * of the stored factors, whose square-root split halves the exponent. The stack's scale is 1 unless the factors
  * would be lost in the range of their type. */
 
-#define BITSTACK_IABS_TOLERANCE_ 2e-5 /* excess squared error of each block's truncated SVD, at most about */
+#define BITSTACK_IABS_TOLERANCE_ 5e-5 /* excess squared error of each block's truncated SVD, at most about */
 
 typedef struct bitstack_iabs_ {
     const float *w;
@@ -1531,11 +1558,12 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
     const double *h = moments ? moments->h : NULL;
     bitstack_shape *shape = &coded->shape;
     bitstack_iabs_ s;
+    bitstack_norms_ norms;
     double *column = NULL, norm[2], error[2];
     float *sv = (float *)bitstack_array_(k, sizeof(float));
     bitstack_result result;
 
-    memset(&s, 0, sizeof s);
+    memset(&s, 0, sizeof s), memset(&norms, 0, sizeof norms);
     shape->rows = rows, shape->cols = cols, shape->rank = (uint32_t)k;
     shape->levels = options->levels ? options->levels : 16;
     shape->columns = BITSTACK_COLUMNS_OWN, shape->coefficients = BITSTACK_COEFFICIENTS_OWN;
@@ -1571,7 +1599,8 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
         int half = bitstack_exponent_(largest) / 2; /* W = 4^half times what is decomposed */
         s.unit = ldexp(1, -2 * half);
         bitstack_parallel_(threads, tasks, bitstack_iabs_start_, &s);
-        result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, norm);
+        norms.w = s.d, norms.h = h, norms.rows = m, norms.cols = norms.stride = n, norms.rough = 1;
+        result = bitstack_norms_run_(&norms, threads, norm);
         coded->out_norm2 = ldexp(h && moments->count ? norm[1] / (double)moments->count : norm[0], 4 * half);
 
         for (uint32_t block = 1; block <= shape->levels && result == BITSTACK_OK; block++) {
@@ -1616,7 +1645,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
                 }
             s.plane = bitstack_coded_signs_(coded, block);
             bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
-            result = bitstack_measure_norms_(s.d, n, rows, cols, NULL, h, threads, error);
+            result = bitstack_norms_run_(&norms, threads, error);
             coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
             coded->out_err2[block] = bitstack_ratio_(error[1], norm[1]);
             if (result == BITSTACK_OK && options->progress &&
@@ -1664,12 +1693,16 @@ typedef struct bitstack_nest_ {
     size_t pad;             /* pad: floats from row to row of everything n wide, zeros behind n */
     uint32_t levels, joint, rank;
     uint32_t from, to;      /* the levels that a sweep works on: [0, joint), or one beyond */
-    int sweep, fit;         /* what a descent changes: codes, coefficients */
+    int sweeps, fit;        /* what a descent does: sweeps over codes, a fit of the coefficients */
+    float heat, cool;       /* noise in the first sweep, and its ratio from sweep to sweep */
+    float noise[8];         /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
+    uint64_t seed;
     int threads;
     size_t rows, batch;     /* rows of a task; signed columns that are multiplied with H at once */
     float *w;               /* m rows, columns in the order of coding; brought near 1 by a power of two */
-    uint32_t *code;         /* m rows of n; bit p is plane p's sign */
+    uint32_t *code;         /* m rows of pad; bit p is plane p's sign */
     float *v;               /* [level][rank] rows of pad */
+    float *across;          /* [pad][8]: the joint levels' v with rank 1 */
     float *u;               /* m rows of `width`: level l at l (l + 1) / 2 * rank, [plane][rank] */
     size_t width;
     float *h;               /* n rows, or NULL: diagonal only */
@@ -1694,108 +1727,78 @@ BITSTACK_PRIVATE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t row, u
     return s->u + row * s->width + (size_t)level * (level + 1) / 2 * s->rank;
 }
 
-/* Kernels are compiled twice, for any CPU and for AVX2 (bitstack_nest_fast_). Inner loops have constant lengths:
- * -O2 vectorises only those. */
+/* Kernels are compiled twice, for any CPU and for AVX2. Inner loops have constant lengths: -O2 vectorises only
+ * those. */
 #ifdef BITSTACK_LINALG_AVX2_
 #define BITSTACK_NEST_INLINE_ __attribute__((always_inline)) static inline
 #else
 #define BITSTACK_NEST_INLINE_ static inline
 #endif
+#if defined(__GNUC__) || defined(__clang__)
+#define BITSTACK_RESTRICT_ __restrict__
+#else
+#define BITSTACK_RESTRICT_
+#endif
 
 /* to += alpha * from, `count` a multiple of 16. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_axpy_(float *to, const float *from, float alpha, size_t count) {
+BITSTACK_NEST_INLINE_ void bitstack_nest_axpy_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ from,
+                                               float alpha, size_t count) {
     for (size_t j = 0; j < count; j += 16)
         for (size_t c = 0; c < 16; c++) to[j + c] += alpha * from[j + c];
 }
 
+/* `count` a multiple of 64. */
 BITSTACK_NEST_INLINE_ double bitstack_nest_dot_(const float *a, const float *b, size_t count) {
     double total = 0;
-    for (size_t j = 0; j < count; j += 64) { /* count is a multiple of 64 */
-        float sum[16] = {0}, half = 0;
+    for (size_t j = 0; j < count; j += 64) {
+        float sum[16] = {0}, part = 0;
         for (size_t k = 0; k < 64; k += 16)
             for (size_t c = 0; c < 16; c++) sum[c] += a[j + k + c] * b[j + k + c];
-        for (size_t c = 0; c < 16; c++) half += sum[c];
-        total += (double)half;
+        for (size_t c = 0; c < 16; c++) part += sum[c];
+        total += (double)part;
     }
     return total;
 }
 
-/* The 2^planes signed sums of a level's magnitudes. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const float *magnitude, uint32_t planes, float *sums) {
-    sums[0] = 0;
-    for (uint32_t p = 0; p < planes; p++) sums[0] -= magnitude[p];
-    for (uint32_t p = 0, half = 1; p < planes; p++, half *= 2)
-        for (uint32_t c = 0; c < half; c++) sums[half + c] = sums[c] + 2 * magnitude[p];
-}
-
-/* Adds level's weighted error to the cost of each code of its planes; costs of both continuations start from
- * that of the prefix. */
-#define BITSTACK_NEST_STEP_(half)                                              \
-    for (uint32_t c = 0; c < (half); c++) {                                    \
-        float low = target - v * sums[c], high = target - v * sums[(half) + c]; \
-        cost[(half) + c] = cost[c] + weight * high * high;                     \
-        cost[c] += weight * low * low;                                         \
-    }
-BITSTACK_NEST_INLINE_ void bitstack_nest_cost_(float *cost, uint32_t level, float target, float v, float weight,
-                                               const float *sums) {
-    switch (level) {
-    case 0: BITSTACK_NEST_STEP_(1) break;
-    case 1: BITSTACK_NEST_STEP_(2) break;
-    case 2: BITSTACK_NEST_STEP_(4) break;
-    case 3: BITSTACK_NEST_STEP_(8) break;
-    case 4: BITSTACK_NEST_STEP_(16) break;
-    default: BITSTACK_NEST_STEP_(32) break;
-    }
-}
-BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_least_(const float *cost, uint32_t codes) {
-    uint32_t best = 0;
-    float least = cost[0];
-    if (codes >= 8) {
-        float lane[8];
-        for (uint32_t c = 0; c < 8; c++) lane[c] = cost[c];
-        for (uint32_t k = 8; k < codes; k += 8)
-            for (uint32_t c = 0; c < 8; c++) lane[c] = cost[k + c] < lane[c] ? cost[k + c] : lane[c];
-        least = lane[0];
-        for (uint32_t c = 1; c < 8; c++) least = lane[c] < least ? lane[c] : least;
-        while (best + 1 < codes && !(cost[best] <= least)) best++;
-        return best;
-    }
-    for (uint32_t c = 1; c < codes; c++)
-        if (cost[c] < least) least = cost[c], best = c;
-    return best;
-}
-
-/* Signed sums of one row, joint levels: with rank 1 they belong to the row and v stands apart; otherwise they are
- * made for each weight, v = 1. Of a level beyond, the magnitudes of its planes at a weight. */
+/* One row at one weight, joint levels: the signed sums of its magnitudes and what multiplies them. With rank 1 the
+ * sums belong to the row and v is the weight's; otherwise they are made anew for each weight and v is 1. A table
+ * has at least 8 entries: short ones are repeated. Of a level beyond, the magnitudes alone. */
 typedef struct bitstack_nest_row_ {
     float sums[BITSTACK_NEST_JOINT_][1 << BITSTACK_NEST_JOINT_];
-    float v[BITSTACK_NEST_JOINT_];
+    float v[8];
     float magnitude[BITSTACK_MAX_LEVELS];
 } bitstack_nest_row_;
 
-BITSTACK_NEST_INLINE_ void bitstack_nest_magnitudes_(const bitstack_nest_ *s, const float *u, uint32_t level, size_t j,
-                                                     float *magnitude) {
-    for (uint32_t p = 0; p <= level; p++) {
-        magnitude[p] = 0;
-        for (uint32_t q = 0; q < s->rank; q++) magnitude[p] += u[p * s->rank + q] * bitstack_nest_v_(s, level, q)[j];
-    }
+BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const float *magnitude, uint32_t planes, float *sums) {
+    sums[0] = 0;
+    for (uint32_t p = 0; p < planes; p++) sums[0] -= magnitude[p];
+    uint32_t filled = 1;
+    for (uint32_t p = 0; p < planes; p++, filled *= 2)
+        for (uint32_t c = 0; c < filled; c++) sums[filled + c] = sums[c] + 2 * magnitude[p];
+    for (; filled < 8; filled *= 2)
+        for (uint32_t c = 0; c < filled; c++) sums[filled + c] = sums[c];
 }
 BITSTACK_NEST_INLINE_ void bitstack_nest_row_start_(const bitstack_nest_ *s, size_t row, bitstack_nest_row_ *r) {
-    for (uint32_t l = s->from; l < s->joint; l++) {
-        r->v[l] = 1;
-        if (s->rank == 1) bitstack_nest_sums_(bitstack_nest_u_(s, row, l), l + 1, r->sums[l]);
-    }
+    for (uint32_t l = 0; l < 8; l++) r->v[l] = l < s->joint ? 1 : 0;
+    for (uint32_t l = s->from; l < s->joint && s->rank == 1; l++)
+        bitstack_nest_sums_(bitstack_nest_u_(s, row, l), l + 1, r->sums[l]);
 }
 BITSTACK_NEST_INLINE_ void bitstack_nest_row_at_(const bitstack_nest_ *s, size_t row, size_t j, bitstack_nest_row_ *r) {
+    if (s->from == 0 && s->rank == 1) {
+        memcpy(r->v, s->across + 8 * j, sizeof r->v);
+        return;
+    }
     for (uint32_t l = s->from; l < s->to; l++) {
-        if (l < s->joint && s->rank == 1) r->v[l] = bitstack_nest_v_(s, l, 0)[j];
-        else {
-            bitstack_nest_magnitudes_(s, bitstack_nest_u_(s, row, l), l, j, r->magnitude);
-            if (l < s->joint) bitstack_nest_sums_(r->magnitude, l + 1, r->sums[l]);
+        const float *u = bitstack_nest_u_(s, row, l);
+        for (uint32_t p = 0; p <= l; p++) {
+            float sum = 0;
+            for (uint32_t q = 0; q < s->rank; q++) sum += u[p * s->rank + q] * bitstack_nest_v_(s, l, q)[j];
+            r->magnitude[p] = sum;
         }
+        if (l < s->joint) bitstack_nest_sums_(r->magnitude, l + 1, r->sums[l]);
     }
 }
-/* What level l decodes a code to, at the weight r was brought to. */
+/* What level l decodes a code to. */
 BITSTACK_NEST_INLINE_ float bitstack_nest_value_(const bitstack_nest_ *s, const bitstack_nest_row_ *r, uint32_t l,
                                                  uint32_t code) {
     if (l < s->joint) return r->v[l] * r->sums[l][code & ((2u << l) - 1)];
@@ -1803,7 +1806,27 @@ BITSTACK_NEST_INLINE_ float bitstack_nest_value_(const bitstack_nest_ *s, const 
     for (uint32_t p = 0; p <= l; p++) sum += code >> p & 1 ? r->magnitude[p] : -r->magnitude[p];
     return sum;
 }
-/* The code that is best for the targets, one a level. `scale` multiplies the levels' weights. */
+/* The code of least sum over levels of weight * (target - value)^2. A code's cost starts from its prefix's, `half`
+ * places before it. The least is found on the bits of the costs, which sort as they do, with the code in place of
+ * the last six. */
+#define BITSTACK_NEST_STEP_(l, half, from, to)                                       \
+    {                                                                                \
+        const float aim = target[l], v = r->v[l], weight = s->weight[l] * scale;     \
+        const float *sums = r->sums[l];                                              \
+        for (uint32_t c = 0; c < (half); c++) {                                      \
+            float low = aim - v * sums[c], high = aim - v * sums[(half) + c];        \
+            (to)[c] = (from)[c] + weight * low * low;                                \
+            (to)[(half) + c] = (from)[c] + weight * high * high;                     \
+        }                                                                            \
+    }
+#define BITSTACK_NEST_LEAST_(cost, half)                                             \
+    for (uint32_t c = 0; c < (half); c++) {                                          \
+        uint32_t low = (bitstack_bits_from_float_((cost)[c]) & ~63u) | c;            \
+        uint32_t high = (bitstack_bits_from_float_((cost)[(half) + c]) & ~63u) | ((half) + c); \
+        key[c] = (int32_t)low < (int32_t)high ? low : high;                          \
+    }
+#define BITSTACK_NEST_FOLD_(half) \
+    for (uint32_t c = 0; c < (half); c++) key[c] = (int32_t)key[c] < (int32_t)key[(half) + c] ? key[c] : key[(half) + c];
 BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_choose_(const bitstack_nest_ *s, const bitstack_nest_row_ *r,
                                                      const float *target, float scale, uint32_t code) {
     if (s->from) {
@@ -1812,11 +1835,34 @@ BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_choose_(const bitstack_nest_ *s, co
         float high = target[l] - bitstack_nest_value_(s, r, l, code | bit);
         return high * high <= low * low ? code | bit : code & ~bit;
     }
-    float cost[1 << BITSTACK_NEST_JOINT_];
-    cost[0] = 0;
-    for (uint32_t l = 0; l < s->to; l++)
-        bitstack_nest_cost_(cost, l, target[l], r->v[l], s->weight[l] * scale, r->sums[l]);
-    return bitstack_nest_least_(cost, 1u << s->to);
+    float eight[8] = {0}, cost16[16], cost32[32], cost64[64];
+    uint32_t key[32];
+    for (uint32_t l = 0; l < 3; l++) { /* the third level's codes; weights of absent levels are 0 */
+        const float aim = target[l], v = r->v[l], weight = s->weight[l] * scale;
+        const float *sums = r->sums[l];
+        for (uint32_t c = 0; c < 8; c++) {
+            float e = aim - v * sums[c];
+            eight[c] += weight * e * e;
+        }
+    }
+    if (s->to <= 3) BITSTACK_NEST_LEAST_(eight, 4)
+    else {
+        BITSTACK_NEST_STEP_(3, 8, eight, cost16)
+        if (s->to == 4) BITSTACK_NEST_LEAST_(cost16, 8)
+        else {
+            BITSTACK_NEST_STEP_(4, 16, cost16, cost32)
+            if (s->to == 5) BITSTACK_NEST_LEAST_(cost32, 16)
+            else {
+                BITSTACK_NEST_STEP_(5, 32, cost32, cost64)
+                BITSTACK_NEST_LEAST_(cost64, 32)
+                BITSTACK_NEST_FOLD_(16)
+            }
+            BITSTACK_NEST_FOLD_(8)
+        }
+        BITSTACK_NEST_FOLD_(4)
+    }
+    BITSTACK_NEST_FOLD_(2)
+    return ((int32_t)key[0] < (int32_t)key[1] ? key[0] : key[1]) & ((1u << s->to) - 1);
 }
 
 /* One feedback pass over a task's rows. room: a stream a level and row, the errors of a column block, packing. */
@@ -1829,12 +1875,13 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(const bitstack_nest_ *s,
     for (size_t j0 = 0; j0 < n; j0 += block) {
         const size_t wide = BITSTACK_MIN_(block, n - j0);
         for (size_t i = 0; i < rows; i++) {
-            uint32_t *code = s->code + (begin + i) * n + j0;
+            uint32_t *code = s->code + (begin + i) * pad + j0;
             bitstack_nest_row_ r;
+            memset(&r, 0, sizeof r);
             bitstack_nest_row_start_(s, begin + i, &r);
             for (size_t j = 0; j < wide; j++) {
                 const float *factor = s->factor + (j0 + j) * pad + j0, pivot = 1 / factor[j];
-                float target[BITSTACK_MAX_LEVELS];
+                float target[BITSTACK_MAX_LEVELS] = {0};
                 bitstack_nest_row_at_(s, begin + i, j0 + j, &r);
                 for (uint32_t l = s->from; l < s->to; l++)
                     target[l] = stream[((l - s->from) * rows + i) * pad + j0 + j];
@@ -1866,13 +1913,15 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_times_h_(const bitstack_nest_ *s, const
 }
 
 /* The signed column factors of a row at level l, one for each plane and rank. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t row, uint32_t l, float *t) {
-    const uint32_t *code = s->code + row * s->n;
+BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t row, uint32_t l,
+                                                 float *BITSTACK_RESTRICT_ t) {
+    const uint32_t *code = s->code + row * s->pad;
     for (uint32_t p = 0; p <= l; p++)
         for (uint32_t q = 0; q < s->rank; q++, t += s->pad) {
             const float *v = bitstack_nest_v_(s, l, q);
-            for (size_t j = 0; j < s->n; j++) t[j] = code[j] >> p & 1 ? v[j] : -v[j];
-            memset(t + s->n, 0, (s->pad - s->n) * sizeof *t);
+            for (size_t j = 0; j < s->pad; j += 16)
+                for (size_t c = 0; c < 16; c++)
+                    t[j + c] = bitstack_float_from_bits_(bitstack_bits_from_float_(v[j + c]) ^ (~code[j + c] >> p & 1) << 31);
         }
 }
 
@@ -1899,53 +1948,74 @@ BITSTACK_NEST_INLINE_ double bitstack_nest_fit_(const bitstack_nest_ *s, size_t 
     return fall;
 }
 
-/* Gradients of a task's rows; a sweep over their codes where s->sweep; least squares for their coefficients; their
+/* Sweeps over a row's codes: each in turn becomes the best one given the others, for targets with some noise added
+ * at first: levels pull at a weight in different directions, and a descent without gets stuck early. The noise is
+ * such that a weight's choice is about what a temperature of `heat` would make it. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_sweep_(const bitstack_nest_ *s, size_t row, float *residual, float *gradient) {
+    const size_t n = s->n, pad = s->pad;
+    const uint32_t from = s->from, to = s->to;
+    uint32_t random[8], *code = s->code + row * pad;
+    uint64_t seed = s->seed + row;
+    bitstack_nest_row_ r;
+    for (uint32_t c = 0; c < 8; c++) random[c] = (uint32_t)bitstack_random_(&seed);
+    memset(&r, 0, sizeof r);
+    bitstack_nest_row_start_(s, row, &r);
+    for (int sweep = 0; sweep < s->sweeps; sweep++) {
+        const float heat = s->heat * powf(s->cool, (float)sweep);
+        for (size_t j = 0; j < n; j++) {
+            const float curvature = s->diagonal[j];
+            const uint32_t was = code[j];
+            float now[BITSTACK_MAX_LEVELS] = {0}, target[BITSTACK_MAX_LEVELS] = {0};
+            if (!(curvature > 0)) continue;
+            bitstack_nest_row_at_(s, row, j, &r);
+            for (uint32_t l = from; l < to; l++) {
+                now[l] = bitstack_nest_value_(s, &r, l, was);
+                target[l] = now[l] + gradient[(l - from) * pad + j] / curvature;
+            }
+            if (heat > 0) {
+                const float spread = heat / sqrtf(curvature);
+                for (uint32_t c = 0; c < 8; c++) random[c] = random[c] * 1664525u + 1013904223u;
+                for (uint32_t c = 0; c < 8; c++) target[c] += spread * s->noise[c] * (float)(int32_t)random[c];
+            }
+            code[j] = bitstack_nest_choose_(s, &r, target, curvature, was);
+            if (code[j] == was) continue;
+            for (uint32_t l = from; l < to; l++) {
+                const float step = bitstack_nest_value_(s, &r, l, code[j]) - now[l];
+                float *g = gradient + (l - from) * pad;
+                if (step == 0) continue;
+                residual[(l - from) * pad + j] -= step;
+                if (s->h) bitstack_nest_axpy_(g, s->h + j * pad, -step, pad);
+                else g[j] -= step * curvature;
+            }
+        }
+    }
+}
+
+/* Gradients of a task's rows; sweeps over their codes; least squares for their coefficients; their
  * errors and, where s->slope, what the column factors' systems need of them.
  * room: residuals and gradients (a level and row each), signed columns and their products with H, packing. */
 BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
     const size_t n = s->n, pad = s->pad, begin = task * s->rows;
-    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), streams = (s->to - s->from) * rows;
+    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), levels = s->to - s->from, streams = levels * rows;
     float *residual = s->room + worker * s->room_each, *gradient = residual + streams * pad;
     float *t = gradient + streams * pad, *y = t + s->batch * pad;
     float *pack = y + s->batch * pad;
-    bitstack_nest_row_ sums[BITSTACK_NEST_ROWS_];
+    bitstack_nest_row_ sums;
 
     for (size_t i = 0; i < rows; i++) {
-        const uint32_t *code = s->code + (begin + i) * n;
+        const uint32_t *code = s->code + (begin + i) * pad;
         const float *w = s->w + (begin + i) * pad;
-        bitstack_nest_row_start_(s, begin + i, &sums[i]);
+        bitstack_nest_row_start_(s, begin + i, &sums);
         for (size_t j = 0; j < n; j++) {
-            bitstack_nest_row_at_(s, begin + i, j, &sums[i]);
+            bitstack_nest_row_at_(s, begin + i, j, &sums);
             for (uint32_t l = s->from; l < s->to; l++)
-                residual[((l - s->from) * rows + i) * pad + j] = w[j] - bitstack_nest_value_(s, &sums[i], l, code[j]);
+                residual[(i * levels + l - s->from) * pad + j] = w[j] - bitstack_nest_value_(s, &sums, l, code[j]);
         }
-        for (uint32_t l = s->from; l < s->to; l++)
-            memset(residual + ((l - s->from) * rows + i) * pad + n, 0, (pad - n) * sizeof *residual);
+        for (uint32_t l = 0; l < levels; l++) memset(residual + (i * levels + l) * pad + n, 0, (pad - n) * sizeof *residual);
     }
     bitstack_nest_times_h_(s, residual, gradient, streams, pack);
-
-    for (size_t j = 0; s->sweep && j < n; j++) {
-        const float curvature = s->diagonal[j];
-        for (size_t i = 0; i < rows && curvature > 0; i++) {
-            uint32_t *code = s->code + (begin + i) * n + j, was = *code;
-            float now[BITSTACK_MAX_LEVELS], target[BITSTACK_MAX_LEVELS];
-            bitstack_nest_row_at_(s, begin + i, j, &sums[i]);
-            for (uint32_t l = s->from; l < s->to; l++) {
-                now[l] = bitstack_nest_value_(s, &sums[i], l, was);
-                target[l] = now[l] + gradient[((l - s->from) * rows + i) * pad + j] / curvature;
-            }
-            *code = bitstack_nest_choose_(s, &sums[i], target, curvature, was);
-            if (*code == was) continue;
-            for (uint32_t l = s->from; l < s->to; l++) {
-                float step = bitstack_nest_value_(s, &sums[i], l, *code) - now[l];
-                size_t k = ((l - s->from) * rows + i) * pad;
-                if (step == 0) continue;
-                residual[k + j] -= step;
-                if (s->h) bitstack_nest_axpy_(gradient + k, s->h + j * pad, -step, pad);
-                else gradient[k + j] -= step * curvature;
-            }
-        }
-    }
+    for (size_t i = 0; i < rows && s->sweeps; i++)
+        bitstack_nest_sweep_(s, begin + i, residual + i * levels * pad, gradient + i * levels * pad);
 
     for (uint32_t l = s->from; l < s->to; l++) {
         const size_t each = (size_t)(l + 1) * s->rank, batch = s->batch / each;
@@ -1957,7 +2027,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(const bitstack_nest_ *s, 
             for (size_t i = 0; s->fit && i < some; i++) bitstack_nest_signed_(s, begin + i0 + i, l, t + i * each * pad);
             if (s->fit) bitstack_nest_times_h_(s, t, y, some * each, pack);
             for (size_t i = 0; i < some; i++) {
-                const size_t row = begin + i0 + i, k = ((l - s->from) * rows + i0 + i) * pad;
+                const size_t row = begin + i0 + i, k = ((i0 + i) * levels + l - s->from) * pad;
                 error += bitstack_nest_dot_(residual + k, gradient + k, pad);
                 plain += bitstack_nest_dot_(residual + k, residual + k, pad);
                 if (s->fit)
@@ -1987,7 +2057,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(const bitstack_nest_ *s, 
             for (size_t j = begin; j < end; j++) {
                 double *a = sums + (j - begin) * size, *b = a + rank * rank;
                 float sum[BITSTACK_NEST_RANK_];
-                uint32_t code = s->code[i * s->n + j];
+                uint32_t code = s->code[i * s->pad + j];
                 for (size_t q = 0; q < rank; q++) sum[q] = 0;
                 for (uint32_t p = 0; p <= l; p++)
                     for (size_t q = 0; q < rank; q++) sum[q] += code >> p & 1 ? u[p * rank + q] : -u[p * rank + q];
@@ -2030,7 +2100,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_decode_body_(const bitstack_nest_ *s, u
         memset(to, 0, s->pad * sizeof *to);
         for (size_t j = 0; j < s->n; j++) {
             bitstack_nest_row_at_(s, i, j, &r);
-            to[j] = bitstack_nest_value_(s, &r, l, s->code[i * s->n + j]);
+            to[j] = bitstack_nest_value_(s, &r, l, s->code[i * s->pad + j]);
         }
     }
 }
@@ -2075,10 +2145,21 @@ BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
     for (uint32_t l = s->from; l < s->to; l++) s->weight[l] = (float)(weight[l] / largest);
 }
 
-/* Sweep the codes and fit the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweep, int fit, double plain[BITSTACK_MAX_LEVELS]) {
+BITSTACK_PRIVATE_ void bitstack_nest_lay_across_(bitstack_nest_ *s) {
+    for (uint32_t l = 0; l < s->joint; l++)
+        for (size_t j = 0; j < s->n; j++) s->across[8 * j + l] = bitstack_nest_v_(s, l, 0)[j];
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_feedback_all_(bitstack_nest_ *s) {
+    bitstack_nest_lay_across_(s);
+    bitstack_nest_run_feedback_(s, bitstack_nest_tasks_(s));
+}
+
+/* Sweep over the codes and fit the coefficients. */
+BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweeps, int fit, double plain[BITSTACK_MAX_LEVELS]) {
     const size_t tasks = bitstack_nest_tasks_(s);
-    s->sweep = sweep, s->fit = fit;
+    s->sweeps = sweeps, s->fit = fit;
+    bitstack_nest_lay_across_(s);
     bitstack_nest_run_descend_(s, tasks);
     for (uint32_t l = s->from; l < s->to; l++) {
         s->error[l] = 0;
@@ -2137,7 +2218,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
 }
 
 BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t level, int weighted) {
-    static const double with_h[] = {0.3, 1, 1, 1, 0.3, 0.1}, without[] = {8, 32, 8, 2, 1, 0.5};
+    static const double with_h[] = {0.3, 0.7, 1, 1.4, 0.7, 0.3}, without[] = {8, 32, 8, 2, 1, 0.5};
     for (uint32_t l = 0; l < BITSTACK_MAX_LEVELS; l++)
         if (given[l] > 0) return BITSTACK_MAX_((double)given[level], 0);
     level = BITSTACK_MIN_(level, 5);
@@ -2146,6 +2227,7 @@ BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t leve
 
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
+    bitstack_drop_(s->across);
     bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->factor), bitstack_drop_(s->sum);
     bitstack_drop_(s->slope), bitstack_drop_(s->room), bitstack_drop_(s->small), bitstack_drop_(s->system);
     bitstack_drop_(s->decoded);
@@ -2164,14 +2246,15 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
     s->room_each = (2 * s->joint * s->rows + 2 * s->batch + 8) * s->pad + BITSTACK_PACK_;
     s->small_each = BITSTACK_MAX_(terms * (terms + 2), BITSTACK_NEST_COLS_ * ((size_t)s->rank + 1) * s->rank);
     s->w = (float *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(float));
-    s->code = (uint32_t *)bitstack_zeros_((uint64_t)m * n, sizeof(uint32_t));
+    s->code = (uint32_t *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(uint32_t));
     s->v = (float *)bitstack_zeros_((uint64_t)terms * s->pad, sizeof(float));
+    s->across = (float *)bitstack_zeros_((uint64_t)s->pad * 8, sizeof(float));
     s->u = (float *)bitstack_zeros_((uint64_t)m * s->width, sizeof(float));
     s->diagonal = (float *)bitstack_zeros_(s->pad, sizeof(float));
     s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(tasks, sizeof *s->sum);
     s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
     s->small = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
-    return s->w && s->code && s->v && s->u && s->diagonal && s->sum && s->room && s->small ? BITSTACK_OK
+    return s->w && s->code && s->v && s->across && s->u && s->diagonal && s->sum && s->room && s->small ? BITSTACK_OK
                                                                                            : BITSTACK_ERROR_MEMORY;
 }
 
@@ -2190,7 +2273,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < n; j++) {
                 double t = h[(size_t)order[i] * n + order[j]] * unit;
-                s->h[i * pad + j] = (float)t;
+                s->h[i * pad + j] = (float)(i == j ? t + 0.002 * mean : t);
                 a[i * n + j] = t + (i == j ? damping * mean : 0);
             }
         result = bitstack_inverse_factor_(a, n, s->threads);
@@ -2299,7 +2382,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32
         for (size_t i = 0; i < s->m; i++) {
             const float *u = bitstack_nest_u_(s, i, l);
             for (size_t k = 0; k < (l + 1) * rank; k++) bitstack_factor_store_(coefficients, k * s->m + i, u[k], type);
-            for (size_t j = 0; j < n; j++) row[order[j]] = s->code[i * n + j] >> l & 1 ? 1.0f : -1.0f;
+            for (size_t j = 0; j < n; j++) row[order[j]] = s->code[i * s->pad + j] >> l & 1 ? 1.0f : -1.0f;
             bitstack_pack_signs_(row, (uint32_t)i, 1, (uint32_t)n, n, bitstack_coded_signs_(coded, l + 1));
         }
     }
@@ -2381,21 +2464,36 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         }
     }
     if (result == BITSTACK_OK && h) {
-        double soft = 0.03;
+        const double soft = 0.03;
         bitstack_nest_weigh_(&s, soft);
-        bitstack_nest_run_feedback_(&s, bitstack_nest_tasks_(&s));
+        bitstack_nest_feedback_all_(&s);
         bitstack_nest_descend_all_(&s, 0, 1, NULL);
         bitstack_nest_columns_all_(&s);
-        for (int pass = 0; pass < 4; pass++) {
-            bitstack_nest_weigh_(&s, soft *= 0.5);
-            bitstack_nest_descend_all_(&s, 1, 1, NULL);
+        bitstack_nest_weigh_(&s, soft);
+        bitstack_nest_descend_all_(&s, 1, 1, NULL);
+        bitstack_nest_columns_all_(&s);
+        const int calls = n <= 1024 ? 5 : n <= 2048 ? 2 : 0, sweeps = 8;
+        const double first = 1, last = 0.1;
+        bitstack_nest_weigh_(&s, 0);
+        for (uint32_t l = 0; l < s.to; l++)
+            s.noise[l] = (float)(sqrt(1.5 / ((double)m * (double)n) * s.error[l] / s.lambda[l]) / 2147483648.0);
+        s.cool = (float)pow(last / first, 0.5 / (calls * sweeps)), s.heat = (float)sqrt(first), s.seed = options->seed;
+        for (int call = 0; call < calls; call++) {
+            bitstack_nest_descend_all_(&s, sweeps, 1, NULL);
+            bitstack_nest_columns_all_(&s);
+            s.heat *= powf(s.cool, (float)sweeps), s.seed += m;
+        }
+        s.heat = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            bitstack_nest_weigh_(&s, 0);
+            bitstack_nest_descend_all_(&s, 2, 1, NULL);
             bitstack_nest_columns_all_(&s);
         }
     }
     for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
         bitstack_nest_extend_(&s, l, 0.5f);
         s.from = l, s.to = l + 1, s.weight[l] = 1;
-        if (h) bitstack_nest_run_feedback_(&s, bitstack_nest_tasks_(&s));
+        if (h) bitstack_nest_feedback_all_(&s);
         for (int pass = 0; pass < 2; pass++) {
             bitstack_nest_descend_all_(&s, !h || pass, 1, NULL);
             bitstack_nest_columns_all_(&s);

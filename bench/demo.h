@@ -49,7 +49,7 @@ typedef struct demo_stack {
     bitstack_coded *coded;   /* count */
     float **dense;           /* count: at levels[i] */
     uint32_t *levels, *most; /* count: now, and in all */
-    double seconds;          /* it took to encode */
+    double seconds;          /* of processor time it took to encode */
 } demo_stack;
 
 /* `with_moments` 0: the weights alone. NULL if the encoder fails (*result says why). */
@@ -68,4 +68,6 @@ bitstack_result demo_order(demo_stack *s, demo_ordering ordering, size_t rows, b
 uint64_t demo_budget(const demo_stack *s, const bitstack_order_entry *order, size_t count, uint64_t bytes, uint32_t *levels);
 
 double demo_now(void); /* seconds */
+/* Seconds of processor time, of all threads together or of this one: what a busy machine disturbs least. */
+double demo_cpu(int this_thread);
 #endif

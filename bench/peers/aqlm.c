@@ -112,8 +112,9 @@ static void lay_out(const float *book, size_t entries, float *columns, float *no
 }
 /* Lloyd's iterations on a sample of the points, then the nearest entry of every point. */
 static void cluster(const float *points, size_t count, float *book, size_t entries, uint32_t *nearest, int threads) {
-    size_t sample = entries * 16 < 65536 ? 65536 : entries * 16;
+    size_t sample = entries * 4 < 65536 ? 65536 : entries * 4;
     uint64_t state = 7;
+    int rounds = entries > 4096 ? 4 : 12;
     if (sample > count) sample = count;
     float *some = peer_alloc(sample * D, sizeof *some), *columns = peer_alloc(entries * D, sizeof *columns);
     float *norms = peer_alloc(entries, sizeof *norms);
@@ -123,7 +124,7 @@ static void cluster(const float *points, size_t count, float *book, size_t entri
         memcpy(some + p * D, points + from * D, D * sizeof *some);
     }
     for (size_t k = 0; k < entries; k++) memcpy(book + k * D, some + next_random(&state) % sample * D, D * sizeof *book);
-    for (int round = 0; round < 12; round++) {
+    for (int round = 0; round < rounds; round++) {
         lay_out(book, entries, columns, norms);
         clustering c = {some, columns, norms, nearest, sample, entries};
         peer_parallel(threads, (sample + LOT - 1) / LOT, assign_lot, &c);
@@ -270,10 +271,9 @@ static void sweep_rows(void *user, size_t block) {
                 entry_sum(a, codes, new);
                 for (size_t d = 0; d < D; d++) {
                     float delta = scale * (old[d] - new[d]);
-                    const float *hd = s->h + (g * D + d) * n;
                     if (delta == 0) continue;
                     change[i * SPAN + g * D + d - at] = delta;
-                    for (size_t j = at; j < end; j++) row[j] += delta * hd[j];
+                    peer_axpy(row + at, delta, s->h + (g * D + d) * n + at, end - at);
                 }
             }
         if (end < n) /* what comes before the span is not looked at again in this sweep */

@@ -51,7 +51,7 @@ static void gptq_rows(void *user, size_t block_of_rows) {
                 float e = (row[j] - s[g] * (code - z[g])) / u[j];
                 codes[i * n + column] = (unsigned char)code;
                 error[i * BLOCK + j - at] = e;
-                for (size_t k = j + 1; k < end; k++) row[k] -= e * u[k];
+                peer_axpy(row + j + 1, -e, u + j + 1, end - j - 1);
             }
         }
         if (end < n)

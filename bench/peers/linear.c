@@ -108,6 +108,26 @@ void peer_gemm(float *c, size_t ldc, const float *a, size_t lda, const float *b,
     }
 }
 
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) static void axpy_avx2(float *y, float a, const float *x, size_t count) {
+    __m256 v = _mm256_set1_ps(a);
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) _mm256_storeu_ps(y + i, _mm256_fmadd_ps(v, _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
+    for (; i < count; i++) y[i] += a * x[i];
+}
+#endif
+void peer_axpy(float *y, float a, const float *x, size_t count) {
+#if defined(__x86_64__)
+    static int fast = -1; /* every thread would write the same */
+    if (fast < 0) fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (fast) {
+        axpy_avx2(y, a, x, count);
+        return;
+    }
+#endif
+    for (size_t i = 0; i < count; i++) y[i] += a * x[i];
+}
+
 /* ------------------------------------------------------------------------------------- moments */
 void peer_hessian(float *out, uint32_t cols, const bitstack_moments *moments) {
     size_t n = cols;
@@ -179,9 +199,7 @@ static void inverse_strip(void *user, size_t strip) {
         float *row = f->x + i * n + from, inverse = 1 / f->a[i * n + i];
         if (i >= from && i < to) row[i - from] = 1;
         for (size_t k = f->at; k < i; k++) {
-            const float *above = f->x + k * n + from;
-            float l = f->a[i * n + k];
-            for (size_t j = 0; j < width; j++) row[j] -= l * above[j];
+            peer_axpy(row, -f->a[i * n + k], f->x + k * n + from, width);
         }
         for (size_t j = 0; j < width; j++) row[j] *= inverse;
     }

@@ -60,6 +60,9 @@ void peer_parallel(int threads, size_t count, void (*work)(void *user, size_t i)
 void peer_gemm(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n,
                size_t k, float alpha);
 
+/* y += a x, `count` floats. */
+void peer_axpy(float *y, float a, const float *x, size_t count);
+
 /* out = h as float, scaled to a mean diagonal of 1 (the identity without moments). */
 void peer_hessian(float *out, uint32_t cols, const bitstack_moments *moments);
 

@@ -2,6 +2,7 @@
  * matrices, measure what each one's error does to the predictions, write them. */
 #include "cli.h"
 #include "encode.h"
+#include "journal.h"
 #include "../llm/calibrate.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char help[] =
     "usage: bitstack compress MODEL.gguf -o OUT.bitstack [options]\n\n" ENCODE_HELP
@@ -21,11 +23,19 @@ static const char help[] =
     "                         and 2 is measured; higher levels follow from their errors (default)\n"
     "  --order loss           the same with the loss measured for every matrix and level\n"
     "  --order paper          level by level, by measured loss, as published\n\n"
-    "Norms, embeddings, and the tokenizer are kept as they are and always resident.\n";
+    "  --compress-embeddings auto|yes|no\n"
+    "                         make the embedding and the output head matrices of the stack, too; auto does where\n"
+    "                         their full precision would buy less a byte than the last blocks do (default)\n"
+    "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n\n"
+    "Norms and the tokenizer are kept as they are and always resident.\n";
 
 enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4, PROBE_LENGTH = 129 };
 
 typedef enum order { ORDER_PREDICTED, ORDER_LOSS, ORDER_PAPER } order;
+typedef enum choice { CHOICE_AUTO, CHOICE_YES, CHOICE_NO } choice;
+
+/* Matrices over the vocabulary stand behind a layer's in numbering. */
+enum { VOCABULARY = LLM_LINEARS, PLACES = LLM_LINEARS + 2 };
 
 typedef struct compression {
     llm_model model;
@@ -36,10 +46,13 @@ typedef struct compression {
     int threads;
     cli_progress progress;
 
-    bitstack_coded coded[LLM_LINEARS]; /* of the layer at hand */
-    bitstack_result results[LLM_LINEARS];
-    double fractions[LLM_LINEARS];
+    bitstack_coded coded[PLACES]; /* of the layer at hand */
+    bitstack_result results[PLACES];
+    double fractions[PLACES];
     pthread_mutex_t lock;
+    choice embeddings;
+    journal journal;
+    int first; /* of the matrices encoded now */
 
     uint32_t *levels;    /* a matrix, all layers */
     double **loss_at;    /* predicted or measured loss at each level */
@@ -102,6 +115,7 @@ static bitstack_result write_tensor(bitstack_writer *writer, const llm_tensor *t
 }
 
 static int is_matrix(const llm_model *m, const llm_tensor *tensor) {
+    if (tensor == m->embedding.tensor || tensor == m->head.tensor) return 1; /* see compress_vocabulary */
     for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++)
         if (m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS].tensor == tensor) return 1;
     return 0;
@@ -146,8 +160,9 @@ static int encoding(void *user, double fraction) {
     return 0;
 }
 
-static void encode_linear(void *user, size_t index, int thread) {
+static void encode_linear(void *user, size_t offset, int thread) {
     compression *c = user;
+    size_t index = (size_t)c->first + offset;
     const llm_linear *linear = &c->model.layers[c->calibration.layer].linears[index];
     encode_progress progress = {c, (int)index};
     bitstack_encode_options options = c->options;
@@ -166,74 +181,181 @@ static void encode_linear(void *user, size_t index, int thread) {
     free(w);
 }
 
+/* Which parts of the model a matrix over the vocabulary is: one, or both where they are tied. */
+static int vocabulary_parts(const compression *c, int place) {
+    if (c->model.head.tensor == c->model.embedding.tensor) return LLM_EMBEDDING | LLM_HEAD;
+    return place == VOCABULARY ? LLM_EMBEDDING : LLM_HEAD;
+}
+
 /* The loss with one matrix at `level` and the rest at full precision, measured on `rows` rows. */
-static double measure(compression *c, int linear, uint32_t level, float *dense, size_t rows) {
+static double measure(compression *c, int place, uint32_t level, float *dense, size_t rows) {
     bitstack_plane planes[BITSTACK_MAX_LEVELS];
     bitstack_view view;
-    const bitstack_shape *s = &c->coded[linear].shape;
+    const bitstack_shape *s = &c->coded[place].shape;
     if (level == 0) memset(dense, 0, (size_t)s->rows * s->cols * sizeof *dense);
     else {
-        bitstack_coded_view(&c->coded[linear], level, planes, &view);
+        bitstack_coded_view(&c->coded[place], level, planes, &view);
         bitstack_view_dequantize(&view, 0, s->rows, dense, s->cols);
     }
-    return llm_calibration_loss(&c->calibration, linear, dense, rows);
+    return place < VOCABULARY ? llm_calibration_loss(&c->calibration, place, dense, rows)
+                              : llm_calibration_vocabulary_loss(&c->calibration, vocabulary_parts(c, place), dense, rows);
 }
 
 /* Loss at every level. Predicted: in proportion to the output error e from level 2 on, by what is measured at
  * level 2: the sensitivity is loss(2) / e(2). A matrix that is missing, or has one plane, is far from linear, so
  * these two are measured as well; so much is lost then that fewer rows will do. (On the demo model below two
  * bits a weight this takes a third off the divergence that sensitivity alone gave.) */
-static bitstack_result sensitivity(compression *c, int linear, float *sensitivity_out) {
-    const bitstack_coded *coded = &c->coded[linear];
-    uint32_t levels = coded->shape.levels, last = levels < 2 ? levels : 2, index = c->matrices++;
-    double *loss = c->loss_at[index] = calloc(levels + 1, sizeof *loss), per_error = 1;
-    uint64_t *bytes = c->bytes_at[index] = calloc(levels + 1, sizeof *bytes);
+static bitstack_result sensitivity(compression *c, int place, finished_matrix *m) {
+    const bitstack_coded *coded = &c->coded[place];
+    uint32_t levels = coded->shape.levels, last = levels < 2 ? levels : 2;
+    double per_error = 1, *loss = m->loss_at;
     float *dense = malloc((size_t)coded->shape.rows * coded->shape.cols * sizeof *dense);
-    c->levels[index] = levels;
-    if (!loss || !bytes || !dense) {
-        free(dense);
-        return BITSTACK_ERROR_MEMORY;
-    }
+    if (!dense) return BITSTACK_ERROR_MEMORY;
     for (uint32_t l = 0; l <= levels; l++) {
-        if (l <= last || c->order == ORDER_LOSS) loss[l] = measure(c, linear, l, dense, (size_t)1 << (l < 2 ? l : 2));
+        if (l <= last || c->order == ORDER_LOSS) loss[l] = measure(c, place, l, dense, (size_t)1 << (l < 2 ? l : 2));
         else loss[l] = per_error * coded->out_err2[l];
         if (l == last && coded->out_err2[l] > 0) per_error = loss[l] / coded->out_err2[l];
-        bytes[l] = l ? bitstack_live_bytes(&coded->shape, l) : 0;
     }
     free(dense);
-    *sensitivity_out = (float)per_error;
+    m->coded = *coded;
+    m->sensitivity = (float)(per_error > 0 ? per_error : 0);
     return BITSTACK_OK;
+}
+
+/* Takes a finished matrix into the stack and into what the order is made of; frees its code. */
+static bitstack_result record(compression *c, const char *name, finished_matrix *m) {
+    uint32_t levels = m->coded.shape.levels, index = c->matrices++;
+    double *loss = c->loss_at[index] = calloc(levels + 1, sizeof *loss);
+    uint64_t *bytes = c->bytes_at[index] = calloc(levels + 1, sizeof *bytes);
+    bitstack_result result = loss && bytes ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    c->levels[index] = levels;
+    for (uint32_t l = 0; l <= levels && result == BITSTACK_OK; l++) {
+        loss[l] = m->loss_at[l];
+        bytes[l] = l ? bitstack_live_bytes(&m->coded.shape, l) : 0;
+    }
+    if (result == BITSTACK_OK) result = bitstack_writer_matrix(c->writer, name, &m->coded, m->sensitivity);
+    bitstack_coded_free(&m->coded);
+    return result;
+}
+
+/* Measures an encoded matrix, keeps it in the journal, and takes it in. */
+static bitstack_result finish(compression *c, const char *name, int place) {
+    finished_matrix m;
+    memset(&m, 0, sizeof m);
+    bitstack_result result = sensitivity(c, place, &m);
+    if (result != BITSTACK_OK) {
+        bitstack_coded_free(&c->coded[place]);
+        return result;
+    }
+    memset(&c->coded[place], 0, sizeof c->coded[place]); /* m has it */
+    if (journal_add(&c->journal, &m) != 0) journal_close(&c->journal); /* a full disk: go on without */
+    return record(c, name, &m);
 }
 
 static bitstack_result compress_layer(compression *c) {
     uint32_t layer = c->calibration.layer;
     bitstack_result result = BITSTACK_OK;
     double largest = 0;
-    if (llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
+    char names[LLM_LINEARS][64];
+    finished_matrix m;
+    int kept = 0;
     for (int i = 0; i < LLM_LINEARS; i++) {
         const llm_linear *linear = &c->model.layers[layer].linears[i];
         double bytes = 20.0 * linear->rows * linear->cols + 24.0 * linear->cols * linear->cols;
         if (bytes > largest) largest = bytes;
         c->fractions[i] = 0;
+        snprintf(names[i], sizeof names[i], "blk.%u.%s.weight", layer, llm_linear_names[i]);
     }
-    /* Several matrices at once as long as their working memory stays below a gigabyte, else one by one with
+    while (kept < LLM_LINEARS && result == BITSTACK_OK && journal_next(&c->journal, &m) == 1) {
+        result = record(c, names[kept], &m);
+        c->fractions[kept++] = 1;
+    }
+    if (kept < LLM_LINEARS && result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
+    /* A layer's matrices at once as long as their working memory stays below a gigabyte, else one by one with
      * all threads on it. */
-    int at_once = (int)(1e9 / largest);
+    int at_once = (int)(1e9 / largest), group = at_once > 1 ? LLM_LINEARS : 1;
     if (at_once > c->threads) at_once = c->threads;
-    if (at_once > LLM_LINEARS) at_once = LLM_LINEARS;
     if (at_once < 1) at_once = 1;
     c->options.threads = c->threads / at_once;
-    llm_parallel(at_once, LLM_LINEARS, encode_linear, c);
-    for (int i = 0; i < LLM_LINEARS; i++) {
-        float weight = 1;
-        char name[64];
-        snprintf(name, sizeof name, "blk.%u.%s.weight", layer, llm_linear_names[i]);
-        if (result == BITSTACK_OK) result = c->results[i];
-        if (result == BITSTACK_OK) result = sensitivity(c, i, &weight);
-        if (result == BITSTACK_OK) result = bitstack_writer_matrix(c->writer, name, &c->coded[i], weight);
-        if (c->results[i] == BITSTACK_OK) bitstack_coded_free(&c->coded[i]);
+    for (int i = kept; i < LLM_LINEARS && result == BITSTACK_OK; i += group) {
+        int end = i + group < LLM_LINEARS ? i + group : LLM_LINEARS;
+        c->first = i;
+        llm_parallel(at_once, (size_t)(end - i), encode_linear, c);
+        for (int k = i; k < end; k++) {
+            if (result == BITSTACK_OK) result = c->results[k];
+            if (result == BITSTACK_OK) result = finish(c, names[k], k);
+            else if (c->results[k] == BITSTACK_OK) bitstack_coded_free(&c->coded[k]);
+        }
     }
     llm_calibration_next(&c->calibration);
+    return result;
+}
+
+/* What the last blocks of the layers' matrices buy a byte. */
+static double last_blocks_value(const compression *c) {
+    double loss = 0, bytes = 0;
+    for (uint32_t i = 0; i < c->matrices; i++) {
+        uint32_t top = c->levels[i];
+        if (!top) continue;
+        loss += c->loss_at[i][top - 1] - c->loss_at[i][top];
+        bytes += (double)(c->bytes_at[i][top] - c->bytes_at[i][top - 1]);
+    }
+    return bytes > 0 ? loss / bytes : 0;
+}
+
+/* A tied head's rows are looked up as well, which needs them good in directions that the head seldom sees: half of
+ * the weight goes to all directions alike. (Without this more planes made the demo model worse, not better.) */
+static void look_up_too(bitstack_moments *m) {
+    double mean = 0;
+    for (uint32_t j = 0; j < m->cols; j++) mean += m->h[(size_t)j * m->cols + j] / m->cols;
+    for (uint32_t j = 0; j < m->cols; j++) m->h[(size_t)j * m->cols + j] += mean;
+}
+
+/* The embedding and the head, which may be one: as matrices of the stack, or resident as they are. Rows of the
+ * embedding are looked up, so nothing is known of its inputs, unless it is the head as well. */
+static bitstack_result compress_vocabulary(compression *c) {
+    const llm_tensor *tensors[2] = {c->model.embedding.tensor, c->model.head.tensor};
+    static const char *const names[2] = {"token_embd.weight", "output.weight"};
+    const llm_linear *linears[2] = {&c->model.embedding, &c->model.head};
+    bitstack_moments moments;
+    int gathered = c->embeddings != CHOICE_NO && llm_calibration_gather_head(&c->calibration, &moments) == 0;
+    if (gathered && tensors[0] == tensors[1]) look_up_too(&moments);
+    bitstack_result result = BITSTACK_OK;
+    for (int i = 0; i < (tensors[0] == tensors[1] ? 1 : 2) && result == BITSTACK_OK; i++) {
+        const llm_linear *linear = linears[i];
+        int place = VOCABULARY + i;
+        bitstack_encode_options options = c->options;
+        finished_matrix m;
+        memset(&m, 0, sizeof m);
+        /* Errors here reach every prediction: on the demo model five planes of it lose six times as much as five
+         * planes of everything else. */
+        if (options.method == BITSTACK_NESTED) options.levels = (options.levels ? options.levels : 5) + 2;
+        if (options.levels > BITSTACK_MAX_LEVELS) options.levels = BITSTACK_MAX_LEVELS;
+        if (c->embeddings != CHOICE_NO && journal_next(&c->journal, &m) != 1) {
+            float *w = malloc((size_t)linear->rows * linear->cols * sizeof *w);
+            if (!w) result = BITSTACK_ERROR_MEMORY;
+            else {
+                llm_linear_rows(&c->model, linear, 0, linear->rows, w);
+                options.threads = c->threads;
+                result = bitstack_encode_matrix(&c->coded[place], w, linear->rows, linear->cols, linear->cols,
+                                                gathered && (vocabulary_parts(c, place) & LLM_HEAD) ? &moments : NULL, &options);
+            }
+            free(w);
+            if (result == BITSTACK_OK) result = sensitivity(c, place, &m);
+            if (result == BITSTACK_OK && journal_add(&c->journal, &m) != 0) journal_close(&c->journal);
+        }
+        if (result != BITSTACK_OK || c->embeddings == CHOICE_NO) {
+            if (result == BITSTACK_OK) result = write_tensor(c->writer, tensors[i]);
+            continue;
+        }
+        uint32_t top = m.coded.shape.levels;
+        double saved = (double)tensors[i]->bytes - (double)bitstack_live_bytes(&m.coded.shape, top);
+        if (c->embeddings == CHOICE_AUTO && !(m.loss_at[top] < saved * last_blocks_value(c))) {
+            result = write_tensor(c->writer, tensors[i]);
+            bitstack_coded_free(&m.coded);
+        } else result = record(c, names[i], &m);
+    }
+    if (gathered) bitstack_moments_free(&moments);
     return result;
 }
 
@@ -332,7 +454,7 @@ static int order_as_paper(compression *c, const char *from, const char *to, cons
 
 static int compress(compression *c, const char *path, const char *out, const llm_rows *rows, const llm_rows *probe) {
     bitstack_error error;
-    size_t blocks = 0, all = (size_t)c->model.config.layers * LLM_LINEARS;
+    size_t blocks = 0, all = (size_t)c->model.config.layers * LLM_LINEARS + 2;
     bitstack_order_entry *entries = NULL;
     char *unordered = NULL;
     const char *target = out;
@@ -354,6 +476,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
         if (result == BITSTACK_OK) {
             result = write_resident(c);
             while (result == BITSTACK_OK && c->calibration.layer < c->model.config.layers) result = compress_layer(c);
+            if (result == BITSTACK_OK) result = compress_vocabulary(c);
             for (uint32_t i = 0; i < c->matrices; i++) blocks += c->levels[i];
             if (result == BITSTACK_OK && !(entries = malloc((blocks + 1) * sizeof *entries))) result = BITSTACK_ERROR_MEMORY;
             if (result == BITSTACK_OK)
@@ -375,14 +498,27 @@ static int compress(compression *c, const char *path, const char *out, const llm
     return status;
 }
 
+/* Tells a run from others whose finished matrices would not be the same. */
+static uint64_t journal_key(const compression *c, const char *path, const llm_rows *rows, const llm_rows *probe) {
+    struct stat file;
+    uint64_t parts[10] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
+                          (uint64_t)c->options.plain_columns, (uint64_t)(c->order == ORDER_LOSS)};
+    if (stat(path, &file) == 0) parts[6] = (uint64_t)file.st_size, parts[7] = (uint64_t)file.st_mtime;
+    if (rows->count) parts[8] = bitstack_checksum(rows->ids, rows->count * rows->length * sizeof *rows->ids);
+    parts[9] = bitstack_checksum(probe->ids, probe->count * probe->length * sizeof *probe->ids);
+    return bitstack_checksum(parts, sizeof parts);
+}
+
 int command_compress(int argc, char **argv) {
     encode_arguments a = {"nested", NULL, 0, 0, (uint32_t)llm_processors(), 0};
-    const char *path, *text = NULL, *order_name = "predicted";
+    const char *path, *text = NULL, *order_name = "predicted", *embeddings = "auto";
     uint32_t self = 0;
+    int resume = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
-                                {"--order", CLI_TEXT, &order_name}, {NULL, CLI_FLAG, NULL}};
+                                {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
+                                {"--resume", CLI_FLAG, &resume}, {NULL, CLI_FLAG, NULL}};
     static compression c;
-    static const char *const orders[] = {"predicted", "loss", "paper"};
+    static const char *const orders[] = {"predicted", "loss", "paper"}, *const choices[] = {"auto", "yes", "no"};
     int stop = cli_parse(argc, argv, "compress", help, table, &path, 1);
     if (stop) return stop - 1;
     int status = encode_options(&a, "compress", &c.options);
@@ -391,6 +527,9 @@ int command_compress(int argc, char **argv) {
     c.order = ORDER_PREDICTED;
     while (c.order <= ORDER_PAPER && strcmp(order_name, orders[c.order]) != 0) c.order++;
     if (c.order > ORDER_PAPER) return cli_usage("compress", "--order: expected predicted, loss or paper, got '%s'", order_name);
+    while (c.embeddings <= CHOICE_NO && strcmp(embeddings, choices[c.embeddings]) != 0) c.embeddings++;
+    if (c.embeddings > CHOICE_NO)
+        return cli_usage("compress", "--compress-embeddings: expected auto, yes or no, got '%s'", embeddings);
     if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");
     pthread_mutex_init(&c.lock, NULL);
 
@@ -408,7 +547,19 @@ int command_compress(int argc, char **argv) {
     }
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
     cli_progress_end(&c.progress);
+    char *journal_path = resume ? malloc(strlen(a.out) + 16) : NULL;
+    if (status == CLI_OK && resume) {
+        if (!journal_path) status = cli_failed("%s: out of memory", path);
+        else {
+            sprintf(journal_path, "%s.journal", a.out);
+            if (journal_open(&c.journal, journal_path, journal_key(&c, path, &rows, &probe)) != 0)
+                status = cli_failed("%s: cannot be written", journal_path);
+        }
+    }
     if (status == CLI_OK) status = compress(&c, path, a.out, &rows, &probe);
+    journal_close(&c.journal);
+    if (status == CLI_OK && journal_path) remove(journal_path);
+    free(journal_path);
     llm_rows_free(&rows);
     llm_rows_free(&probe);
     llm_model_close(&c.model);

@@ -53,7 +53,7 @@ static int read_rows(llm_rows *rows, const llm_model *model, const char *text, c
     return status;
 }
 
-static int one_budget(llm_model *model, const llm_model *full, const llm_rows *rows, uint64_t budget, double weights,
+static int one_budget(llm_model *model, llm_reference *full, const llm_rows *rows, uint64_t budget, double weights,
                       int threads, int json, const char *path) {
     bitstack *stack = model->source.stack;
     bitstack_error error;
@@ -111,6 +111,7 @@ int command_perplexity(int argc, char **argv) {
     llm_error error;
     llm_rows rows = {NULL, 0, 0};
     if (llm_model_open(&model, path, NULL, &error) != 0) return cli_failed("%s", error.message);
+    llm_reference reference = {&full, NULL};
     int status = CLI_OK, opened = 0;
     if (budgets && !model.source.stack) status = cli_failed("%s: --budgets needs a stack, this is a GGUF model", path);
     if (!context) context = model.config.context < 256 ? model.config.context : 256;
@@ -136,14 +137,15 @@ int command_perplexity(int argc, char **argv) {
         else
             for (size_t i = 0; i < model.source.tensor_count; i++) all += model.source.tensors[i].bytes;
         if (!json) printf("%10s %10s %6s %9s %9s %9s%s\n", "budget", "resident", "bits", "nll", "ppl", "tokens/s", against ? "        kl" : "");
-        if (!budgets) status = one_budget(&model, opened ? &full : NULL, &rows, all, weights, (int)threads, json, path);
+        if (!budgets) status = one_budget(&model, opened ? &reference : NULL, &rows, all, weights, (int)threads, json, path);
         for (const char *at = budgets; at && status == CLI_OK; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
             uint64_t bytes = 0;
             cli_size(at, strcspn(at, ","), &bytes);
-            status = one_budget(&model, opened ? &full : NULL, &rows, bytes, weights, (int)threads, json, path);
+            status = one_budget(&model, opened ? &reference : NULL, &rows, bytes, weights, (int)threads, json, path);
         }
     }
     llm_rows_free(&rows);
+    free(reference.logits);
     if (opened) llm_model_close(&full);
     llm_model_close(&model);
     return status;

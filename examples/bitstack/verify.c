@@ -17,16 +17,29 @@ int command_verify(int argc, char **argv) {
 
     bitstack *stack;
     bitstack_error error;
+    bitstack_options open;
+    memset(&open, 0, sizeof open);
     memset(&error, 0, sizeof error);
-    bitstack_result result = bitstack_open_file(&stack, path, NULL, &error);
+    open.load_nothing = 1;
+    bitstack_result result = bitstack_open_file(&stack, path, &open, &error); /* checks all but the blocks */
     if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
     int available = bitstack_blocks_available(stack), blocks = bitstack_block_count(stack), status = CLI_OK;
-    if (error.code != BITSTACK_OK) status = cli_failed_at(path, error.code, &error);
-    else if (available < blocks)
+    /* Level by level: at the highest level alone, factors that it replaces would not be read. */
+    for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++) {
+        uint32_t level = 0;
+        while (result == BITSTACK_OK) {
+            memset(&error, 0, sizeof error);
+            result = bitstack_set_level(stack, i, ++level, &error);
+        }
+        if (result != BITSTACK_ERROR_ARGUMENT) status = cli_failed_at(path, result, &error);
+        result = bitstack_set_level(stack, i, 0, NULL);
+    }
+    if (status == CLI_OK && available < blocks)
         printf("%s: valid, but cut off: %d of %d blocks, %llu of %llu bytes\n", path, available, blocks,
                (unsigned long long)bitstack_file_bytes(stack), (unsigned long long)bitstack_complete_file_bytes(stack));
-    else printf("%s: valid: %d matrices, %d blocks, %llu bytes\n", path, bitstack_matrix_count(stack), blocks,
-                (unsigned long long)bitstack_file_bytes(stack));
+    else if (status == CLI_OK)
+        printf("%s: valid: %d matrices, %d blocks, %llu bytes\n", path, bitstack_matrix_count(stack), blocks,
+               (unsigned long long)bitstack_file_bytes(stack));
     bitstack_close(stack);
     return status;
 }

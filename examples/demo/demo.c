@@ -45,7 +45,7 @@ static void go_on(text *t, int count, int show) {
 }
 
 /* One line of the table. */
-static int line(const llm_model *model, const llm_model *full, const llm_tokenizer *tokenizer, const llm_rows *rows,
+static int line(const llm_model *model, llm_reference *full, const llm_tokenizer *tokenizer, const llm_rows *rows,
                 int threads, uint64_t bytes, double bits) {
     llm_quality quality;
     text t;
@@ -79,6 +79,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "demo: %s\n", error.message);
         return 1;
     }
+    llm_reference reference = {&full, NULL};
     bitstack *stack = model.source.stack;
     if (!stack || llm_generate_rows(&rows, &full, ROWS, LENGTH, 2026, threads, NULL, NULL) != 0) {
         fprintf(stderr, "demo: %s: expected a stack, and enough memory\n", argv[2]);
@@ -99,11 +100,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof shares / sizeof *shares && !failed; i++) {
         failed = bitstack_set_budget(stack, (uint64_t)(base + shares[i] * blocks), NULL) != BITSTACK_OK;
         uint64_t resident = bitstack_resident_bytes(stack);
-        failed = failed || line(&model, &full, &tokenizer, &rows, threads, resident, 8 * ((double)resident - base) / weights) != 0;
+        failed = failed || line(&model, &reference, &tokenizer, &rows, threads, resident, 8 * ((double)resident - base) / weights) != 0;
     }
     uint64_t bytes = 0;
     for (size_t i = 0; i < full.source.tensor_count; i++) bytes += full.source.tensors[i].bytes;
-    failed = failed || line(&full, &full, &tokenizer, &rows, threads, bytes, 16) != 0;
+    failed = failed || line(&full, &reference, &tokenizer, &rows, threads, bytes, 16) != 0;
 
     text t;
     failed = failed || start(&t, &model, &tokenizer, 0.8f, 5) != 0;
@@ -120,6 +121,7 @@ int main(int argc, char **argv) {
         llm_generator_free(&t.generator);
     }
     if (failed) fprintf(stderr, "demo: out of memory, or the stack could not be read\n");
+    free(reference.logits);
     llm_rows_free(&rows);
     llm_tokenizer_free(&tokenizer);
     llm_model_close(&model);

@@ -72,6 +72,26 @@ static void loss_row(void *user, size_t row, int thread) {
     j->losses[row] = finish_row(j->c, j->copies + row * floats, row, thread, NULL);
 }
 
+/* The same from the tokens on. */
+static void loss_row_from_tokens(void *user, size_t row, int thread) {
+    job *j = user;
+    float *x = j->copies + row * row_floats(j->c, j->c->probe);
+    llm_embed(j->c->model, j->c->probe->ids + row * j->c->probe->length, (uint32_t)j->c->probe->length - 1, x);
+    j->losses[row] = finish_row(j->c, x, row, thread, NULL);
+}
+
+static void head_shard(void *user, size_t shard, int thread) {
+    job *j = user;
+    llm_calibration *c = j->c;
+    size_t tokens = c->rows->length - 1, width = c->model->config.width;
+    float *x = c->states[thread].x;
+    for (size_t row = shard; row < c->rows->count; row += (size_t)c->shards) {
+        memcpy(x, c->x + row * tokens * width, tokens * width * sizeof *x);
+        llm_final_norm(c->model, x, (uint32_t)tokens);
+        bitstack_moments_add(&j->shards[shard][0], x, tokens, width);
+    }
+}
+
 static void advance_probe(void *user, size_t row, int thread) {
     llm_calibration *c = ((job *)user)->c;
     advance(c, c->probe, c->probe_x, row, &c->states[thread]);
@@ -157,20 +177,57 @@ int llm_calibration_gather(llm_calibration *c) {
     return 0;
 }
 
-double llm_calibration_loss(llm_calibration *c, int linear, const float *dense, size_t rows) {
-    llm_linear *replaced = &c->model->layers[c->layer].linears[linear];
-    const float *original = replaced->dense;
+int llm_calibration_gather_head(llm_calibration *c, bitstack_moments *moments) {
+    bitstack_moments shards[MOST_SHARDS][LLM_INPUTS];
+    job j = {c, NULL, NULL, shards};
+    int failed = 0;
+    if (!c->rows) return -1;
+    memset(shards, 0, sizeof shards);
+    for (int s = 0; s < c->shards && !failed; s++)
+        failed = bitstack_moments_init(&shards[s][0], c->model->config.width, 1) != BITSTACK_OK;
+    if (!failed) llm_parallel(c->threads, (size_t)c->shards, head_shard, &j);
+    for (int s = 0; s < c->shards; s++) {
+        if (s && !failed) bitstack_moments_merge(&shards[0][0], &shards[s][0]);
+        if (s || failed) bitstack_moments_free(&shards[s][0]);
+    }
+    if (!failed) *moments = shards[0][0];
+    return failed ? -1 : 0;
+}
+
+/* Mean loss over the first rows of the probe, each by `row`; a negative number for lack of memory. */
+static double mean_loss(llm_calibration *c, size_t rows, void (*row)(void *, size_t, int)) {
     double sum = 0;
     if (rows > c->probe->count) rows = c->probe->count;
     job j = {c, malloc(rows * row_floats(c, c->probe) * sizeof *j.copies), malloc(rows * sizeof *j.losses), NULL};
-    if (j.copies && j.losses) {
-        replaced->dense = dense;
-        llm_parallel(c->threads, rows, loss_row, &j);
-        replaced->dense = original;
+    int failed = !j.copies || !j.losses;
+    if (!failed) {
+        llm_parallel(c->threads, rows, row, &j);
         for (size_t r = 0; r < rows; r++) sum += j.losses[r];
     }
     free(j.copies), free(j.losses);
-    return sum / (double)(rows * (c->probe->length - 1));
+    return failed ? -1 : sum / (double)(rows * (c->probe->length - 1));
+}
+
+double llm_calibration_loss(llm_calibration *c, int linear, const float *dense, size_t rows) {
+    llm_linear *replaced = &c->model->layers[c->layer].linears[linear];
+    const float *original = replaced->dense;
+    replaced->dense = dense;
+    double loss = mean_loss(c, rows, loss_row);
+    replaced->dense = original;
+    return loss;
+}
+
+double llm_calibration_vocabulary_loss(llm_calibration *c, int parts, const float *dense, size_t rows) {
+    llm_model *m = c->model;
+    const float *embedding = m->embedding.dense, *head = m->head.dense;
+    uint32_t layer = c->layer;
+    if (parts & LLM_EMBEDDING) m->embedding.dense = dense, c->layer = 0;
+    if (parts & LLM_HEAD) m->head.dense = dense;
+    double loss = mean_loss(c, rows, parts & LLM_EMBEDDING ? loss_row_from_tokens : loss_row);
+    m->embedding.dense = embedding;
+    m->head.dense = head;
+    c->layer = layer;
+    return loss;
 }
 
 void llm_calibration_next(llm_calibration *c) {

@@ -36,6 +36,13 @@ int llm_calibration_gather(llm_calibration *c);
  * hand replaced by `dense`. Costs a run of the layers from here up over the first `rows` rows of the probe. */
 double llm_calibration_loss(llm_calibration *c, int linear, const float *dense, size_t rows);
 
+/* For the matrices over the vocabulary, when all layers are done. The moments of the head's inputs: the caller
+ * frees them; -1 for lack of memory, or without calibration rows. And the loss with the embedding, the head or
+ * both replaced by `dense`: a run of the whole model. */
+enum { LLM_EMBEDDING = 1, LLM_HEAD = 2 };
+int llm_calibration_gather_head(llm_calibration *c, bitstack_moments *moments);
+double llm_calibration_vocabulary_loss(llm_calibration *c, int parts, const float *dense, size_t rows);
+
 /* Goes to the next layer. */
 void llm_calibration_next(llm_calibration *c);
 

@@ -57,7 +57,8 @@ void llm_score(const float *logits, const float *reference, uint32_t count, uint
 }
 
 typedef struct job {
-    const llm_model *model, *against;
+    const llm_model *model, *against; /* against: NULL once the cache is full */
+    float *cache;                     /* the reference's logits, all rows, or NULL */
     const llm_rows *rows;
     llm_state *states; /* two a thread: the model's, the other's */
     float *logits;     /* two lots of AT_ONCE x vocabulary a thread */
@@ -71,9 +72,10 @@ typedef struct job {
 static void evaluate_row(void *user, size_t row, int thread) {
     job *j = user;
     const uint32_t *ids = j->rows->ids + row * j->rows->length;
-    uint32_t tokens = (uint32_t)j->rows->length - 1, vocabulary = j->model->config.vocabulary;
+    size_t vocabulary = j->model->config.vocabulary;
+    uint32_t tokens = (uint32_t)j->rows->length - 1;
     llm_state *state = &j->states[2 * thread], *other = &j->states[2 * thread + 1];
-    float *logits = j->logits + (size_t)thread * 2 * AT_ONCE * vocabulary, *reference = logits + (size_t)AT_ONCE * vocabulary;
+    float *logits = j->logits + (size_t)thread * 2 * AT_ONCE * vocabulary;
     llm_quality *q = &j->results[row];
     state->position = other->position = 0;
     for (uint32_t done = 0; done < tokens; ) {
@@ -84,13 +86,15 @@ static void evaluate_row(void *user, size_t row, int thread) {
         if (j->against) llm_forward(j->against, other, ids + done, count);
         for (uint32_t first = 0; first < count; first += AT_ONCE) {
             uint32_t some = count - first < AT_ONCE ? count - first : AT_ONCE;
+            float *reference = j->cache ? j->cache + (row * tokens + done + first) * vocabulary
+                                        : logits + AT_ONCE * vocabulary;
             start = llm_seconds();
             llm_logits(j->model, state, first, some, logits);
             q->seconds += llm_seconds() - start;
             if (j->against) llm_logits(j->against, other, first, some, reference);
             for (uint32_t t = 0; t < some; t++)
-                llm_score(logits + (size_t)t * vocabulary, j->against ? reference + (size_t)t * vocabulary : NULL,
-                          vocabulary, ids[done + first + t + 1], &q->nll, &q->kl);
+                llm_score(logits + t * vocabulary, j->against || j->cache ? reference + t * vocabulary : NULL,
+                          (uint32_t)vocabulary, ids[done + first + t + 1], &q->nll, &q->kl);
         }
         done += count;
     }
@@ -101,20 +105,24 @@ static void evaluate_row(void *user, size_t row, int thread) {
     pthread_mutex_unlock(&j->lock);
 }
 
-int llm_evaluate(const llm_model *model, const llm_model *against, const llm_rows *rows, int threads,
+int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows *rows, int threads,
                  llm_progress progress, void *user, llm_quality *quality) {
-    job j = {model, against, rows, NULL, NULL, NULL, progress, user, 0, PTHREAD_MUTEX_INITIALIZER};
+    job j = {model, against && !against->logits ? against->model : NULL, NULL, rows, NULL, NULL, NULL, progress, user,
+             0, PTHREAD_MUTEX_INITIALIZER};
     int failed = 0;
     if (threads < 1) threads = 1;
     if ((size_t)threads > rows->count) threads = (int)rows->count;
     size_t vocabulary = model->config.vocabulary;
+    double all = (double)rows->count * (double)(rows->length - 1) * (double)vocabulary * sizeof(float);
+    if (j.against && all < 1e9) against->logits = malloc((size_t)all); /* without it, they are made each time */
+    if (against) j.cache = against->logits;
     j.states = calloc(2 * (size_t)threads, sizeof *j.states);
     j.results = calloc(rows->count, sizeof *j.results);
     j.logits = malloc((size_t)threads * 2 * AT_ONCE * vocabulary * sizeof *j.logits);
     failed = !j.states || !j.results || !j.logits;
     for (int i = 0; i < 2 * threads && !failed; i++)
-        if (i % 2 == 0 || against)
-            failed = llm_state_init(&j.states[i], i % 2 ? against : model, (uint32_t)rows->length, 0) != 0;
+        if (i % 2 == 0 || j.against)
+            failed = llm_state_init(&j.states[i], i % 2 ? j.against : model, (uint32_t)rows->length, 0) != 0;
     if (!failed) {
         llm_parallel(threads, rows->count, evaluate_row, &j);
         memset(quality, 0, sizeof *quality);
@@ -130,5 +138,6 @@ int llm_evaluate(const llm_model *model, const llm_model *against, const llm_row
     }
     for (int i = 0; j.states && i < 2 * threads; i++) llm_state_free(&j.states[i]);
     free(j.states), free(j.results), free(j.logits);
+    if (failed && j.against) free(against->logits), against->logits = NULL;
     return failed ? -1 : 0;
 }

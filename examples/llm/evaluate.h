@@ -21,9 +21,16 @@ typedef struct llm_quality {
 /* Called from the calling thread or another, never from two at once, with the fraction done. */
 typedef void (*llm_progress)(void *user, double fraction);
 
-/* `against`: the full-precision model, or NULL (kl is then 0). The result is the same for every number of
- * threads. -1 for lack of memory. */
-int llm_evaluate(const llm_model *model, const llm_model *against, const llm_rows *rows, int threads,
+/* What to compare with: the full-precision model, and its logits on the rows once they are known, if they take
+ * less than a gigabyte. Start with {model, NULL}; evaluate the same rows each time; free the logits. */
+typedef struct llm_reference {
+    const llm_model *model;
+    float *logits;
+} llm_reference;
+
+/* `against` may be NULL (kl is then 0). The result is the same for every number of threads. -1 for lack of
+ * memory. */
+int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows *rows, int threads,
                  llm_progress progress, void *user, llm_quality *quality);
 
 /* Logits' share of it, for those who have them: adds to *nll and *kl the figures of one token. `reference`

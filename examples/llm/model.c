@@ -190,7 +190,8 @@ void llm_linear_rows(const llm_model *m, const llm_linear *linear, uint64_t firs
 static void multiply(const llm_model *m, const llm_linear *linear, const float *x, float *y, uint32_t count,
                      float *unpacked) {
     uint32_t rows = linear->rows, cols = linear->cols;
-    if (linear->dense) llm_gemm(linear->dense, rows, cols, x, cols, y, rows, count);
+    if (linear->gemv && count == 1) linear->gemv(linear->gemv_user, x, y);
+    else if (linear->dense) llm_gemm(linear->dense, rows, cols, x, cols, y, rows, count);
     else if (linear->matrix >= 0 && count == 1) bitstack_gemv(m->source.stack, linear->matrix, x, y);
     else if (linear->matrix >= 0) bitstack_gemm(m->source.stack, linear->matrix, x, cols, y, rows, count);
     else

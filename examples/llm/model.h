@@ -31,6 +31,9 @@ typedef struct llm_linear {
     int matrix;               /* in the stack, or -1 */
     const llm_tensor *tensor; /* unpacked on the fly, a few rows at a time */
     float *owned;             /* what `dense` points to, if it was made on loading */
+    /* y = W x by somebody else's kernel, used for single vectors before all of these; or NULL */
+    void (*gemv)(const void *user, const float *x, float *y);
+    const void *gemv_user;
 } llm_linear;
 
 typedef struct llm_layer {

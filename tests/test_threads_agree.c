@@ -1,0 +1,107 @@
+/* Products are the same bit for bit on any number of threads, the pool's or the caller's own. */
+#ifndef BITSTACK_POOL
+#ifndef BITSTACK_POOL
+#ifndef BITSTACK_POOL
+#define BITSTACK_POOL
+#endif
+#endif
+#endif
+#include "bitstack.h"
+#include "test.h"
+#include <pthread.h>
+
+enum { ROWS = 1500, COLS = 700, LEVELS = 6, BATCH = 37 };
+static bitstack_plane planes[LEVELS];
+static bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes};
+static float x[BATCH * COLS], expected[BATCH * ROWS], expected_one[ROWS];
+
+static void make(uint64_t *seed) {
+    for (int p = 0; p < LEVELS; p++) {
+        size_t bytes = (size_t)(ROWS + 63) / 64 * (COLS / 4) * 32;
+        unsigned char *signs = (unsigned char *)malloc(bytes);
+        float *u = (float *)malloc(ROWS * 4), *v = (float *)malloc(COLS * 4);
+        for (size_t i = 0; i < bytes; i++) signs[i] = (unsigned char)(test_random(seed) >> 56);
+        for (int i = 0; i < ROWS; i++) u[i] = test_normal(seed);
+        for (int j = 0; j < COLS; j++) v[j] = test_normal(seed);
+        planes[p].signs = signs, planes[p].coefficients = u, planes[p].columns = v;
+    }
+    for (size_t i = 0; i < BATCH * COLS; i++) x[i] = test_normal(seed);
+}
+
+static int products_agree(const bitstack_parallel *parallel) {
+    float *y = (float *)malloc(sizeof expected);
+    memset(y, 0, sizeof expected);
+    int good = bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, 0, y, 0, 1, parallel) == BITSTACK_OK &&
+               !memcmp(y, expected_one, sizeof expected_one);
+    good &= bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, COLS, y, ROWS, BATCH, parallel) == BITSTACK_OK &&
+            !memcmp(y, expected, sizeof expected);
+    free(y);
+    return good;
+}
+
+/* A parallel-for of the caller's: the last index first, one after the other. */
+static size_t calls;
+static void backwards(void *user, void (*task)(void *context, size_t index), void *context, size_t count) {
+    (void)user;
+    while (count) task(context, --count), calls++;
+}
+
+static bitstack_parallel shared;
+static void *user_thread(void *bad) {
+    for (int i = 0; i < 30; i++)
+        if (!products_agree(&shared)) ++*(int *)bad;
+    return NULL;
+}
+
+static void count_index(void *context, size_t index) { __atomic_fetch_add((int *)context + index, 1, __ATOMIC_RELAXED); }
+
+int main(void) {
+    uint64_t seed = 12;
+    bitstack_pool *pool;
+    make(&seed);
+    for (int isa = 0; bitstack_isa_name(isa); isa++)
+        if (bitstack_isa_available(isa)) {
+            bitstack_set_isa(bitstack_isa_name(isa));
+            bitstack_view_gemm(&view, BITSTACK_FAST, x, COLS, expected, ROWS, BATCH);
+            bitstack_view_gemv(&view, BITSTACK_FAST, x, expected_one, 0, ROWS);
+            TEST("the pool gives the same results with 1 to 5 threads");
+            for (int threads = 1; threads <= 5; threads++) {
+                CHECK(bitstack_pool_open(&pool, threads, NULL) == BITSTACK_OK, "pool");
+                bitstack_parallel parallel = bitstack_pool_parallel(pool);
+                CHECK(parallel.threads == threads, "%d threads instead of %d", parallel.threads, threads);
+                CHECK(products_agree(&parallel), "%s: %d threads differ", bitstack_isa(), threads);
+                bitstack_pool_close(pool);
+            }
+        }
+    bitstack_set_isa(NULL);
+    bitstack_view_gemm(&view, BITSTACK_FAST, x, COLS, expected, ROWS, BATCH);
+
+    TEST("the caller's own threads serve as well");
+    bitstack_parallel own = {backwards, NULL, 3};
+    CHECK(products_agree(&own) && calls >= 4, "%zu parts", calls);
+
+    TEST("every index runs once, and threads that share a pool do not disturb each other");
+    CHECK(bitstack_pool_open(&pool, 3, NULL) == BITSTACK_OK, "pool");
+    for (int i = 0; i < 2000; i++) {
+        int counts[17] = {0};
+        bitstack_pool_run(pool, count_index, counts, (size_t)(i % 17));
+        for (int k = 0; k < 17; k++) CHECK(counts[k] == (k < i % 17), "index %d of %d ran %d times", k, i % 17, counts[k]);
+    }
+    shared = bitstack_pool_parallel(pool);
+    pthread_t threads[3];
+    int bad[3] = {0, 0, 0};
+    for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, user_thread, bad + i);
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    CHECK(bad[0] + bad[1] + bad[2] == 0, "%d results differ", bad[0] + bad[1] + bad[2]);
+    bitstack_pool_close(pool);
+    bitstack_pool_close(NULL);
+
+    TEST("a pool for all processors opens; bad arguments are refused");
+    CHECK(bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK && bitstack_pool_parallel(pool).threads >= 1, "pool");
+    bitstack_pool_close(pool);
+    CHECK(bitstack_pool_open(&pool, -1, NULL) == BITSTACK_ERROR_ARGUMENT, "-1 threads");
+    CHECK(bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, 3, expected, ROWS, 2, &own) == BITSTACK_ERROR_ARGUMENT, "a stride");
+    for (int p = 0; p < LEVELS; p++)
+        free((void *)(uintptr_t)planes[p].signs), free((void *)(uintptr_t)planes[p].coefficients), free((void *)(uintptr_t)planes[p].columns);
+    return TEST_DONE();
+}
