@@ -54,7 +54,7 @@ $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
 test: all $(TESTS)
-	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
+	@tests/run.sh $(wildcard tests/test_*.sh) $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
 
 # A stack of the model in examples/models, calibrated on text that the model writes itself.
 demo: $(BUILD)/bitstack $(BUILD)/demo
