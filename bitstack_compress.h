@@ -2680,9 +2680,36 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
  * in memory; only finish knows the order of the blocks. Reordering is the same assembly with an existing
  * stack in the spool's place. */
 #ifndef BITSTACK_NO_STDIO
-#ifndef _WIN32
+#ifdef _WIN32
+#include <io.h>
+/* As in windows.h, which would bring thousands of names. */
+#ifdef __cplusplus
+extern "C"
+#endif
+__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
+#else
 #include <unistd.h> /* fsync where there is one */
 #endif
+
+/* Puts a complete file in the place of an older one, in one step. */
+static int bitstack_replace_(const char *from, const char *to) {
+#ifdef _WIN32
+    return !MoveFileExA(from, to, 1 | 8); /* replace; not before it is on the disk. rename would refuse. */
+#else
+    return rename(from, to);
+#endif
+}
+/* Brings what was written to the disk, so that the rename cannot overtake it. */
+static int bitstack_flush_(FILE *file) {
+    if (fflush(file)) return 1;
+#if defined(_WIN32)
+    return _commit(_fileno(file));
+#elif defined(_POSIX_C_SOURCE) || defined(__APPLE__)
+    return fsync(fileno(file));
+#else
+    return 0; /* plain C has no more */
+#endif
+}
 
 /* A growing byte buffer. */
 typedef struct bitstack_bytes_ {
@@ -3140,15 +3167,9 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             const bitstack_written_block_ *b = bitstack_written_(writer, order[i].matrix)->blocks + order[i].level - 1;
             result = bitstack_copy_(source, b->at, b->bytes, to);
         }
-        if (result == BITSTACK_OK && fflush(to)) result = BITSTACK_ERROR_IO;
-#if !defined(_WIN32) && (defined(_POSIX_C_SOURCE) || defined(__APPLE__))
-        if (result == BITSTACK_OK && fsync(fileno(to))) result = BITSTACK_ERROR_IO; /* before the rename */
-#endif
+        if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
         if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO;
-#ifdef _WIN32
-        if (result == BITSTACK_OK) remove(writer->path); /* rename does not replace there */
-#endif
-        if (result == BITSTACK_OK && rename(writer->part_path, writer->path)) result = BITSTACK_ERROR_IO;
+        if (result == BITSTACK_OK && bitstack_replace_(writer->part_path, writer->path)) result = BITSTACK_ERROR_IO;
         if (result != BITSTACK_OK) remove(writer->part_path);
     } else result = BITSTACK_ERROR_IO;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);

@@ -270,7 +270,8 @@ static bitstack_result compress_layer(compression *c) {
         result = record(c, names[kept], &m);
         c->fractions[kept++] = 1;
     }
-    if (kept < LLM_LINEARS && result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
+    /* Also where all are kept: this is what takes the calibration rows through the layer. */
+    if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
     /* A layer's matrices at once as long as their working memory stays below a gigabyte, else one by one with
      * all threads on it. */
     int at_once = (int)(1e9 / largest), group = at_once > 1 ? LLM_LINEARS : 1;
