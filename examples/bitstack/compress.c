@@ -22,7 +22,7 @@ static const char help[] =
     "  --order predicted      blocks by predicted loss reduction a byte: the loss with each matrix at level 0, 1\n"
     "                         and 2 is measured; higher levels follow from their errors (default)\n"
     "  --order loss           the same with the loss measured for every matrix and level\n"
-    "  --order paper          level by level, by measured loss, as published\n\n"
+    "  --order paper          level by level, by measured loss, as published\n"
     "  --compress-embeddings auto|yes|no\n"
     "                         make the embedding and the output head matrices of the stack, too; auto does where\n"
     "                         their full precision would buy less a byte than the last blocks do (default)\n"
