@@ -96,6 +96,8 @@ compare: $(BUILD)/bench/compare $(BUILD)/bench/report
 	$(BUILD)/bench/compare demo bench/results/compare-demo.csv
 	$(BUILD)/bench/compare 4096 bench/results/compare-4096.csv
 	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
+readme-table:
+	bench/readme_table.sh
 readme: $(BUILD)/bench/report
 	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
 readme-check: $(BUILD)/bench/report
@@ -119,4 +121,4 @@ bench-results: $(BENCH_PROGRAMS)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test demo bench bench-results quality compare readme readme-check clean
+.PHONY: all test demo bench bench-results quality compare readme-table readme readme-check clean
