@@ -58,7 +58,7 @@ test: all $(TESTS)
 
 # A stack of the model in examples/models, calibrated on text that the model writes itself.
 demo: $(BUILD)/bitstack $(BUILD)/demo
-	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 8192
+	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 4096 --levels 4
 	$(BUILD)/demo examples/models/books-6m-f16.gguf $(BUILD)/books.bitstack
 
 # The bare-metal example; needs arm-none-eabi-gcc and qemu-system-arm.
