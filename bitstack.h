@@ -342,7 +342,7 @@ typedef struct bitstack_view {
  * Everything but the blocks is read and validated first, checksums included; then the blocks that
  * fit options->budget are loaded. On failure *out is untouched, nothing stays allocated, and *error
  * (may be NULL) says what and where. Time and memory are bounded by the bytes that are there: memory
- * is at most 4 times the tables plus the resident part plus the loaded blocks, plus 4 KiB.
+ * is at most 5 times the tables plus the resident part plus the loaded blocks, plus 4 KiB.
  *
  * open_memory copies no resident tensor and no block: `data` must stay valid and unchanged until
  * close (flash, or a mapped file); any alignment. `bytes` (of the memory, of the file, or as told by
@@ -1142,6 +1142,7 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "an allocator needs both functions", NULL, 0);
     if (start.bytes < sizeof header)
         return bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, start.bytes, "the stack is shorter than its 128-byte header", NULL, 0);
+    memset(header, 0, sizeof header); /* a callback may say that it read and not have */
     if (start.memory) memcpy(header, start.memory, sizeof header);
     else if (bitstack_get_(&start, 0, header, sizeof header) != BITSTACK_OK)
         return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "reading the header failed", NULL, 0);

@@ -142,7 +142,8 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
  * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
- * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity. *coded is written only on success. */
+ * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, or if an approximation of weights near the limit of float
+ * would. *coded is written only on success. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
 /* The matrix at `level` for the kernels of bitstack.h; planes must hold `level` entries and outlive the
@@ -1454,6 +1455,7 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
     bitstack_encode_options o;
     bitstack_coded made;
     bitstack_result result;
+    double norm2 = 0;
     memset(&made, 0, sizeof made);
     if (options) o = *options;
     else memset(&o, 0, sizeof o);
@@ -1462,8 +1464,10 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
         o.levels > BITSTACK_MAX_LEVELS || o.rank > 1024 || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
         (o.method != BITSTACK_NESTED && o.method != BITSTACK_IABS) || (moments && moments->cols != cols))
         return BITSTACK_ERROR_ARGUMENT;
-    for (uint32_t i = 0; i < rows; i++)
+    for (uint32_t i = 0; i < rows; i++) {
         if (!bitstack_finite_row_(w + i * stride, cols)) return BITSTACK_ERROR_NUMERIC;
+        for (uint32_t j = 0; j < cols; j++) norm2 += (double)w[i * stride + j] * (double)w[i * stride + j];
+    }
     for (uint32_t j = 0; moments && j < cols; j++)
         if (!(moments->norms[j] >= 0 && moments->norms[j] <= DBL_MAX) ||
             (moments->h && !(fabs(moments->h[(size_t)j * cols + j]) <= DBL_MAX)))
@@ -1471,6 +1475,10 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
     made.rel_err2[0] = made.out_err2[0] = 1;
     result = o.method == BITSTACK_IABS ? bitstack_iabs_encode_(&made, w, rows, cols, stride, moments, &o)
                                        : bitstack_nested_encode_(&made, w, rows, cols, stride, moments, &o);
+    /* No weight is farther out than |W| + |D|: so no reconstructed one can be infinite. */
+    for (uint32_t l = 1; l <= made.shape.levels && result == BITSTACK_OK; l++)
+        if (!(sqrt(norm2) * (1 + sqrt(made.rel_err2[l])) <= (double)FLT_MAX) || !(made.out_err2[l] <= DBL_MAX))
+            result = BITSTACK_ERROR_NUMERIC;
     if (result == BITSTACK_OK) *coded = made;
     else bitstack_coded_free(&made);
     return result;
@@ -3124,19 +3132,20 @@ static bitstack_result bitstack_copy_(FILE *from, uint64_t at, uint64_t bytes, F
 }
 
 /* Every block once, each matrix's levels ascending. */
-static int bitstack_order_valid_(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries) {
+static bitstack_result bitstack_order_valid_(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries) {
     uint32_t matrices = bitstack_written_count_(writer), i;
     uint32_t *seen = (uint32_t *)writer->allocator.allocate(writer->allocator.user, (matrices + (size_t)1) * sizeof *seen);
     size_t e;
-    int good = seen != NULL;
-    for (i = 0; i < matrices && good; i++) seen[i] = 0;
+    int good = 1;
+    if (!seen) return BITSTACK_ERROR_MEMORY;
+    for (i = 0; i < matrices; i++) seen[i] = 0;
     for (e = 0; e < entries && good; e++) {
         good = order[e].matrix < matrices && order[e].level == seen[order[e].matrix] + 1;
         if (good) seen[order[e].matrix]++;
     }
     for (i = 0; i < matrices && good; i++) good = seen[i] == bitstack_written_(writer, i)->shape.levels;
-    if (seen) writer->allocator.release(writer->allocator.user, seen, (matrices + (size_t)1) * sizeof *seen);
-    return good;
+    writer->allocator.release(writer->allocator.user, seen, (matrices + (size_t)1) * sizeof *seen);
+    return good ? BITSTACK_OK : BITSTACK_ERROR_ARGUMENT;
 }
 
 /* The predicted order from the errors and sensitivities that came with the matrices. */
@@ -3241,9 +3250,10 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
     FILE *to;
     size_t i;
     memset(&tables, 0, sizeof tables);
-    if (entries > INT32_MAX || !bitstack_order_valid_(writer, order, entries))
-        return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the order does not list every block once, levels ascending", NULL, 0);
-    result = bitstack_tables_(writer, order, entries, &tables);
+    result = entries > INT32_MAX ? BITSTACK_ERROR_ARGUMENT : bitstack_order_valid_(writer, order, entries);
+    if (result == BITSTACK_ERROR_ARGUMENT)
+        return bitstack_fail_(error, result, 0, "the order does not list every block once, levels ascending", NULL, 0);
+    if (result == BITSTACK_OK) result = bitstack_tables_(writer, order, entries, &tables);
     if (result != BITSTACK_OK) return bitstack_fail_(error, result, 0, "no memory for the tables", NULL, 0);
     to = fopen(writer->part_path, "wb");
     if (to) {
@@ -3300,7 +3310,7 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
         bitstack_written_tensor_ tensor;
         bitstack_tensor t;
         memset(&tensor, 0, sizeof tensor);
-        bitstack_get_tensor(stack, (int)i, &t);
+        if ((result = bitstack_get_tensor(stack, (int)i, &t)) != BITSTACK_OK) break;
         tensor.type = t.type, tensor.dimensions = t.dimensions, tensor.bytes = t.bytes;
         for (d = 0; d < 4; d++) tensor.shape[d] = t.shape[d];
         tensor.at = (uint64_t)((const unsigned char *)t.data - stack->head);
@@ -3311,7 +3321,7 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
     for (i = 0; i < stack->matrices && result == BITSTACK_OK; i++) {
         bitstack_written_matrix_ *matrix;
         bitstack_matrix m;
-        bitstack_get_matrix(stack, (int)i, &m);
+        if ((result = bitstack_get_matrix(stack, (int)i, &m)) != BITSTACK_OK) break;
         result = bitstack_matrix_add_(writer, m.name, m.name_bytes, &m.shape, m.sensitivity, &matrix);
         for (level = 1; level <= m.shape.levels && result == BITSTACK_OK; level++) {
             const bitstack_slot_ *slot = stack->slots + stack->states[i].first + level - 1;
