@@ -54,11 +54,11 @@ $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
 test: all $(TESTS)
-	@tests/run.sh $(TESTS) $(wildcard tests/test_*.sh)
+	@tests/run.sh $(wildcard tests/test_*.sh) $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
 
 # A stack of the model in examples/models, calibrated on text that the model writes itself.
 demo: $(BUILD)/bitstack $(BUILD)/demo
-	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 8192
+	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/books.bitstack --calibrate-self 4096 --levels 4
 	$(BUILD)/demo examples/models/books-6m-f16.gguf $(BUILD)/books.bitstack
 
 # The bare-metal example; needs arm-none-eabi-gcc and qemu-system-arm.
@@ -98,6 +98,8 @@ compare: $(BUILD)/bench/compare $(BUILD)/bench/report $(BUILD)/bitstack
 	$(BUILD)/bench/compare stack bench/results/compare-demo.csv ../shared $(BUILD)/compare.bitstack
 	$(BUILD)/bench/compare 4096 bench/results/compare-4096.csv
 	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
+readme-table:
+	bench/readme_table.sh
 readme: $(BUILD)/bench/report
 	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
 readme-check: $(BUILD)/bench/report
@@ -121,4 +123,4 @@ bench-results: $(BENCH_PROGRAMS)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test demo bench bench-results quality compare readme readme-check clean
+.PHONY: all test demo bench bench-results quality compare readme-table readme readme-check clean

@@ -434,8 +434,8 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: about 5 * BITSTACK_CHUNK_COLS bytes + 3 KiB. No recursion, no allocation,
- * no locks.
+ * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 12 KiB (+ 8 KiB where
+ * BITSTACK_CHUNK_COLS is below 4096). No recursion, no allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -1801,9 +1801,11 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 #if defined(__GNUC__)
 #define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
 #define BITSTACK_ALIGNED_ __attribute__((aligned(64)))
+#define BITSTACK_RESTRICT_ __restrict__
 #else
 #define BITSTACK_PREFETCH_(address) ((void)(address))
 #define BITSTACK_ALIGNED_
+#define BITSTACK_RESTRICT_
 #endif
 
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
@@ -2240,7 +2242,7 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sum
 
 /* ================================================================================== [AVX512]
  * With VBMI, VNNI and BITALG (Ice Lake, Zen 4 and later). AVX-512 without them was tried: AVX2's way in wider
- * registers, but on two ports instead of three, is no faster than AVX2. All but the look-up is AVX2's. */
+ * registers, but on two ports instead of three, is no faster than AVX2. */
 #if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVX512)
 #define BITSTACK_HAS_AVX512_
 #if defined(__GNUC__) && !defined(__clang__) /* GCC 12 warns of its own intrinsics (its bug 105593) */
@@ -2255,6 +2257,82 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sum
 /* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11), BITALG (12); the mask and 512-bit state too. */
 static int bitstack_available_avx512_(void) {
     return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5 | 1u << 16 | 1u << 30, 1u << 1 | 1u << 11 | 1u << 12, 0xE6);
+}
+
+/* Sixteen factors as floats. */
+BITSTACK_AVX512_INLINE_ __m512 bitstack_factors_avx512_(const void *from, bitstack_type type, size_t first) {
+    if (type == BITSTACK_F16) return _mm512_cvtph_ps(bitstack_load_avx2_((const char *)from + 2 * first));
+    return _mm512_loadu_ps((const char *)from + 4 * first);
+}
+
+BITSTACK_AVX512_ static void bitstack_product_avx512_(float *z, const void *v, bitstack_type type, size_t first, const float *x,
+                                                      size_t cols) {
+    size_t j;
+    for (j = 0; j + 16 <= cols; j += 16)
+        _mm512_storeu_ps(z + j, _mm512_mul_ps(bitstack_factors_avx512_(v, type, first + j), _mm512_loadu_ps((const char *)x + 4 * j)));
+    if (j < cols) bitstack_product_avx2_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+}
+
+/* VNNI adds both pairs of products to the bias; of each 32-bit sum one byte is picked. */
+BITSTACK_AVX512_ static float bitstack_build_avx512_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF), bias = _mm512_set1_epi32(257 * BITSTACK_BIAS_);
+    const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), ones = _mm512_set1_epi32(-1);
+    const __m512i signs01 = _mm512_mask_blend_epi16(0x55555555u, /* even words: bit 0 of the number; odd: bit 1 */
+        _mm512_mask_blend_epi32(_mm512_test_epi32_mask(number, _mm512_set1_epi32(2)), ones, _mm512_set1_epi16(1)),
+        _mm512_mask_blend_epi32(_mm512_test_epi32_mask(number, _mm512_set1_epi32(1)), ones, _mm512_set1_epi16(1)));
+    const __m512i signs23 = _mm512_mask_blend_epi16(0x55555555u,
+        _mm512_mask_blend_epi32(_mm512_test_epi32_mask(number, _mm512_set1_epi32(8)), ones, _mm512_set1_epi16(1)),
+        _mm512_mask_blend_epi32(_mm512_test_epi32_mask(number, _mm512_set1_epi32(4)), ones, _mm512_set1_epi16(1)));
+    /* bytes 0, 4, .. 60 of one register, then of another, twice */
+    const __m512i step = _mm512_mullo_epi32(_mm512_set1_epi32(0x10101010), _mm512_and_si512(number, _mm512_set1_epi32(7)));
+    const __m512i pick = _mm512_add_epi8(step, _mm512_set1_epi32(0x0C080400)), pick_high = _mm512_add_epi8(pick, _mm512_set1_epi8(1));
+    int16_t q[BITSTACK_BLOCK_];
+    __m512i largest = _mm512_setzero_si512();
+    __m512 inverse;
+    float scale;
+    size_t j, cols = (groups + 3) / 4 * 16;
+    for (j = 0; j < cols; j += 16) {
+        __m512 a = _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(z + j), magnitude));
+        a = _mm512_add_ps(a, _mm512_permute_ps(a, 0xB1));
+        a = _mm512_add_ps(a, _mm512_permute_ps(a, 0x4E));
+        largest = _mm512_max_epu32(largest, _mm512_castps_si512(a));
+    }
+    scale = bitstack_block_scale_(_mm512_reduce_max_epu32(largest));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = _mm512_set1_ps(1.0f / scale);
+    for (j = 0; j < cols; j += 16)
+        bitstack_store_avx2_(q + j, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(z + j), inverse))));
+    for (j = 0; j < cols; j += 16) {
+        __m512i sum[4];
+        int g;
+        for (g = 0; g < 4; g++) {
+            int32_t pair[2];
+            memcpy(pair, q + j + 4 * (size_t)g, 8);
+            sum[g] = _mm512_dpwssd_epi32(bias, _mm512_set1_epi32(pair[0]), signs01);
+            sum[g] = _mm512_dpwssd_epi32(sum[g], _mm512_set1_epi32(pair[1]), signs23);
+        }
+        _mm512_storeu_si512(high + 4 * j, _mm512_mask_blend_epi32(0xFF00, _mm512_permutex2var_epi8(sum[0], pick_high, sum[1]),
+                                                                  _mm512_permutex2var_epi8(sum[2], pick_high, sum[3])));
+        if (low)
+            _mm512_storeu_si512(low + 4 * j, _mm512_mask_blend_epi32(0xFF00, _mm512_permutex2var_epi8(sum[0], pick, sum[1]),
+                                                                     _mm512_permutex2var_epi8(sum[2], pick, sum[3])));
+    }
+    return scale;
+}
+
+BITSTACK_AVX512_ static void bitstack_combine_avx512_(float *total, const float *sums, const void *u, bitstack_type type,
+                                                      size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 16 <= rows; i += 16) {
+        __m512 product = _mm512_mul_ps(bitstack_factors_avx512_(u, type, first + i), _mm512_loadu_ps(sums + i));
+        __asm__("" : "+v"(product)); /* so that no compiler fuses it with the sum */
+        _mm512_storeu_ps(total + i, _mm512_add_ps(_mm512_loadu_ps(total + i), product));
+    }
+    if (i < rows) bitstack_combine_avx2_(total + i, sums + i, u, type, first + i, rows - i);
 }
 
 /* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
@@ -2741,9 +2819,8 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
-    {"avx512", bitstack_available_avx512_, bitstack_product_avx2_, bitstack_build_avx2_,
-     bitstack_lookup_avx512_, bitstack_combine_avx2_, bitstack_count_avx512_,
-     bitstack_unfold_avx512_, bitstack_panel_avx512_},
+    {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_,
+     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
@@ -2885,6 +2962,12 @@ static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *pl
     }
 }
 
+/* to += from, 64 floats: a loop that compilers turn into vectors. */
+static void bitstack_add_tile_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ from) {
+    int i;
+    for (i = 0; i < BITSTACK_TILE_; i++) to[i] += from[i];
+}
+
 /* Sweeps the planes [plane, end) over the rows in bands of tiles, plane after plane, so that signs are
  * read in long runs, and writes (or adds to) rows [begin, begin + count) of y. */
 static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, uint32_t end, float *y, size_t y_stride,
@@ -2892,15 +2975,14 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
     const bitstack_view *view = pass->view;
     const size_t tile_bytes = bitstack_tile_bytes_(view), tiles = (begin + count + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
     const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
-    const size_t band = BITSTACK_BAND_ / (spans * pass->batch), stride = band * BITSTACK_TILE_;
-    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_;
-    size_t tile, after, k, b, s, i;
+    const size_t most = BITSTACK_BAND_ / (spans * pass->batch), all = tiles - begin / BITSTACK_TILE_;
+    const size_t band = all < most ? all : most, stride = band * BITSTACK_TILE_;
+    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_, line[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t tile, after, k, b, s;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
-        size_t low = tile * BITSTACK_TILE_, high, skip = low < begin ? begin - low : 0;
         after = tiles - tile < band ? tiles : tile + band;
-        high = after * BITSTACK_TILE_ < begin + count ? after * BITSTACK_TILE_ : begin + count;
-        memset(total, 0, sizeof total);
+        memset(total, 0, spans * pass->batch * stride * sizeof total[0]);
         for (p = plane; p < end; p++)
             for (k = tile; k < after; k++) {
                 const bitstack_plane *then = view->planes + p; /* where reading goes on */
@@ -2909,13 +2991,20 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
                 bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
                                 total + (k - tile) * BITSTACK_TILE_, stride);
             }
-        for (s = 0; s < spans; s++)
-            for (b = 0; b < pass->batch; b++) {
-                char *to = (char *)y + 4 * (b * y_stride + (low + skip - begin));
-                const float *sum = total + (s * pass->batch + b) * stride + skip;
-                if (s == 0 && !add) memcpy(to, sum, 4 * (high - low - skip));
-                else
-                    for (i = 0; i < high - low - skip; i++) bitstack_put_float_(to, i, bitstack_get_float_(to, i) + sum[i]);
+        for (b = 0; b < pass->batch; b++)
+            for (k = tile; k < after; k++) {
+                const size_t row = k * BITSTACK_TILE_, low = row < begin ? begin - row : 0;
+                const size_t high = begin + count - row < BITSTACK_TILE_ ? begin + count - row : BITSTACK_TILE_;
+                char *to = (char *)y + 4 * (b * y_stride + row + low - begin);
+                const float *sum = total + b * stride + (k - tile) * BITSTACK_TILE_;
+                if (!add) memcpy(line, sum, sizeof line);
+                else {
+                    memset(line, 0, sizeof line);
+                    memcpy(line + low, to, 4 * (high - low));
+                    bitstack_add_tile_(line, sum);
+                }
+                for (s = 1; s < spans; s++) bitstack_add_tile_(line, sum + s * pass->batch * stride);
+                memcpy(to, line + low, 4 * (high - low));
             }
     }
 }
@@ -2956,6 +3045,7 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
+#if BITSTACK_CHUNK_COLS >= 4096 /* its panel is too large for small stacks: there, look-up does it all */
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
 static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -3023,6 +3113,7 @@ static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision pr
     return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
            tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
 }
+#endif
 
 BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, bitstack_precision precision,
                                                      const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -3032,10 +3123,12 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
+#if BITSTACK_CHUNK_COLS >= 4096
     if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
         bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
         return BITSTACK_OK;
     }
+#endif
     for (b = 0; b < batch; b += some) {
         const float *from = x + b * x_stride;
         float *to = y + b * y_stride;

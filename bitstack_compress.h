@@ -1685,7 +1685,8 @@ enum {
     BITSTACK_NEST_JOINT_ = 6, /* planes chosen together: 2^6 codes a weight */
     BITSTACK_NEST_ROWS_ = 32, /* rows of a task, at most */
     BITSTACK_NEST_RANK_ = 16, /* largest rank */
-    BITSTACK_NEST_COLS_ = 64  /* columns between lazy updates; padding of rows */
+    BITSTACK_NEST_COLS_ = 64, /* columns between lazy updates; padding of rows */
+    BITSTACK_NEST_SWEEPS_ = 8 /* noisy sweeps between two fits */
 };
 
 typedef struct bitstack_nest_ {
@@ -1697,6 +1698,8 @@ typedef struct bitstack_nest_ {
     float heat, cool;       /* noise in the first sweep, and its ratio from sweep to sweep */
     float noise[8];         /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
     uint64_t seed;
+    const bitstack_encode_options *options; /* for its progress; or NULL */
+    int step, steps;
     int threads;
     size_t rows, batch;     /* rows of a task; signed columns that are multiplied with H at once */
     float *w;               /* m rows, columns in the order of coding; brought near 1 by a power of two */
@@ -1707,6 +1710,7 @@ typedef struct bitstack_nest_ {
     size_t width;
     float *h;               /* n rows, or NULL: diagonal only */
     float *diagonal;        /* [pad]: of H */
+    double ridge;           /* added to H's diagonal, whose mean is 1 */
     float *factor;          /* n rows of the Cholesky factor of the damped inverse, or NULL */
     double lambda[BITSTACK_MAX_LEVELS], error[BITSTACK_MAX_LEVELS], norm;
     float weight[BITSTACK_MAX_LEVELS]; /* lambda / e, for the present sweep */
@@ -2273,7 +2277,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < n; j++) {
                 double t = h[(size_t)order[i] * n + order[j]] * unit;
-                s->h[i * pad + j] = (float)(i == j ? t + 0.002 * mean : t);
+                s->h[i * pad + j] = (float)(i == j ? t + s->ridge * mean : t);
                 a[i * n + j] = t + (i == j ? damping * mean : 0);
             }
         result = bitstack_inverse_factor_(a, n, s->threads);
@@ -2282,6 +2286,13 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
     }
     for (size_t i = 0; i < n && result == BITSTACK_OK; i++)
         for (size_t j = i; j < n; j++) s->factor[i * pad + j] = (float)a[i * n + j];
+    if (s->rank == 1 && result == BITSTACK_OK) { /* for the column factors */
+        s->sampled = BITSTACK_MIN_(s->m, BITSTACK_MAX_((size_t)512, n / 4));
+        s->system = (float *)bitstack_array_((uint64_t)n * pad, sizeof(float));
+        s->decoded = (float *)bitstack_array_((uint64_t)s->sampled * pad, sizeof(float));
+        s->slope = (float *)bitstack_array_((uint64_t)bitstack_nest_tasks_(s) * s->levels * pad, sizeof(float));
+        if (!s->system || !s->decoded || !s->slope) result = BITSTACK_ERROR_MEMORY;
+    }
     bitstack_drop_(a);
     return result;
 }
@@ -2397,126 +2408,204 @@ BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
 
+/* What is coded: the weights as they came, the order of coding, H's diagonal in that order with a mean of 1. */
+typedef struct bitstack_nest_source_ {
+    const float *w;
+    size_t rows, stride;
+    const bitstack_encode_options *options;
+    uint32_t *order;
+    float *diagonal;
+    int exponent; /* of the largest weight */
+    int weighted; /* H is given */
+} bitstack_nest_source_;
+
+/* Room for s->m rows of it, evenly chosen, and the start. s->m, n, levels, rank, threads are set. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_load_(bitstack_nest_ *s, const bitstack_nest_source_ *from) {
+    bitstack_result result = bitstack_nest_allocate_(s);
+    if (result != BITSTACK_OK) return result;
+    for (size_t i = 0; i < s->m; i++) {
+        const float *w = from->w + (size_t)((uint64_t)i * from->rows / s->m) * from->stride;
+        for (size_t j = 0; j < s->n; j++) s->w[i * s->pad + j] = (float)ldexp((double)w[from->order[j]], -from->exponent);
+    }
+    memcpy(s->diagonal, from->diagonal, s->n * sizeof(float));
+    for (uint32_t l = 0; l < s->levels; l++)
+        s->lambda[l] = bitstack_nest_lambda_(from->options->level_weights, l, from->weighted);
+    s->from = 0, s->to = s->joint;
+    return bitstack_nest_start_(s, from->options->seed);
+}
+
+/* One round of descent. Returns CANCELLED if the caller says so. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_round_trip_(bitstack_nest_ *s, int sweeps) {
+    const bitstack_encode_options *options = s->options;
+    bitstack_nest_descend_all_(s, sweeps, 1, NULL);
+    bitstack_nest_columns_all_(s);
+    s->step++;
+    if (options && options->progress && options->progress(options->progress_user, (double)s->step / s->steps))
+        return BITSTACK_ERROR_CANCELLED;
+    return BITSTACK_OK;
+}
+
+/* Joint levels with nothing but H's diagonal. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_plain_(bitstack_nest_ *s, int rounds) {
+    bitstack_result result = BITSTACK_OK;
+    for (int round = 0; round < rounds && result == BITSTACK_OK; round++) {
+        bitstack_nest_weigh_(s, 0);
+        result = bitstack_nest_round_trip_(s, 1);
+    }
+    return result;
+}
+
+/* Joint levels with H: feedback, a first descent, noisy sweeps that cool down, a last descent. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_weighted_(bitstack_nest_ *s, int noisy) {
+    const double soft = 0.03, hot = 1, cold = 0.1;
+    bitstack_result result;
+    bitstack_nest_weigh_(s, soft);
+    bitstack_nest_feedback_all_(s);
+    result = bitstack_nest_round_trip_(s, 0);
+    bitstack_nest_weigh_(s, soft);
+    if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(s, 1);
+    bitstack_nest_weigh_(s, 0);
+    for (uint32_t l = 0; l < s->to; l++)
+        s->noise[l] = (float)(sqrt(1.5 / ((double)s->m * (double)s->n) * s->error[l] / s->lambda[l]) / 2147483648.0);
+    s->cool = (float)pow(cold / hot, 0.5 / (BITSTACK_NEST_SWEEPS_ * BITSTACK_MAX_(noisy, 1)));
+    s->heat = (float)sqrt(hot);
+    for (int round = 0; round < noisy && result == BITSTACK_OK; round++) {
+        result = bitstack_nest_round_trip_(s, BITSTACK_NEST_SWEEPS_);
+        s->heat *= powf(s->cool, BITSTACK_NEST_SWEEPS_), s->seed += s->m;
+    }
+    s->heat = 0;
+    for (int round = 0; round < 2 && result == BITSTACK_OK; round++) {
+        bitstack_nest_weigh_(s, 0);
+        result = bitstack_nest_round_trip_(s, 2);
+    }
+    return result;
+}
+
+/* The rank that is worth its bytes: tried out on some rows with H's diagonal alone, for as long as one more lowers
+ * the levels' mean of log E plus what its bits would lower it by as planes. More than one must gain 3 %: products
+ * take that much longer. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_rank_(const bitstack_nest_source_ *from, uint32_t cols, uint32_t levels,
+                                                      bitstack_shape shape, uint32_t *rank) {
+    const double log_error_a_bit = 1.1, least_gain = 0.03;
+    double best = 0, first = 0;
+    for (shape.rank = 1; shape.rank <= BITSTACK_MIN_(8, BITSTACK_MIN_(shape.rows, cols)); shape.rank++) {
+        bitstack_nest_ s;
+        double score = 0, total = 0;
+        memset(&s, 0, sizeof s);
+        s.m = BITSTACK_MIN_(from->rows, 512), s.n = cols, s.threads = from->options->threads;
+        s.levels = BITSTACK_MIN_(levels, 5), s.rank = shape.rank;
+        bitstack_result result = bitstack_nest_load_(&s, from);
+        if (result == BITSTACK_OK) result = bitstack_nest_plain_(&s, 4);
+        for (uint32_t l = 0; l < s.levels && result == BITSTACK_OK; l++) {
+            const double bits = (double)bitstack_live_bytes(&shape, l + 1) * 8 / ((double)shape.rows * cols);
+            score += log(s.error[l] / s.norm + 1e-12) + log_error_a_bit * bits;
+            total++;
+        }
+        bitstack_nest_free_(&s);
+        if (result != BITSTACK_OK) return result;
+        score /= total;
+        if (shape.rank == 1) first = score;
+        else if (!(score < best)) break;
+        best = score;
+        if (shape.rank == 1 || score < first - least_gain) *rank = shape.rank;
+    }
+    return BITSTACK_OK;
+}
+
+/* Order of coding and diagonal. Returns H, or NULL where there is none or it is zero. */
+BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_source_ *from, bitstack_ranked_ *ranked, size_t n,
+                                                        const bitstack_moments *moments, double *mean) {
+    const double *h = moments ? moments->h : NULL;
+    double trace = 0;
+    for (size_t j = 0; j < n; j++) {
+        ranked[j].key = h ? h[j * n + j] : moments ? pow(moments->norms[j], 2) : 1;
+        ranked[j].key = BITSTACK_MAX_(ranked[j].key, 0);
+        ranked[j].index = (uint32_t)j;
+        trace += ranked[j].key;
+    }
+    if (!(trace > 0)) {
+        h = NULL, trace = (double)n;
+        for (size_t j = 0; j < n; j++) ranked[j].key = 1;
+    }
+    *mean = trace / (double)n;
+    qsort(ranked, n, sizeof *ranked, bitstack_ranked_compare_);
+    for (size_t j = 0; j < n; j++) {
+        from->order[j] = ranked[j].index;
+        from->diagonal[j] = (float)(ranked[j].key / *mean);
+    }
+    return h;
+}
+
 static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
                                                size_t stride, const bitstack_moments *moments,
                                                const bitstack_encode_options *options) {
-    const double *h = moments ? moments->h : NULL;
-    const size_t m = rows, n = cols;
+    const size_t n = cols;
+    const double *h = NULL;
     bitstack_nest_ s;
+    bitstack_nest_source_ from;
     bitstack_shape *shape = &coded->shape;
     bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(n, sizeof *ranked);
-    uint32_t *order = (uint32_t *)bitstack_array_(n, sizeof *order);
-    double largest = 0, trace = 0, norm[2], plain[BITSTACK_MAX_LEVELS];
-    bitstack_result result;
+    double largest = 0, mean = 1, norm[2], plain[BITSTACK_MAX_LEVELS];
+    bitstack_result result = BITSTACK_OK;
 
     memset(&s, 0, sizeof s);
-    s.m = m, s.n = n, s.threads = options->threads;
-    s.levels = options->levels ? options->levels : 5;
-    s.rank = options->rank ? BITSTACK_MIN_(options->rank, (uint32_t)BITSTACK_NEST_RANK_) : 1;
-    s.rank = BITSTACK_MIN_(s.rank, BITSTACK_MIN_(rows, cols));
+    memset(&from, 0, sizeof from);
     for (uint32_t i = 0; i < rows; i++)
         for (uint32_t j = 0; j < cols; j++) largest = BITSTACK_MAX_(largest, fabs((double)w[i * stride + j]));
-    const int exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
-    shape->rows = rows, shape->cols = cols, shape->levels = s.levels, shape->rank = s.rank;
+    from.w = w, from.rows = rows, from.stride = stride, from.options = options;
+    from.exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
+    from.order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
+    from.diagonal = (float *)bitstack_array_(n, sizeof(float));
+    s.m = rows, s.n = n, s.threads = options->threads, s.options = options, s.seed = options->seed;
+    s.levels = options->levels ? options->levels : 5;
+    s.rank = BITSTACK_MIN_(BITSTACK_MAX_(options->rank, 1), BITSTACK_MIN_((uint32_t)BITSTACK_NEST_RANK_, BITSTACK_MIN_(rows, cols)));
+    shape->rows = rows, shape->cols = cols, shape->levels = s.levels;
     shape->columns = BITSTACK_COLUMNS_EVERY, shape->coefficients = BITSTACK_COEFFICIENTS_ALL;
-    shape->factor_type = options->factor_type, shape->scale = (float)ldexp(1, exponent);
+    shape->factor_type = options->factor_type, shape->scale = (float)ldexp(1, from.exponent);
 
-    result = ranked && order ? bitstack_nest_allocate_(&s) : BITSTACK_ERROR_MEMORY;
+    if (!ranked || !from.order || !from.diagonal) result = BITSTACK_ERROR_MEMORY;
+    if (result == BITSTACK_OK) {
+        h = bitstack_nest_diagonal_(&from, ranked, n, moments, &mean);
+        from.weighted = h != NULL;
+        if (!options->rank) result = bitstack_nest_rank_(&from, cols, s.levels, *shape, &s.rank);
+    }
+    shape->rank = s.rank;
     if (result == BITSTACK_OK) result = bitstack_coded_allocate_(coded);
+    if (result == BITSTACK_OK) result = bitstack_nest_load_(&s, &from);
     if (result == BITSTACK_OK) {
-        for (uint32_t j = 0; j < cols; j++) {
-            ranked[j].key = h ? h[(size_t)j * n + j] : moments ? pow(moments->norms[j], 2) : 1;
-            ranked[j].key = BITSTACK_MAX_(ranked[j].key, 0);
-            ranked[j].index = j;
-            trace += ranked[j].key;
-        }
-        if (!(trace > 0)) h = NULL; /* no input was ever anything but zero */
-        for (uint32_t j = 0; j < cols && !(trace > 0); j++) ranked[j].key = 1;
-        if (!(trace > 0)) trace = (double)n;
-        qsort(ranked, n, sizeof *ranked, bitstack_ranked_compare_);
-        for (uint32_t j = 0; j < cols; j++) {
-            order[j] = ranked[j].index;
-            s.diagonal[j] = (float)(ranked[j].key * (double)n / trace);
-        }
-        for (size_t i = 0; i < m; i++)
-            for (size_t j = 0; j < n; j++)
-                s.w[i * s.pad + j] = (float)ldexp((double)w[i * stride + order[j]], -exponent);
-        for (uint32_t l = 0; l < s.levels; l++)
-            s.lambda[l] = bitstack_nest_lambda_(options->level_weights, l, h != NULL);
-        result = bitstack_nest_start_(&s, options->seed);
-    }
-    if (result == BITSTACK_OK) {
-        s.to = s.joint;
-        for (int pass = 0; pass < (h ? 2 : 16); pass++) {
-            bitstack_nest_weigh_(&s, 0);
-            bitstack_nest_descend_all_(&s, 1, 1, NULL);
-            bitstack_nest_columns_all_(&s);
-        }
-    }
-    if (result == BITSTACK_OK && h) {
-        result = bitstack_nest_second_moments_(&s, h, order, (double)n / trace);
-        if (s.rank == 1 && result == BITSTACK_OK) {
-            s.sampled = BITSTACK_MIN_(m, BITSTACK_MAX_((size_t)512, n / 4));
-            s.system = (float *)bitstack_array_((uint64_t)n * s.pad, sizeof(float));
-            s.decoded = (float *)bitstack_array_((uint64_t)s.sampled * s.pad, sizeof(float));
-            s.slope = (float *)bitstack_array_((uint64_t)bitstack_nest_tasks_(&s) * s.levels * s.pad, sizeof(float));
-            if (!s.system || !s.decoded || !s.slope) result = BITSTACK_ERROR_MEMORY;
-        }
-    }
-    if (result == BITSTACK_OK && h) {
-        const double soft = 0.03;
-        bitstack_nest_weigh_(&s, soft);
-        bitstack_nest_feedback_all_(&s);
-        bitstack_nest_descend_all_(&s, 0, 1, NULL);
-        bitstack_nest_columns_all_(&s);
-        bitstack_nest_weigh_(&s, soft);
-        bitstack_nest_descend_all_(&s, 1, 1, NULL);
-        bitstack_nest_columns_all_(&s);
-        const int calls = n <= 1024 ? 5 : n <= 2048 ? 2 : 0, sweeps = 8;
-        const double first = 1, last = 0.1;
-        bitstack_nest_weigh_(&s, 0);
-        for (uint32_t l = 0; l < s.to; l++)
-            s.noise[l] = (float)(sqrt(1.5 / ((double)m * (double)n) * s.error[l] / s.lambda[l]) / 2147483648.0);
-        s.cool = (float)pow(last / first, 0.5 / (calls * sweeps)), s.heat = (float)sqrt(first), s.seed = options->seed;
-        for (int call = 0; call < calls; call++) {
-            bitstack_nest_descend_all_(&s, sweeps, 1, NULL);
-            bitstack_nest_columns_all_(&s);
-            s.heat *= powf(s.cool, (float)sweeps), s.seed += m;
-        }
-        s.heat = 0;
-        for (int pass = 0; pass < 2; pass++) {
-            bitstack_nest_weigh_(&s, 0);
-            bitstack_nest_descend_all_(&s, 2, 1, NULL);
-            bitstack_nest_columns_all_(&s);
-        }
+        const int noisy = n <= 1024 ? 5 : n <= 2048 ? 2 : 0, plain_rounds = h ? 2 : 16;
+        s.steps = plain_rounds + (h ? 4 + noisy : 0) + 2 * (int)(s.levels - s.joint);
+        result = bitstack_nest_plain_(&s, plain_rounds);
+        if (h) s.ridge = getenv("D2") ? atof(getenv("D2")) : 0.002;
+        if (h && result == BITSTACK_OK) result = bitstack_nest_second_moments_(&s, h, from.order, 1 / mean);
+        if (h && result == BITSTACK_OK) result = bitstack_nest_weighted_(&s, noisy);
     }
     for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
         bitstack_nest_extend_(&s, l, 0.5f);
         s.from = l, s.to = l + 1, s.weight[l] = 1;
         if (h) bitstack_nest_feedback_all_(&s);
-        for (int pass = 0; pass < 2; pass++) {
-            bitstack_nest_descend_all_(&s, !h || pass, 1, NULL);
-            bitstack_nest_columns_all_(&s);
-        }
+        result = bitstack_nest_round_trip_(&s, !h);
+        if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(&s, 1);
     }
     if (result == BITSTACK_OK) {
         bitstack_nest_round_(&s, shape->factor_type);
-        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, s.threads, norm);
+        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, moments ? moments->h : NULL, s.threads, norm);
     }
     if (result == BITSTACK_OK) {
-        double unit = h ? trace / (double)n : 1;
+        const int weighted = moments && moments->h;
         for (s.from = 0, s.to = s.joint; s.from < s.levels; s.from = s.to, s.to++)
             bitstack_nest_descend_all_(&s, 0, 0, plain);
         bitstack_nest_keep_(&s, plain);
-        bitstack_nest_pack_(&s, order, coded);
-        coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
+        bitstack_nest_pack_(&s, from.order, coded);
+        coded->out_norm2 = weighted && moments->count ? norm[1] / (double)moments->count : norm[0];
         for (uint32_t l = 0; l < s.levels; l++) {
-            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(plain[l], 2 * exponent), norm[0]);
-            coded->out_err2[l + 1] = h ? bitstack_ratio_(ldexp(s.error[l], 2 * exponent) * unit, norm[1]) : coded->rel_err2[l + 1];
+            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(plain[l], 2 * from.exponent), norm[0]);
+            double error = (s.error[l] - s.ridge * plain[l]) * mean;
+            coded->out_err2[l + 1] = weighted ? bitstack_ratio_(ldexp(error, 2 * from.exponent), norm[1]) : coded->rel_err2[l + 1];
         }
     }
     bitstack_nest_free_(&s);
-    bitstack_drop_(ranked), bitstack_drop_(order);
+    bitstack_drop_(ranked), bitstack_drop_(from.order), bitstack_drop_(from.diagonal);
     return result;
 }
 
@@ -2680,9 +2769,36 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
  * in memory; only finish knows the order of the blocks. Reordering is the same assembly with an existing
  * stack in the spool's place. */
 #ifndef BITSTACK_NO_STDIO
-#ifndef _WIN32
+#ifdef _WIN32
+#include <io.h>
+/* As in windows.h, which would bring thousands of names. */
+#ifdef __cplusplus
+extern "C"
+#endif
+__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
+#else
 #include <unistd.h> /* fsync where there is one */
 #endif
+
+/* Puts a complete file in the place of an older one, in one step. */
+static int bitstack_replace_(const char *from, const char *to) {
+#ifdef _WIN32
+    return !MoveFileExA(from, to, 1 | 8); /* replace; not before it is on the disk. rename would refuse. */
+#else
+    return rename(from, to);
+#endif
+}
+/* Brings what was written to the disk, so that the rename cannot overtake it. */
+static int bitstack_flush_(FILE *file) {
+    if (fflush(file)) return 1;
+#if defined(_WIN32)
+    return _commit(_fileno(file));
+#elif defined(_POSIX_C_SOURCE) || defined(__APPLE__)
+    return fsync(fileno(file));
+#else
+    return 0; /* plain C has no more */
+#endif
+}
 
 /* A growing byte buffer. */
 typedef struct bitstack_bytes_ {
@@ -3140,15 +3256,9 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             const bitstack_written_block_ *b = bitstack_written_(writer, order[i].matrix)->blocks + order[i].level - 1;
             result = bitstack_copy_(source, b->at, b->bytes, to);
         }
-        if (result == BITSTACK_OK && fflush(to)) result = BITSTACK_ERROR_IO;
-#if !defined(_WIN32) && (defined(_POSIX_C_SOURCE) || defined(__APPLE__))
-        if (result == BITSTACK_OK && fsync(fileno(to))) result = BITSTACK_ERROR_IO; /* before the rename */
-#endif
+        if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
         if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO;
-#ifdef _WIN32
-        if (result == BITSTACK_OK) remove(writer->path); /* rename does not replace there */
-#endif
-        if (result == BITSTACK_OK && rename(writer->part_path, writer->path)) result = BITSTACK_ERROR_IO;
+        if (result == BITSTACK_OK && bitstack_replace_(writer->part_path, writer->path)) result = BITSTACK_ERROR_IO;
         if (result != BITSTACK_OK) remove(writer->part_path);
     } else result = BITSTACK_ERROR_IO;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);

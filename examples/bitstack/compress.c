@@ -22,7 +22,7 @@ static const char help[] =
     "  --order predicted      blocks by predicted loss reduction a byte: the loss with each matrix at level 0, 1\n"
     "                         and 2 is measured; higher levels follow from their errors (default)\n"
     "  --order loss           the same with the loss measured for every matrix and level\n"
-    "  --order paper          level by level, by measured loss, as published\n\n"
+    "  --order paper          level by level, by measured loss, as published\n"
     "  --compress-embeddings auto|yes|no\n"
     "                         make the embedding and the output head matrices of the stack, too; auto does where\n"
     "                         their full precision would buy less a byte than the last blocks do (default)\n"
@@ -270,7 +270,8 @@ static bitstack_result compress_layer(compression *c) {
         result = record(c, names[kept], &m);
         c->fractions[kept++] = 1;
     }
-    if (kept < LLM_LINEARS && result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
+    /* Also where all are kept: this is what takes the calibration rows through the layer. */
+    if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
     /* A layer's matrices at once as long as their working memory stays below a gigabyte, else one by one with
      * all threads on it. */
     int at_once = (int)(1e9 / largest), group = at_once > 1 ? LLM_LINEARS : 1;

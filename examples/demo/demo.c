@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
 
     printf("\nOne file, any size. Perplexity and divergence (KL, nats a token) from the full-precision model on %d\n"
            "tokens that the model wrote itself; tokens a second when writing, one thread, %s kernels; and how it\n"
-           "goes on after \"%s\". %.2f MB of each budget are embeddings, norms and the tokenizer.\n\n"
+           "goes on after \"%s\". %.2f MB of each budget are what is always resident.\n\n"
            "   resident   bits       ppl       KL tokens/s\n", ROWS * (LENGTH - 1), bitstack_isa(), prompt, base / 1e6);
     int failed = 0;
     for (size_t i = 0; i < sizeof shares / sizeof *shares && !failed; i++) {

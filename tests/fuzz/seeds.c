@@ -1,0 +1,125 @@
+/* seeds.c - writes the first corpora, from the project's root:  seeds DIR  makes DIR/reader, DIR/compressor and
+ * DIR/examples. */
+#include "../golden/golden.h"
+#include "../make_gguf.h"
+#include <sys/stat.h>
+
+static char root[256];
+static void save(const char *target, const char *name, const unsigned char *head, size_t head_bytes, const void *data, size_t bytes) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s/%s", root, target, name);
+    FILE *file = fopen(path, "wb");
+    if (!file) exit(1);
+    fwrite(head, 1, head_bytes, file);
+    if (bytes) fwrite(data, 1, bytes, file);
+    fclose(file);
+}
+
+/* A llama of one layer: width 8, two heads, one for keys and values, 270 tokens. */
+static void tiny_model(gguf_maker *g, uint32_t type) {
+    static const struct { const char *name; uint64_t shape[2]; } tensors[] = {
+        {"token_embd.weight", {32, 270}}, {"output_norm.weight", {32, 1}}, {"blk.0.attn_norm.weight", {32, 1}}, {"blk.0.ffn_norm.weight", {32, 1}},
+        {"blk.0.attn_q.weight", {32, 32}}, {"blk.0.attn_k.weight", {32, 16}}, {"blk.0.attn_v.weight", {32, 16}}, {"blk.0.attn_output.weight", {32, 32}},
+        {"blk.0.ffn_gate.weight", {32, 64}}, {"blk.0.ffn_up.weight", {32, 64}}, {"blk.0.ffn_down.weight", {64, 32}}};
+    static const char *const pieces[14] = {"\xE2\x96\x81", "a", "the", "sea", "aa", "aaaa", "e", "th", "se", "\xE2\x96\x81t", "h", "<s>", "</s>", "<unk>"};
+    const size_t count = sizeof tensors / sizeof tensors[0];
+    uint64_t seed = 4;
+    char text[16];
+    make_start(g, 3);
+    make_meta_string(g, "general.architecture", "llama");
+    make_meta_u32(g, "llama.embedding_length", 32), make_meta_u32(g, "llama.context_length", 16), make_meta_u32(g, "llama.block_count", 1);
+    make_meta_u32(g, "llama.feed_forward_length", 64), make_meta_u32(g, "llama.attention.head_count", 4), make_meta_u32(g, "llama.attention.head_count_kv", 2);
+    make_meta_u32(g, "llama.rope.dimension_count", 8), make_meta_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f), make_meta_f32(g, "llama.rope.freq_base", 10000);
+    make_meta_string(g, "tokenizer.ggml.model", "llama");
+    make_meta_array(g, "tokenizer.ggml.tokens", 8, 270);
+    for (int i = 0; i < 270; i++) {
+        if (i < 256) snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
+        else snprintf(text, sizeof text, "%s", pieces[i - 256]);
+        make_string(g, text);
+    }
+    make_meta_array(g, "tokenizer.ggml.scores", 6, 270);
+    for (int i = 0; i < 270; i++) {
+        float score = (float)(-i);
+        make_raw(g, &score, 4);
+    }
+    make_meta_array(g, "tokenizer.ggml.token_type", 5, 270);
+    for (int i = 0; i < 270; i++) make_u32(g, i < 256 ? 6 : i < 267 ? 1 : 3);
+    make_meta_u32(g, "tokenizer.ggml.bos_token_id", 267), make_meta_u32(g, "tokenizer.ggml.eos_token_id", 268), make_meta_u32(g, "tokenizer.ggml.unknown_token_id", 269);
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t n = tensors[i].shape[0] * tensors[i].shape[1];
+        const uint32_t t = tensors[i].shape[1] == 1 ? 0 : type;
+        make_tensor(g, tensors[i].name, tensors[i].shape[1] == 1 ? 1 : 2, tensors[i].shape, t, t == 0 ? 4 * n : t == 8 ? n / 32 * 34 : 2 * n);
+    }
+    make_finish(g);
+    for (size_t i = 0; i < count; i++) {
+        const size_t n = (size_t)(tensors[i].shape[0] * tensors[i].shape[1]);
+        const uint32_t t = tensors[i].shape[1] == 1 ? 0 : type;
+        unsigned char *data = (unsigned char *)calloc(4, n);
+        for (size_t j = 0; j < n; j++) {
+            const float value = (float)((int)(test_random(&seed) % 256) - 128) / 256;
+            const uint16_t half = bitstack_f32_to_f16(value);
+            if (t == 0) memcpy(data + 4 * j, &value, 4);
+            else if (t == 8) data[j / 32 * 34 + 2 + j % 32] = (unsigned char)(j * 7), data[j / 32 * 34 + 1] = 0x20;
+            else memcpy(data + 2 * j, &half, 2);
+        }
+        make_data(g, data, t == 0 ? 4 * n : t == 8 ? n / 32 * 34 : 2 * n);
+        free(data);
+    }
+}
+
+int main(int argc, char **argv) {
+    static const char *const targets[] = {"reader", "compressor", "examples"};
+    static const unsigned char ways[][2] = {{0, 0}, {1, 1}, {3, 2}, {5, 3}, {11, 7}, {67, 4}, {35, 9}, {19, 12}, {131, 6}};
+    static const char *const json[] = {"0", "[1,2.5e-3,[\"\\u00e9\\ud83d\\ude00\\n\",null,true]]", "{\"key\":{\"a\":[],\"b\":{}},\"n\":-0.0}",
+                                       "{\"model_type\":\"llama\",\"hidden_size\":32,\"num_hidden_layers\":1}", "[[[[[[[[]]]]]]]]"};
+    char path[600], name[300];
+    if (argc != 2) return 2;
+    snprintf(root, sizeof root, "%s", argv[1]);
+    mkdir(root, 0777);
+    for (int t = 0; t < 3; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
+    for (int n = 0; n < GOLDEN_FILES; n++) {
+        size_t bytes;
+        snprintf(path, sizeof path, "tests/golden/%s.golden", golden_files[n].name);
+        unsigned char *data = (unsigned char *)test_read_file(path, &bytes);
+        if (!data) return 1;
+        for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+            if (bytes > 5000 && w > 2) continue; /* small inputs fuzz best */
+            snprintf(name, sizeof name, "%s-%zu", golden_files[n].name, w);
+            save("reader", name, ways[w], 2, data, bytes);
+        }
+        free(data);
+    }
+    uint64_t seed = 8;
+    for (int i = 0; i < 60; i++) {
+        unsigned char head[12];
+        float values[300];
+        const size_t count = i < 30 ? 1 + (size_t)i : 300;
+        for (size_t b = 0; b < sizeof head; b++) head[b] = (unsigned char)(test_random(&seed) >> 30);
+        for (size_t k = 0; k < count; k++) {
+            values[k] = test_normal(&seed);
+            if (i % 5 == 1) values[k] *= powf(10, 30 * test_normal(&seed));
+            if (i % 5 == 2) values[k] = k % 3 ? 0 : 1;
+            if (i % 5 == 3) values[k] *= 1e-40f;
+            if (i % 5 == 4) values[k] = k % 7 ? values[k] : k % 2 ? INFINITY : NAN;
+        }
+        snprintf(name, sizeof name, "%d", i);
+        save("compressor", name, head, sizeof head, values, sizeof values[0] * count);
+    }
+    for (int i = 0; i < 5; i++) {
+        snprintf(name, sizeof name, "json-%d", i);
+        save("examples", name, (const unsigned char *)"\0", 1, json[i], strlen(json[i]));
+    }
+    static const uint32_t types[] = {0, 1, 8, 30};
+    for (int i = 0; i < 4; i++) {
+        gguf_maker g;
+        tiny_model(&g, types[i]);
+        snprintf(name, sizeof name, "gguf-%d", i);
+        save("examples", name, (const unsigned char *)"\2", 1, g.data, g.bytes);
+        free(g.data);
+    }
+    size_t bytes;
+    unsigned char *data = (unsigned char *)test_read_file("tests/golden/everything.golden", &bytes);
+    if (data) save("examples", "stack", (const unsigned char *)"\1", 1, data, bytes);
+    free(data);
+    return 0;
+}

@@ -1,0 +1,89 @@
+#!/bin/sh
+# The same bits on every machine, compiler and optimisation: builds the headers for each platform whose compiler
+# is installed and runs tests there, natively or under qemu. A few by default; BITSTACK_FULL=1 for all.
+pass=0 fail=0 skip=0
+out=${BUILD:-build}/tests/everywhere; mkdir -p "$out" build/tests
+ok() { echo "ok    $1"; pass=$((pass + 1)); }
+bad() { echo "FAIL  $1"; fail=$((fail + 1)); tail -${2:-6} "$out/log"; }
+skip() { echo "skip  $1"; skip=$((skip + 1)); }
+
+# try NAME, RUNNER, COMPILER AND FLAGS -- TESTS: one line of the report for all of them.
+try() {
+    name=$1 runner=$2 command=""; shift 2
+    while [ "$1" != -- ]; do command="$command $1"; shift; done
+    shift
+    set -- $* ; cc=${command# }; cc=${cc%% *}
+    command -v "$cc" >/dev/null || { skip "$name: $cc is not installed"; return; }
+    [ -z "$runner" ] || command -v "$runner" >/dev/null || { skip "$name: $runner is not installed"; return; }
+    case $cc in *mingw*) threads="-DBITSTACK_NO_THREADS" end=.exe ;; *) threads="-pthread" end="" ;; esac
+    : >"$out/log"
+    for header in bitstack bitstack_compress; do
+        which=$(echo $header | tr a-z A-Z)_IMPLEMENTATION
+        $command -std=c11 -D_GNU_SOURCE $threads -D$which -x c -c $header.h -o "$out/$header.o" 2>>"$out/log" || { bad "$name: $header.h does not build"; return; }
+    done
+    told=""
+    for test in $*; do
+        $command -std=c11 -D_GNU_SOURCE $threads -I. tests/$test.c "$out/bitstack.o" "$out/bitstack_compress.o" -o "$out/$test$end" -lm -static 2>>"$out/log" ||
+            { bad "$name: $test does not build"; return; }
+        timeout 900 $runner "$out/$test$end" >"$out/log" 2>&1 || { bad "$name: $test"; return; }
+        told="$told, $(sed -n 's/^## \([0-9]*\) .*/\1/p' "$out/log") of ${test#test_}"
+    done
+    ok "$name$told"
+}
+# x86 kernels run 32-bit programs themselves; elsewhere qemu does.
+printf 'int main(void){return 0;}' >"$out/probe.c"
+i386=qemu-i386
+i686-linux-gnu-gcc -static "$out/probe.c" -o "$out/probe" 2>/dev/null && "$out/probe" 2>/dev/null && i386=""
+bits="test_golden_files test_small_machines"
+
+if [ -z "$BITSTACK_FULL" ]; then
+    try "s390x, big-endian, -O1" qemu-s390x s390x-linux-gnu-gcc -O1 -- $bits
+    try "i386, x87 floats, -Os" "$i386" i686-linux-gnu-gcc -Os -- $bits
+    try "aarch64, -O1" qemu-aarch64 aarch64-linux-gnu-gcc -O1 -- $bits
+    try "armv7, -O0" qemu-arm arm-linux-gnueabihf-gcc -O0 -- $bits
+    try "riscv64, -O0" qemu-riscv64 riscv64-linux-gnu-gcc -O0 -- $bits
+    try "x86-64 clang, -O1" "" clang -O1 -- $bits
+else
+    for flags in "-O0" "-O1" "-O2" "-O3" "-Os" "-O2 -flto" "-O2 -std=gnu11 -ffp-contract=fast"; do
+        try "s390x, big-endian, $flags" qemu-s390x s390x-linux-gnu-gcc $flags -- $bits test_reader
+        try "i386, x87 floats, $flags" "$i386" i686-linux-gnu-gcc $flags -- $bits test_reader
+        try "i386, SSE floats, $flags" "$i386" i686-linux-gnu-gcc $flags -msse2 -mfpmath=sse -- $bits
+        try "aarch64, $flags" qemu-aarch64 aarch64-linux-gnu-gcc $flags -- $bits test_reader
+        try "armv7, $flags" qemu-arm arm-linux-gnueabihf-gcc $flags -- $bits test_reader
+        try "armv7 with NEON, $flags" qemu-arm arm-linux-gnueabihf-gcc $flags -mfpu=neon -- $bits
+        try "riscv64, $flags" qemu-riscv64 riscv64-linux-gnu-gcc $flags -- $bits test_reader
+        try "x86-64 gcc, $flags" "" gcc $flags -- $bits test_reader
+        case $flags in *flto*) ;; *) try "x86-64 clang, $flags" "" clang $flags -- $bits test_reader ;; esac
+    done
+    for flags in "-O2 -march=native" "-O3 -march=x86-64-v3" "-O2 -DBITSTACK_NO_SIMD" "-O2 -DBITSTACK_NO_THREADS" "-O2 -DBITSTACK_CHUNK_COLS=1024" "-O2 -funsigned-char" "-O2 -fno-strict-aliasing -fwrapv"; do
+        try "x86-64 gcc, $flags" "" gcc $flags -- $bits
+        try "x86-64 clang, $flags" "" clang $flags -- $bits
+    done
+    try "aarch64 products" qemu-aarch64 aarch64-linux-gnu-gcc -O2 -- test_gemv_agrees
+    try "armv7 products" qemu-arm arm-linux-gnueabihf-gcc -O2 -mfpu=neon -- test_gemv_agrees
+    try "riscv64 products" qemu-riscv64 riscv64-linux-gnu-gcc -O2 -- test_gemv_agrees
+    try "s390x products" qemu-s390x s390x-linux-gnu-gcc -O2 -- test_gemv_agrees
+    try "i386 products" "$i386" i686-linux-gnu-gcc -O2 -- test_gemv_agrees
+fi
+export WINEDEBUG=-all WINEPREFIX="${BUILD:-$PWD/build}/wine"
+if [ -z "$BITSTACK_FULL" ] && command -v x86_64-w64-mingw32-gcc >/dev/null; then
+    for header in bitstack bitstack_compress; do
+        which=$(echo $header | tr a-z A-Z)_IMPLEMENTATION
+        x86_64-w64-mingw32-gcc -std=c11 -O1 -Wall -Wextra -Werror -DBITSTACK_NO_THREADS -D$which -x c -c $header.h -o "$out/$header.w.o" >"$out/log" 2>&1 &&
+            ok "Windows (mingw-w64): $header.h compiles" || bad "Windows (mingw-w64): $header.h"
+    done
+else
+    for flags in "-O0" "-O1" "-O2" "-Os"; do
+        try "Windows (mingw-w64, wine), $flags" wine x86_64-w64-mingw32-gcc $flags -- $bits test_reader
+    done
+fi
+
+# -ffast-math is refused, and with BITSTACK_ALLOW_FAST_MATH safe.
+for cc in gcc clang; do
+    command -v $cc >/dev/null || continue
+    if $cc -O1 -ffast-math -DBITSTACK_IMPLEMENTATION -x c -c bitstack.h -o "$out/fast.o" >"$out/log" 2>&1 || ! grep -q "without -ffast-math" "$out/log"; then
+        bad "$cc -ffast-math is refused"
+    else ok "$cc -ffast-math is refused"; fi
+done
+try "gcc -ffast-math, where allowed, keeps every check" "" gcc -O1 -ffast-math -DBITSTACK_ALLOW_FAST_MATH -- test_small_machines
+echo "## $pass $fail $skip"
