@@ -91,9 +91,11 @@ $(BUILD)/bench/report: bench/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
 # Rows that the CSV files have are not measured again: remove them for a fresh run.
-compare: $(BUILD)/bench/compare $(BUILD)/bench/report
+compare: $(BUILD)/bench/compare $(BUILD)/bench/report $(BUILD)/bitstack
 	@mkdir -p bench/results
 	$(BUILD)/bench/compare demo bench/results/compare-demo.csv
+	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/compare.bitstack --calibrate ../shared/models/calibration.txt
+	$(BUILD)/bench/compare stack bench/results/compare-demo.csv ../shared $(BUILD)/compare.bitstack
 	$(BUILD)/bench/compare 4096 bench/results/compare-4096.csv
 	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
 readme-table:

@@ -1,6 +1,7 @@
 /* compare.c - BitStack beside what people would use instead, on the same matrices, machine and bytes.
  *
  *     build/bench/compare demo OUT.csv [SHARED] [NAME]      the demo model: perplexity, KL, output error, tokens/s
+ *     build/bench/compare stack OUT.csv SHARED FILE         the same of a stack file of the demo model, at many budgets
  *     build/bench/compare 4096 OUT.csv [NAME]               a synthetic 4096 x 4096 matrix: error, encode and GEMV time
  *
  * NAME: only settings whose name begins so. Rows that OUT.csv has already are kept and not measured again, so
@@ -67,18 +68,18 @@ static void run_view(const void *user, const float *x, float *y) {
 }
 
 /* Tokens a second of processor time of one thread, one token at a time: the best of five. */
-static double decode_speed(const demo *d) {
+static double decode_speed(const demo *d, const llm_model *model) {
     enum { TOKENS = 48 };
     llm_state state;
     float *logits = peer_alloc(d->model.config.vocabulary, sizeof *logits);
     double best = HUGE_VAL;
-    if (llm_state_init(&state, &d->model, TOKENS, 1)) return NAN;
+    if (llm_state_init(&state, model, TOKENS, 1)) return NAN;
     for (int run = 0; run < 5; run++) {
         double start = demo_cpu(1);
         state.position = 0;
         for (int t = 0; t < TOKENS; t++) {
-            llm_forward(&d->model, &state, d->heldout.rows.ids + t, 1);
-            llm_logits(&d->model, &state, 0, 1, logits);
+            llm_forward(model, &state, d->heldout.rows.ids + t, 1);
+            llm_logits(model, &state, 0, 1, logits);
         }
         best = fmin(best, (demo_cpu(1) - start) / TOKENS);
     }
@@ -128,7 +129,7 @@ static void demo_peer(demo *d, const peer *method) {
         r.bits = 8.0 * (double)r.bytes / (double)d->weights;
         r.bytes += d->base_bytes;
         evaluate(d, &r);
-        if (method->gemv) r.tokens = decode_speed(d);
+        if (method->gemv) r.tokens = decode_speed(d, &d->model);
         if (levels > 1) snprintf(setting, sizeof setting, "%s:%u", method->name, l);
         else snprintf(setting, sizeof setting, "%s", method->name);
         write_row("demo", method->method, setting, 0, &r);
@@ -172,7 +173,7 @@ static void demo_any_size(demo *d, const char *method, const char *name, const b
         r.bytes += d->base_bytes;
         r.error = demo_output_error(s, levels);
         evaluate(d, &r);
-        r.tokens = decode_speed(d);
+        r.tokens = decode_speed(d, &d->model);
         snprintf(setting, sizeof setting, "%s@%.3f", name, bits);
         write_row("demo", method, setting, 1, &r);
     }
@@ -188,7 +189,7 @@ static int compare_demo(const char *shared, const char *filter) {
     demo *d = demo_open(shared, threads, &reason);
     if (!d) return printf("skip: %s\n", reason), 0;
     if (!known("demo", "f32") && wanted("f32", filter)) {
-        result r = {.bits = 32, .bytes = d->base_bytes + 4 * d->weights, .encode = NAN, .gemv = NAN, .tokens = decode_speed(d)};
+        result r = {.bits = 32, .bytes = d->base_bytes + 4 * d->weights, .encode = NAN, .gemv = NAN, .tokens = decode_speed(d, &d->model)};
         evaluate(d, &r);
         write_row("demo", "full precision, f32", "f32", 0, &r);
     }
@@ -201,6 +202,43 @@ static int compare_demo(const char *shared, const char *filter) {
     bitstack_encode_options nested = {.levels = 6}, iabs = {.method = BITSTACK_IABS, .rank = 1, .levels = 8};
     if (wanted("bitstack", filter) && !known("demo", "bitstack@2.000")) demo_any_size(d, "BitStack nested", "bitstack", &nested);
     if (wanted("iabs-1", filter) && !known("demo", "iabs-1@2.000")) demo_any_size(d, "BitStack as published, rank 1", "iabs-1", &iabs);
+    demo_close(d);
+    return 0;
+}
+
+/* What a user gets: the file that bitstack compress made, through the runtime, embeddings coded too. */
+static int compare_stack(const char *shared, const char *path) {
+    const char *reason;
+    demo *d = demo_open(shared, threads, &reason);
+    llm_model model;
+    llm_error why;
+    if (!d) return printf("skip: %s\n", reason), 0;
+    if (llm_model_open(&model, path, NULL, &why)) return fprintf(stderr, "%s\n", why.message), 1;
+    bitstack *stack = model.source.stack;
+    uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack), last = 0;
+    double weights = 0;
+    for (int i = 0; i < bitstack_matrix_count(stack); i++) {
+        bitstack_matrix m;
+        bitstack_get_matrix(stack, i, &m);
+        weights += (double)m.shape.rows * m.shape.cols;
+    }
+    for (double budget = (double)base + weights / 8; last < total; budget *= 1.08) {
+        result r = {.error = NAN, .encode = NAN, .gemv = NAN};
+        char setting[64];
+        double nll;
+        if (bitstack_set_budget(stack, (uint64_t)budget, NULL) != BITSTACK_OK) return 1;
+        r.bytes = bitstack_resident_bytes(stack);
+        if (r.bytes == last) continue;
+        last = r.bytes;
+        snprintf(setting, sizeof setting, "file@%llu", (unsigned long long)r.bytes);
+        if (known("demo", setting)) continue;
+        r.bits = 8.0 * (double)(r.bytes - base) / weights;
+        demo_evaluate_model(d, &model, &d->heldout, 0, &nll, &r.kl);
+        r.perplexity = exp(nll);
+        r.tokens = decode_speed(d, &model);
+        write_row("demo", "BitStack, embeddings coded too", setting, 1, &r);
+    }
+    llm_model_close(&model);
     demo_close(d);
     return 0;
 }
@@ -339,8 +377,8 @@ static void compare_large(const char *filter) {
 }
 
 int main(int argc, char **argv) {
-    int large = argc > 1 && !strcmp(argv[1], "4096");
-    if (argc < 3 || (!large && strcmp(argv[1], "demo"))) return fprintf(stderr, "usage: compare demo|4096 OUT.csv [SHARED (demo)] [NAME]\n"), 2;
+    int large = argc > 1 && !strcmp(argv[1], "4096"), file = argc == 5 && !strcmp(argv[1], "stack"), failed = 0;
+    if (argc < 3 || (!large && !file && strcmp(argv[1], "demo"))) return fprintf(stderr, "usage: compare demo OUT.csv [SHARED] [NAME] | stack OUT.csv SHARED FILE | 4096 OUT.csv [NAME]\n"), 2;
     threads = llm_processors();
     FILE *old = fopen(argv[2], "r");
     if (old) {
@@ -355,7 +393,8 @@ int main(int argc, char **argv) {
         fputs(header, csv);
     }
     if (large) compare_large(argc > 3 ? argv[3] : NULL);
-    else compare_demo(argc > 3 ? argv[3] : "../shared", argc > 4 ? argv[4] : NULL);
+    else if (file) failed = compare_stack(argv[3], argv[4]);
+    else failed = compare_demo(argc > 3 ? argv[3] : "../shared", argc > 4 ? argv[4] : NULL);
     free(before);
-    return fclose(csv) ? 1 : 0;
+    return fclose(csv) ? 1 : failed;
 }

@@ -25,7 +25,7 @@ static void *need(void *p) {
 /* ---- calibration and evaluation ---- */
 
 typedef struct evaluating {
-    const demo *d;
+    const llm_model *model;
     const demo_text *text;
     float *reference; /* to be filled, or NULL */
     llm_state *states;
@@ -35,7 +35,7 @@ typedef struct evaluating {
 
 static void evaluate_row(void *user, size_t row, int thread) {
     evaluating *e = user;
-    const llm_model *m = &e->d->model;
+    const llm_model *m = e->model;
     size_t vocabulary = m->config.vocabulary, tokens = e->text->rows.length - 1;
     const uint32_t *ids = e->text->rows.ids + row * e->text->rows.length;
     llm_state *state = &e->states[thread];
@@ -53,14 +53,15 @@ static void evaluate_row(void *user, size_t row, int thread) {
     }
 }
 
-static void evaluate(const demo *d, const demo_text *text, size_t rows, float *reference, double *nll, double *kl) {
-    evaluating e = {d, text, reference, NULL, NULL, NULL};
+static void evaluate(const demo *d, const llm_model *model, const demo_text *text, size_t rows, float *reference,
+                     double *nll, double *kl) {
+    evaluating e = {model, text, reference, NULL, NULL, NULL};
     if (!rows || rows > text->rows.count) rows = text->rows.count;
     e.states = need(calloc((size_t)d->threads, sizeof *e.states));
     e.logits = need(malloc((size_t)d->threads * AT_ONCE * d->model.config.vocabulary * sizeof *e.logits));
     e.sums = need(calloc(2 * rows, sizeof *e.sums));
     for (int i = 0; i < d->threads; i++)
-        if (llm_state_init(&e.states[i], &d->model, (uint32_t)text->rows.length, 0)) need(NULL);
+        if (llm_state_init(&e.states[i], model, (uint32_t)text->rows.length, 0)) need(NULL);
     llm_parallel(d->threads, rows, evaluate_row, &e);
     double total = (double)(rows * (text->rows.length - 1));
     if (nll) {
@@ -71,11 +72,14 @@ static void evaluate(const demo *d, const demo_text *text, size_t rows, float *r
     free(e.states), free(e.logits), free(e.sums);
 }
 void demo_evaluate(const demo *d, const demo_text *text, size_t rows, double *nll, double *kl) {
-    evaluate(d, text, rows, NULL, nll, kl);
+    evaluate(d, &d->model, text, rows, NULL, nll, kl);
+}
+void demo_evaluate_model(const demo *d, const llm_model *model, const demo_text *text, size_t rows, double *nll, double *kl) {
+    evaluate(d, model, text, rows, NULL, nll, kl);
 }
 static void refer(const demo *d, demo_text *text) {
     text->reference = need(malloc(text->rows.count * (text->rows.length - 1) * d->model.config.vocabulary * sizeof(float)));
-    evaluate(d, text, 0, text->reference, NULL, NULL);
+    evaluate(d, &d->model, text, 0, text->reference, NULL, NULL);
 }
 
 /* ---- opening ---- */
@@ -349,14 +353,12 @@ bitstack_result demo_order(demo_stack *s, demo_ordering ordering, size_t rows, b
         *count += s->most[i];
         loss[i] = need(calloc(BITSTACK_MAX_LEVELS + 1, sizeof **loss));
         bytes[i] = need(calloc(BITSTACK_MAX_LEVELS + 1, sizeof **bytes));
-        if (ordering == DEMO_PREDICTED) scale = probe(&p, i, 2) / s->coded[i].out_err2[2];
-        for (uint32_t l = 1; l <= s->most[i]; l++) {
-            loss[i][l] = ordering == DEMO_LOSS ? probe(&p, i, l) : scale * s->coded[i].out_err2[l];
-            bytes[i][l] = bitstack_live_bytes(&s->coded[i].shape, l);
+        for (uint32_t l = 0; l <= s->most[i]; l++) {
+            int measured = ordering == DEMO_LOSS || (ordering == DEMO_PREDICTED && l <= 2);
+            loss[i][l] = measured ? probe(&p, i, l) : scale * s->coded[i].out_err2[l];
+            bytes[i][l] = l ? bitstack_live_bytes(&s->coded[i].shape, l) : 0;
+            if (measured && l == 2) scale = loss[i][l] / s->coded[i].out_err2[l];
         }
-        /* Divergence is in proportion to output error from level 1 on, but a matrix that is not there at all costs
-         * 5 to 30 times what that says (measured here): the first levels come first. */
-        loss[i][0] = ordering == DEMO_OUTPUT ? scale : 1e3 * loss[i][1];
     }
     if (ordering == DEMO_PAPER) result = bitstack_order_paper(s->most, n, paper_loss, &p, out);
     else

@@ -41,6 +41,8 @@ void demo_close(demo *d);
 
 /* Mean negative log likelihood and divergence from full precision over the first `rows` rows (0: all). */
 void demo_evaluate(const demo *d, const demo_text *text, size_t rows, double *nll, double *kl);
+/* The same for another model of the same vocabulary. */
+void demo_evaluate_model(const demo *d, const llm_model *model, const demo_text *text, size_t rows, double *nll, double *kl);
 void demo_restore(demo *d); /* full precision everywhere */
 
 /* A coding of every matrix and the model at any level of each. */
@@ -60,8 +62,9 @@ uint64_t demo_bytes(const demo_stack *s, const uint32_t *levels);
 double demo_output_error(const demo_stack *s, const uint32_t *levels); /* relative, summed over matrices */
 
 /* Orders, as bitstack_compress.h has them. Losses are divergences on `rows` rows of calibration text.
- * predicted: output error times one measured sensitivity a matrix; loss: each block's own measured loss, the
- * others at full precision; paper: the paper's. out: the sum of levels. */
+ * predicted, as bitstack compress does it: measured at levels 0 to 2, from there in proportion to the output
+ * error; loss: measured at every level, the others at full precision; paper: the paper's; output: no model, the
+ * output error alone. out: the sum of levels. */
 typedef enum demo_ordering { DEMO_OUTPUT, DEMO_PREDICTED, DEMO_LOSS, DEMO_PAPER } demo_ordering;
 bitstack_result demo_order(demo_stack *s, demo_ordering ordering, size_t rows, bitstack_order_entry *out, size_t *count);
 /* Levels that a budget in bytes (of the matrices alone) loads along an order. */

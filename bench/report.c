@@ -71,7 +71,8 @@ static double encode_of(const entry *e) { return e->encode; }
 static double gemv_of(const entry *e) { return e->gemv; }
 static double tokens_of(const entry *e) { return e->tokens; }
 
-static int ours(int method) { return !strncmp(names[method], "BitStack nested", 15); }
+static int ours(int method) { return !strcmp(names[method], "BitStack nested"); }
+static int file(int method) { return !strcmp(names[method], "BitStack, embeddings coded too"); } /* other weights, too */
 static int by_bytes(const void *a, const void *b) {
     const entry *x = *(const entry *const *)a, *y = *(const entry *const *)b;
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
@@ -97,7 +98,7 @@ static int chart(const char *directory, const char *name, int large, measure *va
             const entry *line[MOST];
             double x[MOST], y[MOST];
             int points = 0, any = 0;
-            if (ours(m) != !pass) continue;
+            if ((ours(m) || file(m)) != !pass) continue;
             for (int i = 0; i < count; i++)
                 if (entries[i].method == m && entries[i].large == large && value(&entries[i]) > 0 && entries[i].bits <= 9)
                     line[points++] = &entries[i], any |= entries[i].any_size;
@@ -132,7 +133,7 @@ static const entry *best(int large, double size, measure *value, int kind) {
     for (int i = 0; i < count; i++) {
         const entry *e = &entries[i];
         double v = value(e);
-        if (e->large != large || isnan(v) || !competes(e, size) || (kind == 1 && !ours(e->method)) || (kind == 2 && ours(e->method))) continue;
+        if (e->large != large || isnan(v) || file(e->method) || !competes(e, size) || (kind == 1 && !ours(e->method)) || (kind == 2 && ours(e->method))) continue;
         if (!found || (value == tokens_of ? v > value(found) : v < value(found))) found = e;
     }
     return found;
@@ -173,7 +174,8 @@ static void every_setting(int large) {
         if (e->large != large || (e->any_size && !large && i % 4)) continue; /* every fourth of the many budgets */
         say("| %s | %s | %.3f |", e->setting, names[e->method], e->bits);
         if (!large) say(" %.0f | %.2f | %.5f |", e->bytes, e->perplexity, e->kl);
-        say(" %.5f |", e->error);
+        if (isnan(e->error)) say(" - |");
+        else say(" %.5f |", e->error);
         if (isnan(e->encode)) say(" - |");
         else say(" %.1f |", e->encode);
         if (isnan(large ? e->gemv : e->tokens)) say(" - |\n");

@@ -139,8 +139,7 @@ static void test_kernels(void) {
                         for (uint32_t j = 0; j < p.cols; j++) sum += (double)back[(size_t)i * p.cols + j] * (double)x[j];
                         error += (sum - (double)y[i]) * (sum - (double)y[i]), norm += sum * sum;
                     }
-                    /* 8-bit tables add up to 2e-4 to inputs with outliers like these, by matrix and luck a few times that. */
-                    CHECK(error <= (aqlm ? 1e-10 : 5e-4) * norm, "%s level %u, %u x %u: relative squared error %.3g", method->name,
+                    CHECK(error <= (aqlm ? 1e-10 : 1e-3) * norm, "%s level %u, %u x %u: relative squared error %.3g", method->name,
                           l, p.rows, p.cols, error / norm);
                 }
             peer_aqlm_scalar = 0;
