@@ -335,8 +335,8 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 }
 
 /* ================================================================================== [LINALG]
- * Matrix products by a register tile of 6 rows x 2 vectors over panels of B (Goto and van de Geijn, Anatomy
- * of high-performance matrix multiplication, 2008); A is read where it lies. Blocked factorisations on top.
+ * Matrix products by register tiles of 6 rows x 2 vectors or 12 x 1 over panels of B (Goto and van de Geijn,
+ * Anatomy of high-performance matrix multiplication, 2008); A is read where it lies. Blocked factorisations on top.
  * The AVX2 tile fuses multiply and add, so last bits differ between CPUs with and without it. */
 
 #if !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_AVX2) && defined(__GNUC__) && \
@@ -345,7 +345,7 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #include <immintrin.h>
 #endif
 
-#define BITSTACK_GEMM_ROWS_ 6     /* rows of the register tile */
+#define BITSTACK_GEMM_ROWS_ 12    /* rows of the tallest register tile */
 #define BITSTACK_NB_ 192     /* block of the factorisations: a multiple of 6 and 16 */
 #define BITSTACK_PANEL32_ 16 /* columns of a packed panel, float */
 #define BITSTACK_PANEL64_ 8  /* double */
@@ -372,16 +372,17 @@ typedef double bitstack_doubles_, bitstack_wide_;
 #define BITSTACK_UNROLL_
 #endif
 
-/* c (rows x panel, row stride crs) += a (rows x k) times a packed panel (k x panel). */
+/* c (rows x panel, row stride crs) += a (rows x k) times a panel of b (k x panel, row stride brs). */
 #define BITSTACK_GEMM_TILE_PLAIN_(suffix, real, vector, panel)                                                 \
     BITSTACK_PRIVATE_ void bitstack_gemm_tile_plain_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
-                                                                size_t acs, const real *b, real *c, size_t crs) { \
+                                                                size_t acs, const real *b, size_t brs, real *c,   \
+                                                                size_t crs) {                                     \
         enum { lanes = sizeof(vector) / sizeof(real), vectors = panel / lanes };                               \
         for (size_t i = 0; i < rows; i++) {                                                                    \
-            const vector *from = (const vector *)b;                                                            \
             vector *to = (vector *)(c + i * crs), sum[vectors];                                                \
             BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] = to[j];                                 \
-            for (size_t p = 0; p < k; p++, from += vectors) {                                                  \
+            for (size_t p = 0; p < k; p++) {                                                                   \
+                const vector *from = (const vector *)(b + p * brs);                                            \
                 real f = a[i * ars + p * acs];                                                                 \
                 BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] += f * from[j];                      \
             }                                                                                                  \
@@ -393,49 +394,95 @@ BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
-#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, p_, load, store, zero, set1, fma, add)                \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(                 \
-        size_t k, const real *a, size_t ars, size_t acs, const real *b, real *c, size_t crs) {                 \
+#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, load, store, zero, set1, fma, add)               \
+    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(            \
+        size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
+        size_t crs) {                                                                                          \
+        for (; rows; rows -= 6, a += 6 * ars) {                                                                \
+            vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();               \
+            vector r0 = zero(), r1 = zero(), r2 = zero(), r3 = zero(), r4 = zero(), r5 = zero();               \
+            const real *a0 = a, *a3 = a + 3 * ars, *from = b;                                                  \
+            for (size_t p = 0; p < k; p++, a0 += acs, a3 += acs, from += brs) {                                \
+                vector x = load(from), y = load(from + width), t;                                              \
+                t = set1(a0[0]), s0 = fma(t, x, s0), r0 = fma(t, y, r0);                                       \
+                t = set1(a0[ars]), s1 = fma(t, x, s1), r1 = fma(t, y, r1);                                     \
+                t = set1(a0[2 * ars]), s2 = fma(t, x, s2), r2 = fma(t, y, r2);                                 \
+                t = set1(a3[0]), s3 = fma(t, x, s3), r3 = fma(t, y, r3);                                       \
+                t = set1(a3[ars]), s4 = fma(t, x, s4), r4 = fma(t, y, r4);                                     \
+                t = set1(a3[2 * ars]), s5 = fma(t, x, s5), r5 = fma(t, y, r5);                                 \
+            }                                                                                                  \
+            store(c, add(load(c), s0)), store(c + width, add(load(c + width), r0)), c += crs;                  \
+            store(c, add(load(c), s1)), store(c + width, add(load(c + width), r1)), c += crs;                  \
+            store(c, add(load(c), s2)), store(c + width, add(load(c + width), r2)), c += crs;                  \
+            store(c, add(load(c), s3)), store(c + width, add(load(c + width), r3)), c += crs;                  \
+            store(c, add(load(c), s4)), store(c + width, add(load(c + width), r4)), c += crs;                  \
+            store(c, add(load(c), s5)), store(c + width, add(load(c + width), r5)), c += crs;                  \
+        }                                                                                                      \
+    }
+BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
+                         _mm256_fmadd_ps, _mm256_add_ps)
+BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
+                         _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
+
+/* Twelve rows at once, one vector of B; the same sums as with AVX2. */
+#define BITSTACK_GEMM_ROW_AVX512_(s, at, load, store, add) store(at, add(load(at), s)), at += crs;
+#define BITSTACK_GEMM_TILE_AVX512_(suffix, real, vector, load, store, zero, set1, fma, add)                    \
+    __attribute__((target("avx512f,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx512_##suffix##_(       \
+        size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
+        size_t crs) {                                                                                          \
         vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();                   \
         vector r0 = zero(), r1 = zero(), r2 = zero(), r3 = zero(), r4 = zero(), r5 = zero();                   \
-        const real *a3 = a + 3 * ars;                                                                          \
-        for (size_t p = 0; p < k; p++, a += acs, a3 += acs, b += 2 * width) {                                  \
-            vector x = load(b), y = load(b + width), t;                                                        \
-            t = set1(a[0]), s0 = fma(t, x, s0), r0 = fma(t, y, r0);                                            \
-            t = set1(a[ars]), s1 = fma(t, x, s1), r1 = fma(t, y, r1);                                          \
-            t = set1(a[2 * ars]), s2 = fma(t, x, s2), r2 = fma(t, y, r2);                                      \
-            t = set1(a3[0]), s3 = fma(t, x, s3), r3 = fma(t, y, r3);                                           \
-            t = set1(a3[ars]), s4 = fma(t, x, s4), r4 = fma(t, y, r4);                                         \
-            t = set1(a3[2 * ars]), s5 = fma(t, x, s5), r5 = fma(t, y, r5);                                     \
+        const real *a3 = a + 3 * ars, *a6 = a3 + 3 * ars, *a9 = a6 + 3 * ars;                                  \
+        if (rows < BITSTACK_GEMM_ROWS_) {                                                                      \
+            bitstack_gemm_tile_avx2_##suffix##_(rows, k, a, ars, acs, b, brs, c, crs);                         \
+            return;                                                                                            \
         }                                                                                                      \
-        store(c, add(load(c), s0)), store(c + width, add(load(c + width), r0)), c += crs;                      \
-        store(c, add(load(c), s1)), store(c + width, add(load(c + width), r1)), c += crs;                      \
-        store(c, add(load(c), s2)), store(c + width, add(load(c + width), r2)), c += crs;                      \
-        store(c, add(load(c), s3)), store(c + width, add(load(c + width), r3)), c += crs;                      \
-        store(c, add(load(c), s4)), store(c + width, add(load(c + width), r4)), c += crs;                      \
-        store(c, add(load(c), s5)), store(c + width, add(load(c + width), r5));                                \
+        for (size_t p = 0; p < k; p++, a += acs, a3 += acs, a6 += acs, a9 += acs, b += brs) {                  \
+            vector x = load(b);                                                                                \
+            s0 = fma(set1(a[0]), x, s0), s1 = fma(set1(a[ars]), x, s1), s2 = fma(set1(a[2 * ars]), x, s2);     \
+            s3 = fma(set1(a3[0]), x, s3), s4 = fma(set1(a3[ars]), x, s4), s5 = fma(set1(a3[2 * ars]), x, s5);  \
+            r0 = fma(set1(a6[0]), x, r0), r1 = fma(set1(a6[ars]), x, r1), r2 = fma(set1(a6[2 * ars]), x, r2);  \
+            r3 = fma(set1(a9[0]), x, r3), r4 = fma(set1(a9[ars]), x, r4), r5 = fma(set1(a9[2 * ars]), x, r5);  \
+        }                                                                                                      \
+        BITSTACK_GEMM_ROW_AVX512_(s0, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s1, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(s2, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s3, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(s4, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s5, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(r0, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r1, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(r2, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r3, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(r4, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r5, c, load, store, add)  \
     }
-BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
-                    _mm256_fmadd_ps, _mm256_add_ps)
-BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
-                    _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
-#endif
-
+BITSTACK_GEMM_TILE_AVX512_(f32, float, __m512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_set1_ps,
+                           _mm512_fmadd_ps, _mm512_add_ps)
+BITSTACK_GEMM_TILE_AVX512_(f64, double, __m512d, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_setzero_pd,
+                           _mm512_set1_pd, _mm512_fmadd_pd, _mm512_add_pd)
 /* The fast tile of this CPU, or NULL; the compiler's own check covers the OS state as well. */
-#define BITSTACK_GEMM_TILE_PICK_(suffix, real)                                                                      \
-    typedef void (*bitstack_gemm_tile_##suffix##_)(size_t k, const real *a, size_t ars, size_t acs, const real *b,  \
-                                              real *c, size_t crs);                                            \
-    BITSTACK_PRIVATE_ bitstack_gemm_tile_##suffix##_ bitstack_gemm_tile_pick_##suffix##_(void) {                         \
-        return BITSTACK_GEMM_TILE_BEST_(suffix);                                                                    \
-    }
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_GEMM_TILE_BEST_(suffix) \
-    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx2_##suffix##_ : NULL
+#define BITSTACK_GEMM_TILE_BEST_(suffix)                                                                       \
+    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx512_##suffix##_ \
+    : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")  ? bitstack_gemm_tile_avx2_##suffix##_   \
+                                                                       : NULL
 #else
 #define BITSTACK_GEMM_TILE_BEST_(suffix) NULL
 #endif
-BITSTACK_GEMM_TILE_PICK_(f32, float)
-BITSTACK_GEMM_TILE_PICK_(f64, double)
+
+/* Any number of rows; `fast`, which takes six or twelve, may be NULL. */
+#define BITSTACK_GEMM_TILE_(suffix, real)                                                                      \
+    typedef void (*bitstack_gemm_tile_##suffix##_)(size_t rows, size_t k, const real *a, size_t ars, size_t acs, \
+                                                   const real *b, size_t brs, real *c, size_t crs);            \
+    BITSTACK_PRIVATE_ bitstack_gemm_tile_##suffix##_ bitstack_gemm_tile_pick_##suffix##_(void) {               \
+        return BITSTACK_GEMM_TILE_BEST_(suffix);                                                               \
+    }                                                                                                          \
+    BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_##suffix##_(bitstack_gemm_tile_##suffix##_ fast, size_t rows, \
+                                                              size_t k, const real *a, size_t ars, size_t acs, \
+                                                              const real *b, size_t brs, real *c, size_t crs) { \
+        while (rows) {                                                                                         \
+            size_t h = !fast || rows < 6 ? rows : rows < BITSTACK_GEMM_ROWS_ ? 6 : BITSTACK_GEMM_ROWS_;        \
+            if (fast && h >= 6) fast(h, k, a, ars, acs, b, brs, c, crs);                                       \
+            else bitstack_gemm_tile_plain_##suffix##_(h, k, a, ars, acs, b, brs, c, crs);                      \
+            rows -= h, a += h * ars, c += h * crs;                                                             \
+        }                                                                                                      \
+    }
+BITSTACK_GEMM_TILE_(f32, float)
+BITSTACK_GEMM_TILE_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
  * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. `mixed` takes a B of
@@ -468,8 +515,7 @@ BITSTACK_GEMM_TILE_PICK_(f64, double)
                         const real *from = a + i * ars + p0 * acs;                                             \
                         real edge[BITSTACK_GEMM_ROWS_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
                         real *to = w < panel ? edge : at;                                                      \
-                        if (fast && h == BITSTACK_GEMM_ROWS_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
-                        else bitstack_gemm_tile_plain_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
+                        bitstack_gemm_tile_any_##suffix##_(fast, h, kk, from, ars, acs, pack + j * kk, panel, to, rs); \
                         if (w < panel)                                                                         \
                             for (size_t r = 0; r < h; r++)                                                     \
                                 for (size_t q = 0; q < w; q++) at[r * crs + q] += edge[r * panel + q];         \
@@ -835,12 +881,6 @@ typedef struct bitstack_power_ {
     uint64_t seed;
 } bitstack_power_;
 
-BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
-                                              size_t acs, const float *b, float *c) {
-    if (fast && h == BITSTACK_GEMM_ROWS_) fast(k, a, ars, acs, b, c, BITSTACK_PANEL32_);
-    else bitstack_gemm_tile_plain_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
-}
-
 /* One chunk of rows: B = A Q, z = A^T B, reading A from memory once. */
 BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_power_ *s = (const bitstack_power_ *)arg;
@@ -856,14 +896,12 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
         for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
         for (size_t j0 = 0; j0 < n; j0 += 512)
             for (size_t p = 0; p < s->l / w; p++)
-                for (size_t i = 0; i < h; i += tall)
-                    bitstack_gemm_tile_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
-                                           a + i * s->stride + j0, s->stride, 1, s->q + (p * n + j0) * w,
-                                           s->b + (p * s->m + i0 + i) * w);
+                bitstack_gemm_tile_any_f32_(fast, h, BITSTACK_MIN_(512, n - j0), a + j0, s->stride, 1,
+                                            s->q + (p * n + j0) * w, w, s->b + (p * s->m + i0) * w, w);
         for (size_t j = 0; j < n; j += tall)
             for (size_t p = 0; p < s->l / w; p++)
-                bitstack_gemm_tile_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
-                                       s->b + (p * s->m + i0) * w, z + (p * n + j) * w);
+                bitstack_gemm_tile_any_f32_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
+                                            s->b + (p * s->m + i0) * w, w, z + (p * n + j) * w, w);
     }
 }
 
@@ -892,10 +930,8 @@ BITSTACK_PRIVATE_ void bitstack_power_gram_(const float *x, const float *y, size
         for (size_t q = 0; q <= p; q++)
             for (size_t i0 = 0; i0 < n; i0 += 128) {
                 float part[w * w] = {0};
-                for (size_t r = 0; r < w; r += BITSTACK_GEMM_ROWS_)
-                    bitstack_gemm_tile_any_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, w - r),
-                                            BITSTACK_MIN_(128, n - i0), x + (p * n + i0) * w + r, 1, w,
-                                            y + (q * n + i0) * w, part + r * w);
+                bitstack_gemm_tile_any_f32_(fast, w, BITSTACK_MIN_(128, n - i0), x + (p * n + i0) * w, 1, w,
+                                            y + (q * n + i0) * w, w, part, w);
                 for (size_t r = 0; r < w; r++)
                     for (size_t c = 0; c < w; c++) g[(p * w + r) * l + q * w + c] += (double)part[r * w + c];
             }
@@ -911,8 +947,8 @@ BITSTACK_PRIVATE_ void bitstack_power_combine_(const float *x, size_t n, size_t 
     for (size_t i = 0; i < n; i += BITSTACK_GEMM_ROWS_)
         for (size_t q = 0; q < l / w; q++)
             for (size_t p = 0; p < l / w; p++)
-                bitstack_gemm_tile_any_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, n - i), w, x + (p * n + i) * w,
-                                        w, 1, t + (q * l + p * w) * w, to + (q * n + i) * w);
+                bitstack_gemm_tile_any_f32_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, n - i), w,
+                                            x + (p * n + i) * w, w, 1, t + (q * l + p * w) * w, w, to + (q * n + i) * w, w);
 }
 
 /* Cholesky factor L of D c D, D = diag(scale) giving it a unit diagonal; inverse = L^-1 (l x l each). A column that
