@@ -1,13 +1,15 @@
 #include "source.h"
 #include "gguf.h"
-#include "dense.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 int llm_fail(llm_error *error, const char *format, ...) {
     if (error) {
@@ -75,36 +77,6 @@ llm_string llm_text(const llm_source *source, const char *key) {
 
 /* ---- tensors ---- */
 
-static void unpack_f32(const unsigned char *from, size_t count, float *to) { memcpy(to, from, count * 4); }
-
-static void unpack_bf16(const unsigned char *from, size_t count, float *to) {
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits = (uint32_t)from[2 * i] << 16 | (uint32_t)from[2 * i + 1] << 24;
-        memcpy(&to[i], &bits, 4);
-    }
-}
-
-/* A pack is an f16 scale and 32 signed bytes. */
-static void unpack_q8_0(const unsigned char *from, size_t count, float *to) {
-    for (size_t i = 0; i < count; i += 32, from += 34) {
-        float scale;
-        llm_unpack_f16(from, 1, &scale);
-        for (int j = 0; j < 32; j++) to[i + (size_t)j] = scale * (float)(signed char)from[2 + j];
-    }
-}
-
-const llm_packing *llm_packing_of(uint32_t type) {
-    static const llm_packing packings[] = {
-        {LLM_TYPE_F32, "F32", 1, 4, unpack_f32},
-        {LLM_TYPE_F16, "F16", 1, 2, llm_unpack_f16},
-        {LLM_TYPE_BF16, "BF16", 1, 2, unpack_bf16},
-        {LLM_TYPE_Q8_0, "Q8_0", 32, 34, unpack_q8_0},
-    };
-    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++)
-        if ((uint32_t)packings[i].type == type) return &packings[i];
-    return NULL;
-}
-
 uint64_t llm_tensor_cols(const llm_tensor *tensor) {
     return tensor->dimensions ? tensor->shape[tensor->dimensions - 1] : 1;
 }
@@ -125,6 +97,64 @@ const llm_tensor *llm_find_tensor(const llm_source *source, const char *name) {
     for (size_t i = 0; i < source->tensor_count; i++)
         if (llm_string_is(source->tensors[i].name, name)) return &source->tensors[i];
     return NULL;
+}
+
+/* ---- files and memory ---- */
+
+int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error) {
+    struct stat status;
+    int file = open(path, O_RDONLY);
+    mapping->data = NULL;
+    if (file < 0) return llm_fail(error, "%s: %s", path, strerror(errno));
+    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
+        close(file);
+        return llm_fail(error, "%s: expected %s that is not empty", path, what);
+    }
+    mapping->bytes = (size_t)status.st_size;
+    mapping->data = mmap(NULL, mapping->bytes, PROT_READ, MAP_PRIVATE, file, 0);
+    int why = errno;
+    close(file);
+    if (mapping->data != MAP_FAILED) return 0;
+    mapping->data = NULL;
+    return llm_fail(error, "%s: cannot map it: %s", path, strerror(why));
+}
+
+void llm_unmap(llm_mapping *mapping) {
+    if (mapping->data) munmap(mapping->data, mapping->bytes);
+    mapping->data = NULL;
+}
+
+void *llm_source_own(llm_source *source, size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1);
+    void **owned = memory ? realloc(source->owned, (source->owned_count + 1) * sizeof *owned) : NULL;
+    if (!owned) {
+        free(memory);
+        return NULL;
+    }
+    source->owned = owned;
+    return owned[source->owned_count++] = memory;
+}
+
+int llm_source_add_mapping(llm_source *source, llm_mapping mapping) {
+    llm_mapping *mappings = realloc(source->mappings, (source->mapping_count + 1) * sizeof *mappings);
+    if (!mappings) {
+        llm_unmap(&mapping);
+        return -1;
+    }
+    source->mappings = mappings;
+    mappings[source->mapping_count++] = mapping;
+    return 0;
+}
+
+void llm_tensor_forget(const llm_source *source, const llm_tensor *tensor) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)tensor->data, to = from + (uintptr_t)tensor->bytes;
+    for (size_t i = 0; i < source->mapping_count; i++) {
+        uintptr_t start = (uintptr_t)source->mappings[i].data, end = start + source->mappings[i].bytes;
+        if (from < start || to > end) continue;
+        from &= ~(page - 1); /* mappings start on a page; neighbours lose at most one of theirs */
+        madvise((void *)from, (size_t)(to - from), MADV_DONTNEED);
+        return;
+    }
 }
 
 /* ---- sources ---- */
@@ -202,6 +232,9 @@ void llm_source_close(llm_source *source) {
     free(source->tensors);
     free(source->path);
     bitstack_close(source->stack);
-    if (source->mapping) munmap(source->mapping, source->mapping_bytes);
+    for (size_t i = 0; i < source->mapping_count; i++) llm_unmap(&source->mappings[i]);
+    for (size_t i = 0; i < source->owned_count; i++) free(source->owned[i]);
+    free(source->mappings);
+    free(source->owned);
     memset(source, 0, sizeof *source);
 }
