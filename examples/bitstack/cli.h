@@ -16,6 +16,7 @@ int command_verify(int argc, char **argv);
 int command_error(int argc, char **argv);
 int command_cut(int argc, char **argv);
 int command_run(int argc, char **argv);
+int command_chat(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 
 /* "bitstack: " and one line on the standard error; returns CLI_FAILED. */
