@@ -32,14 +32,17 @@ static inline bitstack_coded random_coded(uint32_t rows, uint32_t cols, uint32_t
     return coded;
 }
 
-/* width and hidden: multiples of 64. 0 on success. */
-static inline int random_stack(const char *path, uint32_t width, uint32_t hidden, uint32_t layers, uint32_t levels, uint32_t context) {
-    enum { WORDS = 259 };
+enum { WORDS = 259, WORD_END = 2, WORD_BYTES = 3 }; /* a byte's token is WORD_BYTES + the byte */
+
+/* width and hidden: multiples of 64. With `next` and no blocks loaded, token next[t] follows token t (the head
+ * knows the embedding of t), else nothing is certain. 0 on success. */
+static inline int random_stack(const char *path, uint32_t width, uint32_t hidden, uint32_t layers, uint32_t levels, uint32_t context,
+                               const int *next) {
     static const char *const names[7] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
     const uint32_t rows[7] = {width, width, width, width, hidden, hidden, width}, cols[7] = {width, width, width, width, width, width, hidden};
     char texts[WORDS][8], name[64];
     const char *tokens[WORDS];
-    float scores[WORDS], *values = (float *)calloc((size_t)WORDS * width, sizeof *values);
+    float scores[WORDS], *values = (float *)calloc(2 * (size_t)WORDS * width, sizeof *values), *head = values + (size_t)WORDS * width;
     int32_t types[WORDS];
     uint64_t seed = 7, shape[2] = {WORDS, width};
     bitstack_writer *w;
@@ -58,11 +61,14 @@ static inline int random_stack(const char *path, uint32_t width, uint32_t hidden
         bitstack_writer_meta_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f) || bitstack_writer_meta_u32(w, "llama.rope.dimension_count", 64) ||
         bitstack_writer_meta_strings(w, "tokenizer.ggml.model", &model, NULL, 1) || bitstack_writer_meta_strings(w, "tokenizer.ggml.tokens", tokens, NULL, WORDS) ||
         bitstack_writer_meta(w, "tokenizer.ggml.scores", BITSTACK_META_F32, scores, WORDS, 0) || bitstack_writer_meta(w, "tokenizer.ggml.token_type", BITSTACK_META_I32, types, WORDS, 0) ||
-        bitstack_writer_meta_u32(w, "tokenizer.ggml.bos_token_id", 1) || bitstack_writer_meta_u32(w, "tokenizer.ggml.eos_token_id", 2);
+        bitstack_writer_meta_u32(w, "tokenizer.ggml.bos_token_id", 1) ||
+        (next && bitstack_writer_meta_u32(w, "tokenizer.ggml.eos_token_id", WORD_END)); /* else none ends an answer */
     for (size_t i = 0; i < (size_t)WORDS * width; i++) values[i] = test_normal(&seed);
     bad = bad || bitstack_writer_tensor(w, "token_embd.weight", BITSTACK_F32, 2, shape, values);
-    for (size_t i = 0; i < (size_t)WORDS * width; i++) values[i] = test_normal(&seed) * 1.5f / sqrtf((float)width);
-    bad = bad || bitstack_writer_tensor(w, "output.weight", BITSTACK_F32, 2, shape, values);
+    for (size_t i = 0; i < (size_t)WORDS * width; i++)
+        if (next) head[(size_t)next[i / width] * width + i % width] += values[i];
+        else head[i] = test_normal(&seed) * 1.5f / sqrtf((float)width);
+    bad = bad || bitstack_writer_tensor(w, "output.weight", BITSTACK_F32, 2, shape, head);
     for (uint32_t i = 0; i < width; i++) values[i] = 1;
     bad = bad || bitstack_writer_tensor(w, "output_norm.weight", BITSTACK_F32, 1, shape + 1, values);
     for (uint32_t l = 0; l < layers && !bad; l++) {

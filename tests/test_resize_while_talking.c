@@ -114,7 +114,7 @@ int main(void) {
 
     TEST("resized 1,000 times at random while it talks, the text after each is that of a fresh model at that size");
     int resizes = getenv("BITSTACK_TALK_RESIZES") ? atoi(getenv("BITSTACK_TALK_RESIZES")) : 1000;
-    CHECK(random_stack(path, 64, 128, 2, 3, 96) == 0 && session_open(&s, path, &options, &error) == 0, "%s", error.message);
+    CHECK(random_stack(path, 64, 128, 2, 3, 96, NULL) == 0 && session_open(&s, path, &options, &error) == 0, "%s", error.message);
     if (test_bad_) return TEST_DONE();
     CHECK(llm_conversation_init(&talk, &s.model, &s.tokenizer, 0, "Be brief.") == 0 && llm_conversation_say(&talk, "hello", 5) == 0, "no memory");
     resize_and_compare(path, &s, &talk, resizes);
@@ -125,7 +125,7 @@ int main(void) {
     if (SANITIZED) SKIP("times say nothing under a sanitizer");
     else {
         double usual = 0, longest = 1, best = 1e9;
-        CHECK(random_stack(path, 1024, 2816, 8, 4, 512) == 0 && session_open(&s, path, &options, &error) == 0, "%s", error.message);
+        CHECK(random_stack(path, 1024, 2816, 8, 4, 512, NULL) == 0 && session_open(&s, path, &options, &error) == 0, "%s", error.message);
         CHECK(llm_conversation_init(&talk, &s.model, &s.tokenizer, 0, NULL) == 0, "no memory");
         resizer_ask(s.resizer, &now);
         for (int attempt = 0; attempt < 8 && best > 2; attempt++) { /* others use the machine as well */

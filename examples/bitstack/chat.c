@@ -164,7 +164,7 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
         }
         more = llm_conversation_next(&c->talk, &c->sampler, text, &some);
         if (c->talk.forgotten > forgotten) {
-            printf("[the context is full: the oldest %zu turns are forgotten]\n", c->talk.forgotten - forgotten);
+            printf("%s[the context is full: the oldest %zu turns are forgotten]\n", c->made ? "\n" : "", c->talk.forgotten - forgotten);
             forgotten = c->talk.forgotten;
         }
         now = llm_seconds();

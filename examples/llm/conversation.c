@@ -115,9 +115,9 @@ static int make_room(llm_conversation *c, size_t more) {
     llm_generator *g = &c->generator;
     size_t context = g->state.context, left = context / 4, turn = 0;
     if (g->count + more <= context) return 0;
-    while (turn + 1 < c->count && g->count - (c->starts[turn] - c->kept) + more + left > context) turn++;
+    while (turn + 1 < c->count && g->count + c->kept + more + left - c->starts[turn] > context) turn++;
     if (!turn) return -1;
-    uint32_t gone = c->starts[turn] - c->kept;
+    uint32_t gone = (c->starts[turn] < g->count ? c->starts[turn] : g->count) - c->kept; /* the new turn is still to come */
     memmove(g->ids + c->kept, g->ids + c->kept + gone, (g->count - c->kept - gone) * sizeof *g->ids);
     g->count -= gone;
     c->sure -= c->sure > gone ? gone : c->sure;
@@ -143,9 +143,12 @@ int llm_conversation_say(llm_conversation *c, const char *text, size_t bytes) {
     add_around(&t, c, c->turns->user_begin, text, bytes, c->turns->user_end);
     int result = t.failed ? -1 : t.count - ending + c->kept >= g->state.context;
     if (result == 0) {
-        c->starts[c->count++] = g->count; /* with the end of the last answer, which is written only now */
+        c->starts[c->count++] = g->count + (uint32_t)ending; /* the end of the last answer is written only now */
         make_room(c, t.count + 1);
-        if (g->count == c->kept) memmove(t.ids, t.ids + ending, (t.count -= ending) * sizeof *t.ids);
+        if (g->count == c->kept) { /* and not if there is none any more */
+            memmove(t.ids, t.ids + ending, (t.count -= ending) * sizeof *t.ids);
+            c->starts[0] = c->kept;
+        }
         llm_generator_add(g, t.ids, t.count);
         c->sure = g->count;
         c->held_bytes = 0;
