@@ -110,6 +110,7 @@ int main(void) {
     llm_error error;
     resizer_state now;
     memset(&options, 0, sizeof options);
+    options.threads = 2;
     snprintf(path, sizeof path, "build/tests/talking%d.bitstack", (int)getpid());
 
     TEST("resized 1,000 times at random while it talks, the text after each is that of a fresh model at that size");
@@ -125,6 +126,7 @@ int main(void) {
     if (SANITIZED) SKIP("times say nothing under a sanitizer");
     else {
         double usual = 0, longest = 1, best = 1e9;
+        options.threads = 1;
         CHECK(random_stack(path, 1024, 2816, 8, 4, 512, NULL) == 0 && session_open(&s, path, &options, &error) == 0, "%s", error.message);
         CHECK(llm_conversation_init(&talk, &s.model, &s.tokenizer, 0, NULL) == 0, "no memory");
         resizer_ask(s.resizer, &now);

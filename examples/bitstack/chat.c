@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "session.h"
 #include "../llm/conversation.h"
+#include "../llm/parallel.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -28,6 +29,7 @@ static const char help[] =
     "  --system TEXT    what the model is told first, and never forgets\n"
     "  --context N      room for so many tokens; when it is full the oldest turns are forgotten\n"
     "  -n TOKENS        at most so many tokens an answer; 512\n"
+    "  --threads N      that work on it; all processors\n"
     "  --temperature T, --top-p P, --seed S   as in bitstack run\n"
     "  --live           obey commands while an answer is being written also where they do not come from a terminal\n";
 
@@ -207,7 +209,7 @@ static int converse(chat *c, int live) {
 int command_chat(int argc, char **argv) {
     static chat c;
     const char *path, *system = NULL;
-    uint32_t context = 0;
+    uint32_t context = 0, threads = (uint32_t)llm_processors();
     uint64_t seed = 1;
     double temperature = 0.8, top_p = 0.95;
     int live = 0;
@@ -220,7 +222,7 @@ int command_chat(int argc, char **argv) {
         {"--budget", CLI_SIZE, &open.size.budget}, {"--auto", CLI_FLAG, &open.size.automatic}, {"--min", CLI_SIZE, &policy->least},
         {"--max", CLI_SIZE, &policy->most}, {"--reserve", CLI_SIZE, &policy->reserve}, {"--follow", CLI_FLAG, &open.growing},
         {"--system", CLI_TEXT, &system}, {"--context", CLI_WHOLE, &context}, {"-n", CLI_WHOLE, &c.most},
-        {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
+        {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
         {"--live", CLI_FLAG, &live}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "chat", help, options, &path, 1);
     if (stop) return stop - 1;
@@ -235,6 +237,7 @@ int command_chat(int argc, char **argv) {
     c.sampler.temperature = (float)temperature;
     c.sampler.top_p = (float)top_p;
     c.sampler.state = seed;
+    open.threads = threads < 1024 ? (int)threads : 1024;
     open.size.group = getenv("BITSTACK_CGROUP"); /* a folder like a control group's, for tests */
     if (session_open(&c.s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     int status = CLI_OK;

@@ -9,7 +9,7 @@ static const llm_turns forms[] = {
      "<|im_end|>\n", "<|im_end|>"},
     {"llama3", "<|start_header_id|>", "<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>",
      "<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>", "<|eot_id|>"},
-    {"instruct", "[INST]", "", "\n", "[INST]", "[/INST]", "</s>", "</s>"},
+    {"instruct", "[INST]", "", "\n", "[INST]", " [/INST]", "</s>", "</s>"},
     {"plain", NULL, "", "\n", "User: ", "\nAssistant:", "\n", "\nUser:"},
 };
 
@@ -39,11 +39,14 @@ static void add(tokens *t, const uint32_t *ids, size_t count) {
     t->count += count;
 }
 
-static void add_text(tokens *t, const llm_tokenizer *tokenizer, const char *text, size_t bytes, int marked) {
+enum { MARKED = 1, GOES_ON = 2 }; /* marks count; no space is to be put in front */
+
+static void add_text(tokens *t, const llm_tokenizer *tokenizer, const char *text, size_t bytes, int how) {
+    llm_tokenizer as = *tokenizer;
     uint32_t *ids = NULL;
     int64_t count = 0;
-    (void)marked;
-    if (bytes) count = llm_encode(tokenizer, text, bytes, &ids);
+    if (how & GOES_ON) as.add_space = 0;
+    if (bytes) count = how & MARKED ? llm_encode_marked(&as, text, bytes, &ids) : llm_encode(&as, text, bytes, &ids);
     if (count < 0) t->failed = 1;
     else add(t, ids, (size_t)count);
     free(ids);
@@ -53,9 +56,9 @@ static void add_text(tokens *t, const llm_tokenizer *tokenizer, const char *text
 static void add_around(tokens *t, const llm_conversation *c, const char *before, const char *text, size_t bytes, const char *after) {
     size_t b = strlen(before), a = strlen(after);
     if (c->turns->sign) {
-        add_text(t, c->tokenizer, before, b, 1);
+        add_text(t, c->tokenizer, before, b, MARKED | GOES_ON);
         add_text(t, c->tokenizer, text, bytes, 0);
-        add_text(t, c->tokenizer, after, a, 1);
+        add_text(t, c->tokenizer, after, a, MARKED | GOES_ON);
         return;
     }
     char *all = malloc(b + bytes + a + 1);
@@ -64,7 +67,7 @@ static void add_around(tokens *t, const llm_conversation *c, const char *before,
         return;
     }
     memcpy(all, before, b), memcpy(all + b, text, bytes), memcpy(all + b + bytes, after, a);
-    add_text(t, c->tokenizer, all, b + bytes + a, 0);
+    add_text(t, c->tokenizer, all, b + bytes + a, t->count + c->generator.count > 1 ? GOES_ON : 0);
     free(all);
 }
 
@@ -138,7 +141,7 @@ int llm_conversation_say(llm_conversation *c, const char *text, size_t bytes) {
         c->starts = more;
         c->room = 2 * c->room + 16;
     }
-    if (c->count) add_text(&t, c->tokenizer, c->turns->end, strlen(c->turns->end), 1);
+    if (c->count) add_text(&t, c->tokenizer, c->turns->end, strlen(c->turns->end), MARKED | GOES_ON);
     size_t ending = t.count;
     add_around(&t, c, c->turns->user_begin, text, bytes, c->turns->user_end);
     int result = t.failed ? -1 : t.count - ending + c->kept >= g->state.context;
