@@ -354,7 +354,7 @@ static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
               : !only_spaces(d, normalizer) || !only_parts(d, pre, "pretokenizers", metaspace))
         return llm_fail(d->error, "%s: expected a normalizer and a pre-tokenizer that are known: NFC and ByteLevel with or without Split, "
                         "or Prepend, Replace and Metaspace", d->name);
-    uint8_t space, whole = !unigram && number_in(d, model, "ignore_merges", 0) != 0;
+    uint8_t space, once = 0, single = bytes != 0, whole = !unigram && number_in(d, model, "ignore_merges", 0) != 0;
     int failed = 0;
     const char *kind = bytes ? "gpt2" : unigram ? "t5" : "llama";
     llm_string name = {kind, strlen(kind)};
@@ -370,6 +370,8 @@ static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
         int never = meta && (llm_string_is(text_in(d, meta, "prepend_scheme"), "never") ||
                              (!text_in(d, meta, "prepend_scheme").text && number_in(d, meta, "add_prefix_space", 1) == 0));
         space = prepend || (meta && !never);
+        single = !prepend;
+        once = !prepend && meta && llm_string_is(text_in(d, meta, "prepend_scheme"), "first");
     }
     if (read_vocabulary(s, d, model, unigram, !bytes && number_in(d, model, "byte_fallback", 0) != 0, v) != 0) return -1;
     double unknown = unigram ? number_in(d, model, "unk_id", -1) : -1;
@@ -382,6 +384,8 @@ static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
     }
     failed |= llm_add_text(s, "tokenizer.ggml.model", name) | llm_add_numbers(s, "tokenizer.ggml.token_type", LLM_I32, v->types, v->count) |
               llm_add_numbers(s, "tokenizer.ggml.add_space_prefix", LLM_BOOL, &space, 1) |
+              llm_add_numbers(s, "tokenizer.ggml.add_space_prefix_once", LLM_BOOL, &once, 1) |
+              llm_add_numbers(s, "tokenizer.ggml.add_space_prefix_single", LLM_BOOL, &single, 1) |
               llm_add_numbers(s, "tokenizer.ggml.ignore_merges", LLM_BOOL, &whole, 1) | read_template(s, d, v);
     if (unigram) failed |= llm_add_numbers(s, "tokenizer.ggml.scores", LLM_F32, v->scores, v->count);
     failed |= llm_add_strings(s, "tokenizer.ggml.tokens", v->pieces, v->count); /* the source has the pieces now */

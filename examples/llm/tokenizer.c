@@ -263,6 +263,8 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
     int bytes = t->kind == LLM_TOKENS_BYTES;
     t->add_bos = llm_number(source, "tokenizer.ggml.add_bos_token", bytes ? llama3 : t->kind == LLM_TOKENS_PIECES) != 0 && t->bos >= 0;
     t->add_space = llm_number(source, "tokenizer.ggml.add_space_prefix", !bytes) != 0;
+    t->first_space = llm_number(source, "tokenizer.ggml.add_space_prefix_once", 0) != 0;
+    t->one_space = llm_number(source, "tokenizer.ggml.add_space_prefix_single", bytes) != 0;
     t->whole_words = llm_number(source, "tokenizer.ggml.ignore_merges", llama3) != 0;
     t->single_spaces = llm_number(source, "tokenizer.ggml.remove_extra_whitespaces", 0) != 0;
     if (!ranked || load_merges(t, source, merges, error) == 0) return 0;
@@ -431,7 +433,8 @@ static size_t mark_spaces(const llm_tokenizer *t, const char *text, size_t bytes
         while (at < end && text[at] == ' ') at++;
         while (end > at && text[end - 1] == ' ') end--;
     }
-    if (t->add_space && first && end > at) memcpy(to, space_mark, 3), length = 3;
+    int there = end > at && (text[at] == ' ' || (end - at >= 3 && memcmp(text + at, space_mark, 3) == 0));
+    if (t->add_space && first && end > at && !(there && t->one_space)) memcpy(to, space_mark, 3), length = 3;
     for (; at < end; at++)
         if (text[at] != ' ') to[length++] = text[at];
         else if (!t->single_spaces || text[at - 1] != ' ') memcpy(to + length, space_mark, 3), length += 3;
@@ -447,7 +450,7 @@ static size_t encode_text(const llm_tokenizer *t, const char *text, size_t bytes
         if (!length) return 0;
         return t->kind == LLM_TOKENS_UNIGRAM ? best_cut(t, arcs, room, length, out) : merge_all(t, s, room, length, out);
     }
-    if (t->add_space && first && text[0] != ' ') {
+    if (t->add_space && first && !(t->one_space && text[0] == ' ')) {
         room[0] = ' ';
         memcpy(room + 1, text, bytes);
         text = room, bytes++;
@@ -476,17 +479,17 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
     *ids = NULL;
     if (!bytes) return 0;
     if (bytes > SIZE_MAX / 1024) return -1;
-    /* Every space becomes three bytes, but it is one character of them. */
+    /* Every space becomes three bytes, but it is one character of them; a mark is no shorter than one either. */
     size_t most = t->kind == LLM_TOKENS_UNIGRAM ? 3 * bytes + 4 : bytes + 2, made = 0;
     char *room = malloc(3 * bytes + 4);
     scratch s = {malloc(most * sizeof *s.symbols), malloc(3 * most * sizeof *s.heap), 0};
     arc *arcs = t->kind == LLM_TOKENS_UNIGRAM ? malloc((most + 1) * sizeof *arcs) : NULL;
-    uint32_t *out = malloc((3 * bytes + 4) * sizeof *out);
+    uint32_t *out = malloc((4 * bytes + 4) * sizeof *out); /* a mark, and a space's bytes before the text after it */
     int failed = !room || !s.symbols || !s.heap || !out || (t->kind == LLM_TOKENS_UNIGRAM && !arcs);
     for (size_t from = 0, at = 0; from < bytes && !failed; ) {
         int64_t mark = -1;
         while (at < bytes && (mark = mark_at(t, text + at, bytes - at, all)) < 0) at++;
-        if (at > from) made += encode_text(t, text + from, at - from, from == 0, room, &s, arcs, out + made);
+        if (at > from) made += encode_text(t, text + from, at - from, !from || !t->first_space, room, &s, arcs, out + made);
         if (mark >= 0) out[made++] = (uint32_t)mark, at += t->pieces[mark].bytes;
         from = at;
     }

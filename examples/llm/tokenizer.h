@@ -27,6 +27,8 @@ typedef struct llm_tokenizer {
     struct llm_merge *merges; /* hash table by pair, or NULL: by scores */
     uint32_t merge_mask;
     llm_words words;   /* of LLM_TOKENS_BYTES */
+    int first_space;   /* the space goes in front of the whole text only, else also of what follows a mark */
+    int one_space;     /* not where there is one */
     int whole_words;   /* a word that is a piece is taken as it is, without merging */
     int single_spaces; /* spaces at the ends and after another are dropped */
     size_t longest;    /* piece, in bytes */
