@@ -1816,10 +1816,10 @@ BITSTACK_NEST_INLINE_ size_t bitstack_nest_pairs_(uint32_t from, uint32_t to, ui
 }
 
 /* c (rows x width) += a (rows x k, element (i, p) at i * ars + p * acs) times b (k x width), width a multiple of 16:
- * as long a stretch of k at once as first-level caches hold. */
+ * as long a stretch of k at once as first-level caches hold with the rows of a. */
 BITSTACK_NEST_INLINE_ void bitstack_nest_multiply_(const bitstack_nest_ *s, size_t rows, size_t k, const float *a,
                                                    size_t ars, size_t acs, const float *b, size_t width, float *c) {
-    const size_t depth = 192;
+    const size_t depth = 96;
     for (size_t p = 0; p < k; p += depth)
         for (size_t x = 0; x < width; x += BITSTACK_PANEL32_)
             bitstack_gemm_tile_any_f32_(s->tile, rows, BITSTACK_MIN_(depth, k - p), a + p * acs, ars, acs,
