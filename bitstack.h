@@ -377,8 +377,8 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
 
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
  * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
- * same bits. While a block is taken up, one superseded coefficient part exists beside its successor;
- * it is not counted. BITSTACK_ERROR_BUDGET, and no change, if `bytes` is below bitstack_base_bytes.
+ * same bits. While a block is taken up, one superseded coefficient part exists beside its successor, and
+ * where blocks are dropped, the coefficient parts that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if `bytes` is below bitstack_base_bytes.
  * BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be had are left out, each matrix
  * stays at its last good level, and everything else is done. */
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error);
@@ -1506,7 +1506,8 @@ static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
 #define BITSTACK_SHOW_(state, value) ((state)->shown = (value))
 #endif
 
-/* Points the set of planes that is not shown at what level `level` uses, and shows it. */
+/* Points the set of planes that is not shown at what level `level` uses, and shows it. Before the matrix is shown
+ * another level, and before anything of the old one is released, the readers must be waited for. */
 static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
     uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
@@ -1522,10 +1523,27 @@ static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t lev
             : bitstack_part_(stack, state, level, BITSTACK_COEFFICIENT_PART_) + (size_t)(p - 1) * step;
     }
     BITSTACK_SHOW_(state, 2 * level + set);
-    bitstack_wait_for_readers_(stack);
 }
 
-/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. */
+/* Releases what matrices [first, end) have beyond their levels, once no reader uses it any more. */
+static void bitstack_drop_unused_(bitstack *stack, uint32_t first, uint32_t end) {
+    uint32_t block;
+    int part;
+    bitstack_wait_for_readers_(stack);
+    for (; first < end && !stack->memory; first++) {
+        const bitstack_state_ *state = stack->states + first;
+        for (block = 1; block <= state->shape.levels; block++)
+            for (part = 0; part < BITSTACK_PARTS_; part++) {
+                bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+                if (!slot->raw[part] || bitstack_part_live_(&state->shape, block, part, state->level)) continue;
+                bitstack_give_aligned_(stack, slot->raw[part], bitstack_part_bytes_(&state->shape, block, part));
+                slot->raw[part] = NULL;
+            }
+    }
+}
+
+/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. What it had before
+ * is still there: bitstack_drop_unused_ must follow. */
 static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, uint32_t level, bitstack_error *error) {
     bitstack_result first = BITSTACK_OK, result;
     uint32_t block, old = state->level;
@@ -1543,14 +1561,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         level = block - 1;
         block = 1;
     }
-    bitstack_show_(stack, state, level); /* from here on no reader uses what is released below */
-    for (block = 1; block <= state->shape.levels && !stack->memory; block++)
-        for (part = 0; part < BITSTACK_PARTS_; part++) {
-            bitstack_slot_ *slot = stack->slots + state->first + block - 1;
-            if (!slot->raw[part] || bitstack_part_live_(&state->shape, block, part, level)) continue;
-            bitstack_give_aligned_(stack, slot->raw[part], bitstack_part_bytes_(&state->shape, block, part));
-            slot->raw[part] = NULL;
-        }
+    bitstack_show_(stack, state, level);
     stack->resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, old);
     state->level = level;
     return first;
@@ -1559,7 +1570,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error) {
     bitstack_result first = BITSTACK_OK, result;
     uint32_t low = 0, high = stack->available, i;
-    int growing;
+    int shrunk = 0;
     if (bytes < stack->base)
         return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part", NULL, 0);
     if (error) error->code = BITSTACK_OK;
@@ -1572,24 +1583,42 @@ BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes
         stack->states[bitstack_load32_(stack->block_records + (size_t)stack->loaded * BITSTACK_BLOCK_RECORD_)].target++;
     for (; stack->loaded > low; stack->loaded--)
         stack->states[bitstack_load32_(stack->block_records + (size_t)(stack->loaded - 1) * BITSTACK_BLOCK_RECORD_)].target--;
-    for (growing = 0; growing < 2; growing++) /* first make room, then use it */
-        for (i = 0; i < stack->matrices; i++) {
-            bitstack_state_ *state = stack->states + i;
-            if (growing ? state->level >= state->target : state->level <= state->target) continue;
+    /* First make room: all at once, so that readers are waited for once (a product of many vectors takes long). */
+    for (i = 0; i < stack->matrices; i++) {
+        bitstack_state_ *state = stack->states + i;
+        if (state->level <= state->target) continue;
+        result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
+        if (result == BITSTACK_ERROR_MEMORY) { /* with what the ones before have left it may do */
+            bitstack_drop_unused_(stack, 0, stack->matrices);
+            if (error && first == BITSTACK_OK) error->code = BITSTACK_OK;
             result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
-            if (first == BITSTACK_OK) first = result;
         }
+        if (first == BITSTACK_OK) first = result;
+        shrunk = 1;
+    }
+    if (shrunk) bitstack_drop_unused_(stack, 0, stack->matrices);
+    for (i = 0; i < stack->matrices; i++) { /* then use it */
+        bitstack_state_ *state = stack->states + i;
+        if (state->level >= state->target) continue;
+        result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
+        if (first == BITSTACK_OK) first = result;
+        bitstack_drop_unused_(stack, i, i + 1);
+    }
     return first;
 }
 
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error) {
     bitstack_state_ *state;
+    bitstack_result result;
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
     state = stack->states + matrix;
     if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
-    return level == state->level ? BITSTACK_OK : bitstack_move_(stack, state, level, error);
+    if (level == state->level) return BITSTACK_OK;
+    result = bitstack_move_(stack, state, level, error);
+    bitstack_drop_unused_(stack, (uint32_t)matrix, (uint32_t)matrix + 1);
+    return result;
 }
 
 BITSTACK_API bitstack_result bitstack_extend(bitstack *stack, uint64_t bytes) {
