@@ -22,11 +22,14 @@ static int64_t find(const llm_tokenizer *t, const char *text, size_t bytes) {
     return -1;
 }
 
-static void add(llm_tokenizer *t, uint32_t id) {
+/* 0 on success. Half of the slots stay free, so long runs of others are no accident but made to take time. */
+static int add(llm_tokenizer *t, uint32_t id) {
     uint32_t slot = hash(t->pieces[id].text, t->pieces[id].bytes) & t->slot_mask;
-    if (find(t, t->pieces[id].text, t->pieces[id].bytes) >= 0) return; /* the first of equal pieces counts */
-    while (t->slots[slot]) slot = (slot + 1) & t->slot_mask;
+    if (find(t, t->pieces[id].text, t->pieces[id].bytes) >= 0) return 0; /* the first of equal pieces counts */
+    for (int met = 0; t->slots[slot]; met++, slot = (slot + 1) & t->slot_mask)
+        if (met > 240) return -1;
     t->slots[slot] = id + 1;
+    return 0;
 }
 
 /* The value of "<0xAB>", or -1. */
@@ -83,7 +86,10 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
         t->types[i] = type >= NORMAL && type <= BYTE ? (unsigned char)type : NORMAL;
         if (!types && byte >= 0) t->types[i] = BYTE;
         if (t->types[i] == BYTE && byte >= 0) t->bytes[byte] = i;
-        if ((t->types[i] == NORMAL || t->types[i] == USER_DEFINED) && t->pieces[i].bytes) add(t, i);
+        if ((t->types[i] == NORMAL || t->types[i] == USER_DEFINED) && t->pieces[i].bytes && add(t, i) != 0) {
+            llm_tokenizer_free(t);
+            return llm_fail(error, "%s: tokenizer.ggml.tokens: expected pieces that are not made to collide", source->path);
+        }
     }
     return 0;
 }
