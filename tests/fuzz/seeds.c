@@ -109,6 +109,16 @@ int main(int argc, char **argv) {
         snprintf(name, sizeof name, "json-%d", i);
         save("examples", name, (const unsigned char *)"\0", 1, json[i], strlen(json[i]));
     }
+    static const char *const safetensors[] = {"{}", "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[0,8]},"
+                                              "\"b.weight\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[8,9]}}"};
+    for (int i = 0; i < 2; i++) {
+        unsigned char file[400] = {3};
+        const size_t header = strlen(safetensors[i]);
+        file[1] = (unsigned char)header;
+        memcpy(file + 9, safetensors[i], header);
+        snprintf(name, sizeof name, "safetensors-%d", i);
+        save("examples", name, file, 9 + header + (i ? 9 : 0), NULL, 0);
+    }
     static const uint32_t types[] = {0, 1, 8, 30};
     for (int i = 0; i < 4; i++) {
         gguf_maker g;
