@@ -1,25 +1,43 @@
 #!/bin/sh
 # The tests that matter for memory and threads, again with the headers built under ASan, UBSan and TSan.
-pass=0 fail=0 skip=0
+# BITSTACK_FULL=1: all of those programs that need no more than the headers, optimised, by gcc and by clang.
+pass=0 fail=0 skip=0 label=
 out=${BUILD:-build}/tests/sanitized; mkdir -p "$out"
 CC=${CC:-cc}
-run() { # name, sanitizers, test
-    sanitizers=$2 test=$3
-    flags="-std=c11 -D_GNU_SOURCE -g -O1 -I. -fno-sanitize-recover=all -fsanitize=$sanitizers"
-    if ! echo 'int main(void){return 0;}' | $CC -fsanitize=$sanitizers -x c - -o "$out/probe" 2>/dev/null || ! "$out/probe"; then
-        echo "skip  $1: this compiler has no -fsanitize=$sanitizers"; skip=$((skip + 1)); return
+run() { # sanitizers, compiler and flags -- tests
+    sanitizers=$1; shift
+    command=""
+    while [ "$1" != -- ]; do command="$command $1"; shift; done
+    shift
+    case $sanitizers in thread) name=ThreadSanitizer ;; *) name="AddressSanitizer and UBSan" ;; esac
+    command="$command -std=c11 -D_GNU_SOURCE -w -g -I. -pthread -fno-sanitize-recover=all -fsanitize=$sanitizers"
+    if ! echo 'int main(void){return 0;}' | $command -x c - -o "$out/probe" 2>/dev/null || ! "$out/probe"; then
+        echo "skip  $command: not here"; skip=$((skip + 1)); return
     fi
-    key=$(echo "$sanitizers" | tr , _)
-    [ -f "$out/$key.h.o" ] || { $CC $flags -DBITSTACK_IMPLEMENTATION -x c -c bitstack.h -o "$out/$key.h.o" &&
-        $CC $flags -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/$key.c.o"; }
-    if $CC $flags "tests/$test.c" "$out/$key.h.o" "$out/$key.c.o" -o "$out/$test.$key" -lm -pthread && BITSTACK_RESIZES=60 "$out/$test.$key" >"$out/log" 2>&1; then
-        echo "ok    $1"; pass=$((pass + 1))
-    else
-        echo "FAIL  $1"; grep -v "^## " "$out/log" | tail -20; fail=$((fail + 1))
-    fi
+    $command -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c bitstack.h -o "$out/h.o" &&
+        $command -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/c.o"
+    for test; do
+        if $command "tests/$test.c" "$out/h.o" "$out/c.o" -o "$out/program" -lm >"$out/log" 2>&1 && "$out/program" >"$out/log" 2>&1; then
+            echo "ok    ${test#test_} under $name$label"; pass=$((pass + 1))
+            sed -n 's/^      \([0-9]* resizes.*\)/      \1, under '"$name"'/p' "$out/log"
+        else
+            echo "FAIL  $test under $name: $command"; grep -v "^## " "$out/log" | tail -20; fail=$((fail + 1))
+        fi
+    done
 }
-rm -f "$out"/*.o
-run "reader and writer under AddressSanitizer and UBSan" address,undefined test_reader
-run "resizing while multiplying under AddressSanitizer and UBSan" address,undefined test_resize_while_multiplying
-run "resizing while multiplying under ThreadSanitizer" thread test_resize_while_multiplying
+headers_only=$(grep -L -e 'examples/llm' -e 'bench/peers' -e popen tests/test_*.c | sed 's,tests/\(.*\)\.c,\1,' | grep -v -e test_command -e test_svd -e test_nested -e test_peers)
+if [ -z "$BITSTACK_FULL" ]; then
+    export BITSTACK_RESIZES=60
+    run address,undefined $CC -O0 -- test_reader test_resize_while_multiplying
+    run thread $CC -O1 -- test_resize_while_multiplying
+else
+    BITSTACK_FULL=; export BITSTACK_FULL # the tests themselves as they are
+    export BITSTACK_RESIZES=2000
+    for cc in gcc clang; do
+        command -v $cc >/dev/null || continue
+        label=", $cc"
+        run address,undefined $cc -O1 -- $headers_only
+        run thread $cc -O1 -- test_resize_while_multiplying test_threads_agree
+    done
+fi
 echo "## $pass $fail $skip"

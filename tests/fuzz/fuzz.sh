@@ -28,7 +28,7 @@ build() {
 case $way in
 replay)
     last="" driver=tests/fuzz/replay.c
-    build replay ${CC:-cc} -O1 $sanitize || exit 1
+    build replay ${CC:-cc} ${FUZZ_OPT:--O1} $sanitize || exit 1
     for target in reader compressor examples; do
         runs=$amount
         [ $target = compressor ] && runs=$((amount / 10))
