@@ -142,7 +142,7 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
  * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
- * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, or if an approximation of weights near the limit of float
+ * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h is not positive semidefinite, or if an approximation of weights near the limit of float
  * would. *coded is written only on success. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
@@ -2296,18 +2296,14 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
     s->factor = (float *)bitstack_zeros_((uint64_t)s->pad * pad, sizeof(float));
     if (!a || !s->h || !s->factor) result = BITSTACK_ERROR_MEMORY;
     for (size_t i = 0; i < n; i++) mean += h[i * n + i] * unit / (double)n;
-    /* damping as GPTQ's; more where rounding leaves H indefinite */
-    for (double damping = 0.01; result == BITSTACK_OK; damping *= 10) {
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < n; j++) {
-                double t = h[(size_t)order[i] * n + order[j]] * unit;
-                s->h[i * pad + j] = (float)(i == j ? t + s->ridge * mean : t);
-                a[i * n + j] = t + (i == j ? damping * mean : 0);
-            }
-        result = bitstack_inverse_factor_(a, n, s->threads);
-        if (result != BITSTACK_ERROR_NUMERIC || damping > 100) break;
-        result = BITSTACK_OK;
-    }
+    /* damping as GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares */
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++)
+        for (size_t j = 0; j < n; j++) {
+            double t = h[(size_t)order[i] * n + order[j]] * unit;
+            s->h[i * pad + j] = (float)(i == j ? t + s->ridge * mean : t);
+            a[i * n + j] = t + (i == j ? 0.01 * mean : 0);
+        }
+    if (result == BITSTACK_OK) result = bitstack_inverse_factor_(a, n, s->threads);
     for (size_t i = 0; i < n && result == BITSTACK_OK; i++)
         for (size_t j = i; j < n; j++) s->factor[i * pad + j] = (float)a[i * n + j];
     if (s->rank == 1 && result == BITSTACK_OK) { /* for the column factors */

@@ -3,6 +3,9 @@
 # BITSTACK_FULL=1: all of those programs that need no more than the headers, optimised, by gcc and by clang.
 pass=0 fail=0 skip=0 label=
 out=${BUILD:-build}/tests/sanitized; mkdir -p "$out"
+case $out in /*) ;; *) out=$PWD/$out ;; esac
+. tests/room.sh
+make_room "$out/room"
 CC=${CC:-cc}
 run() { # sanitizers, compiler and flags -- tests
     sanitizers=$1; shift
@@ -17,7 +20,7 @@ run() { # sanitizers, compiler and flags -- tests
     $command -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c bitstack.h -o "$out/h.o" &&
         $command -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/c.o"
     for test; do
-        if $command "tests/$test.c" "$out/h.o" "$out/c.o" -o "$out/program" -lm >"$out/log" 2>&1 && "$out/program" >"$out/log" 2>&1; then
+        if $command "tests/$test.c" "$out/h.o" "$out/c.o" -o "$out/program" -lm >"$out/log" 2>&1 && (cd "$out/room" && "$out/program") >"$out/log" 2>&1; then
             echo "ok    ${test#test_} under $name$label"; pass=$((pass + 1))
             sed -n 's/^      \([0-9]* resizes.*\)/      \1, under '"$name"'/p' "$out/log"
         else

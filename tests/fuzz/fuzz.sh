@@ -37,22 +37,24 @@ replay)
     done ;;
 libfuzzer)
     last="-DFUZZ_LIBFUZZER -fsanitize=fuzzer" driver=""
-    build libfuzzer clang -O1 $sanitize -fsanitize=fuzzer-no-link || exit 1
+    build libfuzzer clang -O2 $sanitize -fsanitize=fuzzer-no-link || exit 1
     for target in reader compressor examples; do
         mkdir -p "$out/corpus/$target"
-        most=8000; [ $target = compressor ] && most=600
-        "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -use_value_profile=1 -dict="tests/fuzz/$target.dict" \
+        case $target in reader) most=8000 ;; compressor) most=600 ;; *) most=20000 ;; esac
+        "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" \
             -artifact_prefix="$out/libfuzzer/crash-$target-" -print_final_stats=1 "$out/corpus/$target" "$out/seeds/$target" >"$out/libfuzzer/$target.log" 2>&1 || status=1
         grep -h -E "SUMMARY|this must hold" "$out/libfuzzer/$target.log"
         echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$out/libfuzzer/$target.log") executions, $(grep -o 'cov: [0-9]*' "$out/libfuzzer/$target.log" | tail -1 | cut -c6-) edges of $(sed -n 's/.*Loaded 1 modules *(\([0-9]*\) .*/\1/p' "$out/libfuzzer/$target.log" | head -1), $(ls "$out/corpus/$target" | wc -l) inputs kept"
     done ;;
 afl)
     AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 AFL_NO_UI=1 AFL_NO_AFFINITY=1; export AFL_SKIP_CPUFREQ AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES AFL_NO_UI AFL_NO_AFFINITY
+    unset ASAN_OPTIONS
     last="-fsanitize=fuzzer" driver=""
     AFL_QUIET=1 build afl afl-clang-fast -O1 -fsanitize=undefined -fno-sanitize-recover=all >"$out/afl.log" 2>&1 || { tail -3 "$out/afl.log"; exit 1; }
     for target in reader compressor examples; do
-        rm -rf "$out/afl/$target.out"
-        timeout $((amount + 60)) afl-fuzz -V "$amount" -t 5000 -x "tests/fuzz/$target.dict" -i "$out/seeds/$target" -o "$out/afl/$target.out" -- "$out/afl/$target" >"$out/afl/$target.log" 2>&1
+        rm -rf "$out/afl/$target.out" "$out/afl/$target.in" && mkdir "$out/afl/$target.in" || exit 1
+        find "$out/seeds/$target" -size -20k -exec cp {} "$out/afl/$target.in" \;
+        timeout $((amount + 60)) afl-fuzz -V "$amount" -t 5000 -x "tests/fuzz/$target.dict" -i "$out/afl/$target.in" -o "$out/afl/$target.out" -- "$out/afl/$target" >"$out/afl/$target.log" 2>&1
         stats=$out/afl/$target.out/default/fuzzer_stats
         get() { sed -n "s/^$1 *: *//p" "$stats"; }
         [ -f "$stats" ] || { tail -3 "$out/afl/$target.log"; status=1; continue; }
