@@ -1,5 +1,6 @@
 #include "source.h"
 #include "gguf.h"
+#include "hf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -157,6 +158,90 @@ void llm_tensor_forget(const llm_source *source, const llm_tensor *tensor) {
     }
 }
 
+/* ---- making one up ---- */
+
+/* A copy that lives as long as the source. */
+static const char *keep(llm_source *source, const void *from, size_t bytes) {
+    char *copy = llm_source_own(source, bytes);
+    if (copy && bytes) memcpy(copy, from, bytes);
+    return copy;
+}
+
+/* Arrays double when their length is a power of two, and may not be changed by others meanwhile. */
+static void *grown(void *array, size_t count, size_t element_bytes) {
+    return count & (count - 1) ? array : realloc(array, (count ? 2 * count : 1) * element_bytes);
+}
+
+static llm_meta *add_meta(llm_source *source, const char *key, llm_value type, uint64_t count) {
+    llm_meta *meta = NULL;
+    for (size_t i = 0; i < source->meta_count && !meta; i++)
+        if (llm_string_is(source->meta[i].key, key)) meta = &source->meta[i];
+    if (meta) { /* the later value counts */
+        free(meta->strings);
+        meta->strings = NULL;
+        meta->numbers = NULL;
+        meta->type = type;
+        meta->count = count;
+        return meta;
+    }
+    llm_meta *metas = grown(source->meta, source->meta_count, sizeof *metas);
+    if (!metas) return NULL;
+    source->meta = metas;
+    meta = &metas[source->meta_count];
+    memset(meta, 0, sizeof *meta);
+    meta->key.bytes = strlen(key);
+    meta->key.text = keep(source, key, meta->key.bytes);
+    meta->type = type;
+    meta->count = count;
+    if (!meta->key.text) return NULL;
+    source->meta_count++;
+    return meta;
+}
+
+int llm_add_numbers(llm_source *source, const char *key, llm_value type, const void *numbers, size_t count) {
+    const char *copy = keep(source, numbers, count * llm_value_bytes((int)type));
+    llm_meta *meta = copy ? add_meta(source, key, type, count) : NULL;
+    if (!meta) return -1;
+    meta->numbers = (const unsigned char *)copy;
+    return 0;
+}
+
+int llm_add_whole(llm_source *source, const char *key, uint32_t value) {
+    return llm_add_numbers(source, key, LLM_U32, &value, 1);
+}
+
+int llm_add_float(llm_source *source, const char *key, float value) {
+    return llm_add_numbers(source, key, LLM_F32, &value, 1);
+}
+
+int llm_add_strings(llm_source *source, const char *key, llm_string *strings, size_t count) {
+    llm_meta *meta = strings ? add_meta(source, key, LLM_STRING, count) : NULL;
+    if (meta) meta->strings = strings;
+    else free(strings);
+    return meta ? 0 : -1;
+}
+
+int llm_add_text(llm_source *source, const char *key, llm_string text) {
+    llm_string *copy = malloc(sizeof *copy);
+    if (!copy) return -1;
+    copy->bytes = text.bytes;
+    copy->text = keep(source, text.text, text.bytes);
+    if (copy->text) return llm_add_strings(source, key, copy, 1);
+    free(copy);
+    return -1;
+}
+
+int llm_add_tensor(llm_source *source, const char *name, llm_tensor tensor) {
+    llm_tensor *tensors = grown(source->tensors, source->tensor_count, sizeof *tensors);
+    if (!tensors) return -1;
+    source->tensors = tensors;
+    tensor.name.bytes = strlen(name);
+    tensor.name.text = keep(source, name, tensor.name.bytes);
+    if (!tensor.name.text) return -1;
+    tensors[source->tensor_count++] = tensor;
+    return 0;
+}
+
 /* ---- sources ---- */
 
 int llm_source_stack(llm_source *source, bitstack *stack, const char *path, llm_error *error) {
@@ -211,13 +296,16 @@ memory:
 
 int llm_source_open(llm_source *source, const char *path, const bitstack_options *options, llm_error *error) {
     char magic[8] = {0};
+    struct stat status;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) return llm_hf_open(source, path, error);
     FILE *file = fopen(path, "rb");
     if (!file) return llm_fail(error, "%s: %s", path, strerror(errno));
     size_t got = fread(magic, 1, sizeof magic, file);
     fclose(file);
     if (got >= 4 && memcmp(magic, "GGUF", 4) == 0) return llm_gguf_open(source, path, error);
     if (got < 8 || memcmp(magic, "BITSTACK", 8) != 0)
-        return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\")", path);
+        return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\"), or a folder with "
+                        "config.json and safetensors", path);
     bitstack *stack;
     bitstack_error why;
     memset(&why, 0, sizeof why);

@@ -104,6 +104,16 @@ int llm_source_add_mapping(llm_source *source, llm_mapping mapping);
  * changes but the time of the next read. */
 void llm_tensor_forget(const llm_source *source, const llm_tensor *tensor);
 
+/* For those who make a source up, from {0} on: metadata (a key that is there is replaced) and tensors. Keys, texts, names and numbers are copied;
+ * `strings`, allocated, is taken over, also on failure, but what it points to must live as long as the source, as
+ * must a tensor's data. -1 for lack of memory. */
+int llm_add_text(llm_source *source, const char *key, llm_string text);
+int llm_add_numbers(llm_source *source, const char *key, llm_value type, const void *numbers, size_t count);
+int llm_add_whole(llm_source *source, const char *key, uint32_t value);
+int llm_add_float(llm_source *source, const char *key, float value);
+int llm_add_strings(llm_source *source, const char *key, llm_string *strings, size_t count);
+int llm_add_tensor(llm_source *source, const char *name, llm_tensor tensor); /* its name is ignored */
+
 /* Take over an opened stack, also on failure. */
 int llm_source_stack(llm_source *source, bitstack *stack, const char *path, llm_error *error);
 /* Open a GGUF file, a stack, or a folder with config.json and safetensors, whichever `path` is. `options` are for
