@@ -10,11 +10,11 @@ rm -rf "$out/seeds" # of these sources
 campaign() {
     name=$1; shift
     if "$@" >"$out/test.log" 2>&1; then ok "$name"; else bad "$name"; fi
-    sed -n 's/^[a-z]*: \([0-9]* \(executions\|inputs\).*\)/      \1/p' "$out/test.log" | paste - "$out/targets" 2>/dev/null
+    sed -n 's/^[a-z]*: \([0-9]* \(executions\|inputs\).*\)/      \1/p' "$out/test.log" | paste -d' ' - "$out/targets" 2>/dev/null
 }
 printf 'of the reader\nof the compressor\nof the parsers\n' >"$out/targets"
 if [ -z "$BITSTACK_FULL" ]; then
-    FUZZ_OPT=-O0 campaign "mutated stacks, matrices, models and JSON under AddressSanitizer and UBSan" tests/fuzz/fuzz.sh replay 1500
+    FUZZ_OPT=-O0 campaign "mutated stacks, matrices, models and JSON under AddressSanitizer and UBSan" tests/fuzz/fuzz.sh replay 600
 else
     campaign "mutated stacks, matrices, models and JSON under AddressSanitizer and UBSan" tests/fuzz/fuzz.sh replay 20000
     if command -v clang >/dev/null; then campaign "libFuzzer finds nothing" tests/fuzz/fuzz.sh libfuzzer 30
