@@ -10,6 +10,7 @@ static const struct {
 } commands[] = {
     {"compress", "a GGUF model into a stack", command_compress},
     {"compress-matrix", "one matrix of raw floats into a stack", command_compress_matrix},
+    {"import", "a published BitStack checkpoint into a stack", command_import},
     {"info", "what a stack holds", command_info},
     {"verify", "check every checksum of a stack", command_verify},
     {"error", "distance of a stack's matrices from the originals, at every level", command_error},
