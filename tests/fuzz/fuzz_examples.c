@@ -1,11 +1,12 @@
 /* fuzz_examples.c - the parsers of the examples: a GGUF file (with its tokenizer and, if it is small, the model
- * run for a few tokens), a stack as a model, JSON. The first byte chooses. */
+ * run for a few tokens), a stack as a model, JSON, safetensors. The first byte chooses. */
 #include "fuzz.h"
 #include <math.h>
 #include "examples/llm/gguf.h"
 #include "examples/llm/hf.h"
 #include "examples/llm/json.h"
 #include "examples/llm/model.h"
+#include "examples/llm/safetensors.h"
 #include "examples/llm/tokenizer.h"
 
 static void use_tokenizer(const llm_source *source) {
@@ -105,6 +106,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             use_source(&source);
             llm_source_close(&source);
         }
+    } else if (data[0] % 4 == 3) {
+        llm_safetensors file;
+        if (llm_safetensors_open_memory(&file, copy, size - 1, "x.safetensors", &error) == 0) {
+            uint64_t bytes = 0;
+            volatile unsigned sum = 0;
+            for (size_t i = 0; i < file.count; i++) {
+                const llm_safetensor *t = &file.tensors[i];
+                bytes += t->bytes;
+                for (uint64_t k = 0; k < t->bytes; k++) sum += ((const unsigned char *)t->data)[k];
+                MUST(llm_safetensors_find(&file, "none") == NULL || i < file.count);
+            }
+            MUST(bytes <= size);
+            llm_safetensors_close(&file);
+        } else MUST(!strncmp(error.message, "x.safetensors", 13) && !strchr(error.message, '\n'));
     } else if (llm_gguf_open_memory(&source, copy, size - 1, "x.gguf", &error) == 0) {
         use_source(&source);
         llm_source_close(&source);

@@ -15,12 +15,13 @@ static void save(const char *target, const char *name, const unsigned char *head
     fclose(file);
 }
 
-/* A llama of one layer: width 8, two heads, one for keys and values, 270 tokens. */
+/* A llama of one layer: width 32, four heads, two for keys and values, 48 tokens. */
+static uint64_t packed(uint32_t type, uint64_t n) { return type == 0 ? 4 * n : type == 8 ? n / 32 * 34 : type == 2 ? n / 32 * 18 : 2 * n; }
 static void tiny_model(gguf_maker *g, uint32_t type) {
     static const struct { const char *name; uint64_t shape[2]; } tensors[] = {
-        {"token_embd.weight", {32, 270}}, {"output_norm.weight", {32, 1}}, {"blk.0.attn_norm.weight", {32, 1}}, {"blk.0.ffn_norm.weight", {32, 1}},
+        {"token_embd.weight", {32, 48}}, {"output_norm.weight", {32, 1}}, {"blk.0.attn_norm.weight", {32, 1}}, {"blk.0.ffn_norm.weight", {32, 1}},
         {"blk.0.attn_q.weight", {32, 32}}, {"blk.0.attn_k.weight", {32, 16}}, {"blk.0.attn_v.weight", {32, 16}}, {"blk.0.attn_output.weight", {32, 32}},
-        {"blk.0.ffn_gate.weight", {32, 64}}, {"blk.0.ffn_up.weight", {32, 64}}, {"blk.0.ffn_down.weight", {64, 32}}};
+        {"blk.0.ffn_gate.weight", {32, 32}}, {"blk.0.ffn_up.weight", {32, 32}}, {"blk.0.ffn_down.weight", {32, 32}}};
     static const char *const pieces[14] = {"\xE2\x96\x81", "a", "the", "sea", "aa", "aaaa", "e", "th", "se", "\xE2\x96\x81t", "h", "<s>", "</s>", "<unk>"};
     const size_t count = sizeof tensors / sizeof tensors[0];
     uint64_t seed = 4;
@@ -28,27 +29,27 @@ static void tiny_model(gguf_maker *g, uint32_t type) {
     make_start(g, 3);
     make_meta_string(g, "general.architecture", "llama");
     make_meta_u32(g, "llama.embedding_length", 32), make_meta_u32(g, "llama.context_length", 16), make_meta_u32(g, "llama.block_count", 1);
-    make_meta_u32(g, "llama.feed_forward_length", 64), make_meta_u32(g, "llama.attention.head_count", 4), make_meta_u32(g, "llama.attention.head_count_kv", 2);
+    make_meta_u32(g, "llama.feed_forward_length", 32), make_meta_u32(g, "llama.attention.head_count", 4), make_meta_u32(g, "llama.attention.head_count_kv", 2);
     make_meta_u32(g, "llama.rope.dimension_count", 8), make_meta_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f), make_meta_f32(g, "llama.rope.freq_base", 10000);
     make_meta_string(g, "tokenizer.ggml.model", "llama");
-    make_meta_array(g, "tokenizer.ggml.tokens", 8, 270);
-    for (int i = 0; i < 270; i++) {
-        if (i < 256) snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
-        else snprintf(text, sizeof text, "%s", pieces[i - 256]);
+    make_meta_array(g, "tokenizer.ggml.tokens", 8, 48);
+    for (int i = 0; i < 48; i++) {
+        if (i < 34) snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
+        else snprintf(text, sizeof text, "%s", pieces[i - 34]);
         make_string(g, text);
     }
-    make_meta_array(g, "tokenizer.ggml.scores", 6, 270);
-    for (int i = 0; i < 270; i++) {
+    make_meta_array(g, "tokenizer.ggml.scores", 6, 48);
+    for (int i = 0; i < 48; i++) {
         float score = (float)(-i);
         make_raw(g, &score, 4);
     }
-    make_meta_array(g, "tokenizer.ggml.token_type", 5, 270);
-    for (int i = 0; i < 270; i++) make_u32(g, i < 256 ? 6 : i < 267 ? 1 : 3);
-    make_meta_u32(g, "tokenizer.ggml.bos_token_id", 267), make_meta_u32(g, "tokenizer.ggml.eos_token_id", 268), make_meta_u32(g, "tokenizer.ggml.unknown_token_id", 269);
+    make_meta_array(g, "tokenizer.ggml.token_type", 5, 48);
+    for (int i = 0; i < 48; i++) make_u32(g, i < 34 ? 6 : i < 45 ? 1 : 3);
+    make_meta_u32(g, "tokenizer.ggml.bos_token_id", 45), make_meta_u32(g, "tokenizer.ggml.eos_token_id", 46), make_meta_u32(g, "tokenizer.ggml.unknown_token_id", 47);
     for (size_t i = 0; i < count; i++) {
         const uint64_t n = tensors[i].shape[0] * tensors[i].shape[1];
         const uint32_t t = tensors[i].shape[1] == 1 ? 0 : type;
-        make_tensor(g, tensors[i].name, tensors[i].shape[1] == 1 ? 1 : 2, tensors[i].shape, t, t == 0 ? 4 * n : t == 8 ? n / 32 * 34 : 2 * n);
+        make_tensor(g, tensors[i].name, tensors[i].shape[1] == 1 ? 1 : 2, tensors[i].shape, t, packed(t, n));
     }
     make_finish(g);
     for (size_t i = 0; i < count; i++) {
@@ -59,10 +60,11 @@ static void tiny_model(gguf_maker *g, uint32_t type) {
             const float value = (float)((int)(test_random(&seed) % 256) - 128) / 256;
             const uint16_t half = bitstack_f32_to_f16(value);
             if (t == 0) memcpy(data + 4 * j, &value, 4);
+            else if (t == 2) data[j / 32 * 18 + 2 + j % 16] = (unsigned char)(j * 7), data[j / 32 * 18 + 1] = 0x20;
             else if (t == 8) data[j / 32 * 34 + 2 + j % 32] = (unsigned char)(j * 7), data[j / 32 * 34 + 1] = 0x20;
             else memcpy(data + 2 * j, &half, 2);
         }
-        make_data(g, data, t == 0 ? 4 * n : t == 8 ? n / 32 * 34 : 2 * n);
+        make_data(g, data, packed(t, n));
         free(data);
     }
 }
@@ -109,7 +111,17 @@ int main(int argc, char **argv) {
         snprintf(name, sizeof name, "json-%d", i);
         save("examples", name, (const unsigned char *)"\0", 1, json[i], strlen(json[i]));
     }
-    static const uint32_t types[] = {0, 1, 8, 30};
+    static const char *const safetensors[] = {"{}", "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[0,8]},"
+                                              "\"b.weight\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[8,9]}}"};
+    for (int i = 0; i < 2; i++) {
+        unsigned char file[400] = {3};
+        const size_t header = strlen(safetensors[i]);
+        file[1] = (unsigned char)header;
+        memcpy(file + 9, safetensors[i], header);
+        snprintf(name, sizeof name, "safetensors-%d", i);
+        save("examples", name, file, 9 + header + (i ? 9 : 0), NULL, 0);
+    }
+    static const uint32_t types[] = {8, 1, 2, 30};
     for (int i = 0; i < 4; i++) {
         gguf_maker g;
         tiny_model(&g, types[i]);
