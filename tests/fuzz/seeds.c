@@ -169,6 +169,37 @@ int main(int argc, char **argv) {
         save("examples", name, (const unsigned char *)"\2", 1, g.data, g.bytes);
         free(g.data);
     }
+    /* The files of Hugging Face, small; and tensors of every type that GGUF packs in blocks. */
+    static const char *const folder[] = {
+        "{\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":1,\"num_attention_heads\":4,\"vocab_size\":9,"
+        "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}}",
+        "{\"model_type\":\"qwen2\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+        "\"vocab_size\":9,\"use_sliding_window\":true,\"sliding_window\":4,\"max_window_layers\":1,\"rope_parameters\":{\"rope_theta\":1e6,\"rope_type\":\"linear\",\"factor\":2}}",
+        "{\"added_tokens\":[{\"id\":5,\"content\":\"<s>\",\"special\":true}],\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"bos_token\":\"<s>\","
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"e\":1,\"s\":2,\"se\":3,\"sea\":4},\"merges\":[\"s e\",[\"se\",\"a\"]]}}",
+        "{\"added_tokens\":[],\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,"
+        "\"vocab\":[[\"<unk>\",0],[\"a\",-1.5],[\"sea\",-3],[\"\\u2581\",-1]]}}"};
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "folder-%d", i);
+        save("examples", name, (const unsigned char *)"\0", 1, folder[i], strlen(folder[i]));
+    }
+    static const struct { uint32_t type; size_t bytes; } packed_types[] = { /* a row of 256 */
+        {2, 144}, {3, 160}, {6, 176}, {7, 192}, {8, 272}, {10, 84}, {11, 110}, {12, 144}, {13, 176}, {14, 210}};
+    gguf_maker blocks;
+    make_start(&blocks, 3);
+    for (size_t i = 0; i < 10; i++) {
+        const uint64_t shape[1] = {256};
+        snprintf(name, sizeof name, "t%u", (unsigned)packed_types[i].type);
+        make_tensor(&blocks, name, 1, shape, packed_types[i].type, packed_types[i].bytes);
+    }
+    make_finish(&blocks);
+    for (size_t i = 0; i < 10; i++) {
+        unsigned char row[272];
+        for (size_t b = 0; b < sizeof row; b++) row[b] = (unsigned char)(b * 37 + i);
+        make_data(&blocks, row, packed_types[i].bytes);
+    }
+    save("examples", "gguf-blocks", (const unsigned char *)"\2", 1, blocks.data, blocks.bytes);
+    free(blocks.data);
     size_t bytes;
     unsigned char *data = (unsigned char *)test_read_file("tests/golden/everything.golden", &bytes);
     if (data) save("examples", "stack", (const unsigned char *)"\1", 1, data, bytes);
