@@ -354,6 +354,11 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
 #endif
 BITSTACK_API bitstack_result bitstack_open_memory(bitstack **out, const void *data, size_t bytes, const bitstack_options *options, bitstack_error *error);
 BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_read_at read, void *user, uint64_t bytes, const bitstack_options *options, bitstack_error *error);
+/* More of the file is there by now, `bytes` of it in all: a download that goes on, a file still being written.
+ * Its blocks count as available from here on; the next set_budget loads what fits. What was there must not
+ * have changed (from memory: all of `bytes` is at `data`). Belongs to the resizing thread.
+ * BITSTACK_ERROR_ARGUMENT if it is less than before. */
+BITSTACK_API bitstack_result bitstack_extend(bitstack *stack, uint64_t bytes);
 /* Frees everything; NULL is allowed. */
 BITSTACK_API void bitstack_close(bitstack *stack);
 
@@ -1585,6 +1590,16 @@ BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uin
     if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
     return level == state->level ? BITSTACK_OK : bitstack_move_(stack, state, level, error);
+}
+
+BITSTACK_API bitstack_result bitstack_extend(bitstack *stack, uint64_t bytes) {
+    if (bytes < stack->bytes) return BITSTACK_ERROR_ARGUMENT;
+    stack->bytes = bytes;
+    for (; stack->available < stack->blocks; stack->available++) {
+        const unsigned char *r = stack->block_records + (size_t)stack->available * BITSTACK_BLOCK_RECORD_;
+        if (bitstack_load64_(r + 8) + bitstack_load64_(r + 16) > bytes) break; /* checked on opening */
+    }
+    return BITSTACK_OK;
 }
 
 BITSTACK_API void bitstack_close(bitstack *stack) {

@@ -1449,6 +1449,21 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
 
 /* Checks, then the method. The encoders get a zeroed coded and options that are in range; on failure what they
  * left in it is freed here. */
+/* Is every weight of the level finite? */
+BITSTACK_PRIVATE_ bitstack_result bitstack_coded_finite_(const bitstack_coded *coded, uint32_t level) {
+    bitstack_plane planes[BITSTACK_MAX_LEVELS];
+    bitstack_view view;
+    const uint32_t cols = coded->shape.cols;
+    float *row = (float *)bitstack_array_(cols, sizeof *row);
+    bitstack_result result = row ? bitstack_coded_view(coded, level, planes, &view) : BITSTACK_ERROR_MEMORY;
+    for (uint32_t i = 0; i < coded->shape.rows && result == BITSTACK_OK; i++) {
+        result = bitstack_view_dequantize(&view, i, 1, row, cols);
+        if (result == BITSTACK_OK && !bitstack_finite_row_(row, cols)) result = BITSTACK_ERROR_NUMERIC;
+    }
+    bitstack_drop_(row);
+    return result;
+}
+
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
                                                     size_t stride, const bitstack_moments *moments,
                                                     const bitstack_encode_options *options) {
@@ -1475,10 +1490,11 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
     made.rel_err2[0] = made.out_err2[0] = 1;
     result = o.method == BITSTACK_IABS ? bitstack_iabs_encode_(&made, w, rows, cols, stride, moments, &o)
                                        : bitstack_nested_encode_(&made, w, rows, cols, stride, moments, &o);
-    /* No weight is farther out than |W| + |D|: so no reconstructed one can be infinite. */
-    for (uint32_t l = 1; l <= made.shape.levels && result == BITSTACK_OK; l++)
-        if (!(sqrt(norm2) * (1 + sqrt(made.rel_err2[l])) <= (double)FLT_MAX) || !(made.out_err2[l] <= DBL_MAX))
-            result = BITSTACK_ERROR_NUMERIC;
+    for (uint32_t l = 1; l <= made.shape.levels && result == BITSTACK_OK; l++) {
+        if (!(made.out_err2[l] <= DBL_MAX)) result = BITSTACK_ERROR_NUMERIC;
+        /* no weight is farther out than |W| + |D|: only near the limit of float need they be looked at */
+        else if (!(sqrt(norm2) * (1 + sqrt(made.rel_err2[l])) <= (double)FLT_MAX)) result = bitstack_coded_finite_(&made, l);
+    }
     if (result == BITSTACK_OK) *coded = made;
     else bitstack_coded_free(&made);
     return result;
@@ -2584,7 +2600,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         const int noisy = n <= 1024 ? 5 : n <= 2048 ? 2 : 0, plain_rounds = h ? 2 : 16;
         s.steps = plain_rounds + (h ? 4 + noisy : 0) + 2 * (int)(s.levels - s.joint);
         result = bitstack_nest_plain_(&s, plain_rounds);
-        if (h) s.ridge = getenv("D2") ? atof(getenv("D2")) : 0.002;
+        if (h) s.ridge = 0.002;
         if (h && result == BITSTACK_OK) result = bitstack_nest_second_moments_(&s, h, from.order, 1 / mean);
         if (h && result == BITSTACK_OK) result = bitstack_nest_weighted_(&s, noisy);
     }

@@ -164,8 +164,8 @@ int main(void) {
     CHECK(refuses(&g, "dimensions from 1"), "dimension 0");
     make_start(&g, 3), make_tensor(&g, "odd", 1, odd, 8, 0), make_finish(&g);
     CHECK(refuses(&g, "multiple of 32"), "Q8_0 row");
-    make_start(&g, 3), make_tensor(&g, "a\nb", 1, good, 12, 0), make_finish(&g);
-    CHECK(refuses(&g, "'a?b' has type 12"), "type");
+    make_start(&g, 3), make_tensor(&g, "a\nb", 1, good, 99, 0), make_finish(&g);
+    CHECK(refuses(&g, "'a?b' has type 99"), "type");
     make_start(&g, 3), g.next = 8, make_tensor(&g, "t", 1, good, 0, 32), make_finish(&g), make_data(&g, out, 64);
     CHECK(refuses(&g, "multiple of 32"), "offset of a tensor");
     make_start(&g, 3), make_meta_u32(&g, "general.alignment", 24), make_finish(&g);

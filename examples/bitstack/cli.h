@@ -14,6 +14,7 @@ int command_compress_matrix(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_error(int argc, char **argv);
+int command_cut(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 

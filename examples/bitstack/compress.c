@@ -100,7 +100,7 @@ static bitstack_result write_tensor(bitstack_writer *writer, const llm_tensor *t
     if (!name) return result;
     memcpy(name, tensor->name.text, tensor->name.bytes);
     name[tensor->name.bytes] = 0;
-    if (tensor->type == LLM_TYPE_Q8_0) { /* the only type that a stack does not hold */
+    if (llm_packing_of((uint32_t)tensor->type)->elements > 1) { /* a stack holds no blocks of them: F16 then */
         uint16_t *half = malloc((size_t)(rows * cols) * sizeof *half);
         float *row = malloc((size_t)cols * sizeof *row);
         for (uint64_t i = 0; i < rows && half && row; i++) {

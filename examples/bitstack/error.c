@@ -120,7 +120,7 @@ int command_error(int argc, char **argv) {
     if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
     int status = open_originals(&source, against, stack);
     if (status == CLI_OK) {
-        const void *raw = source.mapping ? NULL : source.tensors[0].data;
+        const void *raw = source.mapping_count ? NULL : source.tensors[0].data;
         for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++)
             status = matrix_errors(stack, i, &source, path, against, json);
         llm_source_close(&source);

@@ -13,6 +13,7 @@ static const struct {
     {"info", "what a stack holds", command_info},
     {"verify", "check every checksum of a stack", command_verify},
     {"error", "distance of a stack's matrices from the originals, at every level", command_error},
+    {"cut", "a smaller file: what a budget loads of a stack", command_cut},
     {"run", "continue a prompt", command_run},
     {"perplexity", "quality and speed at one or more budgets", command_perplexity},
 };

@@ -1,7 +1,7 @@
 /* bitstack run: continues a prompt. */
 #include "cli.h"
+#include "session.h"
 #include "../llm/generate.h"
-#include "../llm/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,21 +9,76 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE]\n"
+    "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE] [--follow] [--wait SIZE]\n"
     "                    [--temperature T] [--top-p P] [--seed S]\n\n"
-    "Prints the prompt and its continuation. FILE: a stack, or a GGUF model to compare with.\n\n"
+    "Prints the prompt and its continuation. FILE: a stack, a GGUF model to compare with, or - for a stack that\n"
+    "comes in by the standard input. Then, and with --follow, it starts as soon as the stack's resident part is\n"
+    "there, and takes up blocks as they arrive; what is written before the first ones came makes little sense.\n\n"
     "  -n TOKENS        at most so many tokens more; 128\n"
     "  --budget SIZE    memory for the model; as much as the file has\n"
+    "  --follow         FILE may still be growing: a download that goes on\n"
+    "  --wait SIZE      of a stack still arriving: start with so much of it loaded (or all there is)\n"
     "  --temperature T  0 always takes the likeliest token; 0.8\n"
     "  --top-p P        draw among the likeliest tokens that hold this much probability; 0.95\n"
     "  --seed S         the same seed gives the same text; 1\n";
 
+/* Until so much is loaded, or all there is. */
+static void wait_for(session *s, uint64_t bytes) {
+    resizer_state now;
+    while (bytes && s->resizer) {
+        int ended = follow_ended(s->follow, NULL);
+        resizer_wait(s->resizer);
+        resizer_ask(s->resizer, &now);
+        int full = now.loaded == now.blocks || (now.settled && now.loaded < now.available); /* no more fit */
+        if (now.resident >= bytes || full || ended) return;
+        usleep(10000);
+    }
+}
+
+static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler *sampler) {
+    const llm_tokenizer *tokenizer = &s->tokenizer;
+    llm_generator generator;
+    uint32_t *ids = NULL, begin = (uint32_t)tokenizer->bos, made = 0;
+    int64_t id = 0, count = llm_encode(tokenizer, prompt, strlen(prompt), &ids);
+    if (count < 0 || llm_generator_init(&generator, &s->model, 0) != 0) {
+        free(ids);
+        return -1;
+    }
+    if (tokenizer->add_bos || (count == 0 && tokenizer->bos >= 0)) llm_generator_add(&generator, &begin, 1);
+    llm_generator_add(&generator, ids, (size_t)count);
+    free(ids);
+    if (!generator.count) llm_generator_add(&generator, &tokenizer->bytes['\n'], 1); /* something to start from */
+    fputs(prompt, stdout);
+    fflush(stdout);
+    double start = 0;
+    while (made < tokens) {
+        id = llm_generator_next(&generator, sampler);
+        if (!made++) start = llm_seconds(); /* the first one pays for the prompt */
+        if (id < 0 || id == tokenizer->eos) break;
+        char text[256];
+        fwrite(text, 1, llm_token_text(tokenizer, (uint32_t)id, count == 0 && made == 1, text, sizeof text), stdout);
+        fflush(stdout);
+    }
+    putchar('\n');
+    double seconds = llm_seconds() - start;
+    if (isatty(STDERR_FILENO) && made > 1 && seconds > 0) {
+        fprintf(stderr, "\n%.0f tokens a second", (made - 1) / seconds);
+        resizer_state now;
+        if (s->resizer) resizer_ask(s->resizer, &now), fprintf(stderr, ", %s resident", cli_bytes(now.resident));
+        fputc('\n', stderr);
+    }
+    llm_generator_free(&generator);
+    return id < 0 ? -1 : 0;
+}
+
 int command_run(int argc, char **argv) {
     const char *path, *prompt = NULL;
     uint32_t tokens = 128;
-    uint64_t budget = 0, seed = 1;
+    uint64_t budget = 0, seed = 1, least = 0;
+    int growing = 0;
     double temperature = 0.8, top_p = 0.95;
     const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget},
+                                  {"--follow", CLI_FLAG, &growing}, {"--wait", CLI_SIZE, &least},
                                   {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
                                   {"--seed", CLI_LONG, &seed}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "run", help, options, &path, 1);
@@ -31,57 +86,18 @@ int command_run(int argc, char **argv) {
     if (!prompt) return cli_usage("run", "--prompt is missing");
     if (top_p > 1) return cli_usage("run", "--top-p: expected a number from 0 to 1");
 
-    llm_model model;
-    llm_model_options load;
+    session s;
+    session_options open;
     llm_error error;
-    llm_tokenizer tokenizer;
-    llm_generator generator;
     llm_sampler sampler = {(float)temperature, (float)top_p, seed};
-    uint32_t *ids = NULL;
-    memset(&load, 0, sizeof load);
-    load.stack.budget = budget;
-    if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
-    if (budget && !model.source.stack) {
-        llm_model_close(&model);
-        return cli_failed("%s: --budget needs a stack, this is a GGUF model", path);
-    }
-    int status = llm_tokenizer_load(&tokenizer, &model.source, &error) == 0 ? CLI_OK : cli_failed("%s", error.message);
-    if (status != CLI_OK) {
-        llm_model_close(&model);
-        return status;
-    }
-    int64_t count = llm_encode(&tokenizer, prompt, strlen(prompt), &ids);
-    if (tokenizer.count > model.config.vocabulary)
-        status = cli_failed("%s: expected at most %u tokens, the tokenizer has %u", path, model.config.vocabulary, tokenizer.count);
-    else if (count < 0 || llm_generator_init(&generator, &model, 0) != 0) status = cli_failed("%s: out of memory", path);
-    else {
-        uint32_t begin = (uint32_t)tokenizer.bos;
-        if (tokenizer.add_bos || (count == 0 && tokenizer.bos >= 0)) llm_generator_add(&generator, &begin, 1);
-        llm_generator_add(&generator, ids, (size_t)count);
-        if (!generator.count) llm_generator_add(&generator, &tokenizer.bytes['\n'], 1); /* something to start from */
-        fputs(prompt, stdout);
-        fflush(stdout);
-        double start = 0;
-        uint32_t made = 0;
-        while (made < tokens) {
-            int64_t id = llm_generator_next(&generator, &sampler);
-            if (!made++) start = llm_seconds(); /* the first one pays for the prompt */
-            if (id < 0 || id == tokenizer.eos) break;
-            char text[256];
-            fwrite(text, 1, llm_token_text(&tokenizer, (uint32_t)id, count == 0 && made == 1, text, sizeof text), stdout);
-            fflush(stdout);
-        }
-        putchar('\n');
-        double seconds = llm_seconds() - start;
-        if (isatty(STDERR_FILENO) && made > 1 && seconds > 0) {
-            fprintf(stderr, "\n%.0f tokens a second", (made - 1) / seconds);
-            if (model.source.stack) fprintf(stderr, ", %s resident", cli_bytes(bitstack_resident_bytes(model.source.stack)));
-            fputc('\n', stderr);
-        }
-        llm_generator_free(&generator);
-    }
-    free(ids);
-    llm_tokenizer_free(&tokenizer);
-    llm_model_close(&model);
+    memset(&open, 0, sizeof open);
+    open.size.budget = budget;
+    open.growing = growing;
+    if (session_open(&s, path, &open, &error) != 0) return cli_failed("%s", error.message);
+    wait_for(&s, least);
+    int status = write_on(&s, prompt, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
+    const char *why;
+    if (s.follow && follow_ended(s.follow, &why) && why) status = cli_failed("standard input: %s", why);
+    session_close(&s);
     return status;
 }

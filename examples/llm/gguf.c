@@ -1,12 +1,7 @@
 #include "gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* A cursor over the file. The first failure sticks: later reads give zeros, so callers check once. */
 typedef struct reader {
@@ -123,7 +118,7 @@ static void read_tensor(reader *r, llm_tensor *tensor, uint64_t *offset) {
     if (!packing || fastest_first[0] % packing->elements || elements / packing->elements > INT64_MAX / packing->bytes) {
         r->failed = 1;
         llm_fail(r->error, "%s: offset %llu: tensor '%.*s' has type %u and rows of %llu: expected F32, F16, BF16, "
-                 "or Q8_0 with rows of a multiple of 32", r->name, (unsigned long long)r->at - 4,
+                 "Q4_0 to Q8_0 with rows of a multiple of 32, or Q2_K to Q6_K of 256", r->name, (unsigned long long)r->at - 4,
                  (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100), tensor->name.text, (unsigned)type,
                  (unsigned long long)fastest_first[0]);
         return;
@@ -195,23 +190,13 @@ int llm_gguf_open_memory(llm_source *source, const void *data, size_t bytes, con
 }
 
 int llm_gguf_open(llm_source *source, const char *path, llm_error *error) {
-    struct stat status;
-    int file = open(path, O_RDONLY);
-    if (file < 0) return llm_fail(error, "%s: %s", path, strerror(errno));
-    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
-        close(file);
-        return llm_fail(error, "%s: expected a GGUF file that is not empty", path);
-    }
-    size_t bytes = (size_t)status.st_size;
-    void *mapping = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
-    int why = errno;
-    close(file);
-    if (mapping == MAP_FAILED) return llm_fail(error, "%s: cannot map it: %s", path, strerror(why));
-    if (llm_gguf_open_memory(source, mapping, bytes, path, error) != 0) {
-        munmap(mapping, bytes);
+    llm_mapping mapping;
+    if (llm_map(&mapping, path, "a GGUF file", error) != 0) return -1;
+    if (llm_gguf_open_memory(source, mapping.data, mapping.bytes, path, error) != 0) {
+        llm_unmap(&mapping);
         return -1;
     }
-    source->mapping = mapping;
-    source->mapping_bytes = bytes;
-    return 0;
+    if (llm_source_add_mapping(source, mapping) == 0) return 0;
+    llm_source_close(source);
+    return llm_fail(error, "%s: out of memory", path);
 }

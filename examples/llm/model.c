@@ -1,3 +1,4 @@
+#define BITSTACK_POOL
 #include "model.h"
 #include "dense.h"
 
@@ -25,35 +26,84 @@ static int whole(const llm_source *source, const char *key, double fallback, uin
     return 0;
 }
 
-static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
+/* Metadata of the architecture: "llama.KEY". The text lives until the eighth call after. */
+static const char *key(const llm_source *s, const char *name) {
+    static _Thread_local char keys[8][96];
+    static _Thread_local int next;
     llm_string architecture = llm_text(s, "general.architecture");
+    char *to = keys[next++ % 8];
+    snprintf(to, sizeof keys[0], "%.*s.%s", (int)(architecture.bytes < 20 ? architecture.bytes : 20), architecture.text, name);
+    return to;
+}
+
+static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
+    static const struct { const char *name; int halves; } known[] = {{"llama", 0}, {"mistral", 0}, {"qwen2", 1}, {"qwen3", 1}};
+    llm_string architecture = llm_text(s, "general.architecture"), layout = llm_text(s, "rope.layout");
     const llm_meta *tokens = llm_find_meta(s, "tokenizer.ggml.tokens");
     double vocabulary = tokens ? (double)tokens->count : 0;
-    if (!llm_string_is(architecture, "llama"))
-        return llm_fail(error, "%s: expected general.architecture to be \"llama\", found \"%.*s\"", s->path,
-                        (int)(architecture.bytes < 40 ? architecture.bytes : 40),
+    size_t which = 0;
+    while (which < sizeof known / sizeof *known && !llm_string_is(architecture, known[which].name)) which++;
+    if (which == sizeof known / sizeof *known)
+        return llm_fail(error, "%s: expected general.architecture to be \"llama\", \"mistral\", \"qwen2\" or \"qwen3\", found \"%.*s\"",
+                        s->path, (int)(architecture.bytes < 40 ? architecture.bytes : 40),
                         architecture.text ? architecture.text : "");
-    if (whole(s, "llama.embedding_length", 0, 1, 1 << 20, &c->width, error) ||
-        whole(s, "llama.vocab_size", vocabulary, 1, 1 << 24, &c->vocabulary, error) ||
-        whole(s, "llama.context_length", 2048, 1, 1 << 24, &c->context, error) ||
-        whole(s, "llama.block_count", 0, 1, 4096, &c->layers, error) ||
-        whole(s, "llama.feed_forward_length", 0, 1, 1 << 22, &c->hidden, error) ||
-        whole(s, "llama.attention.head_count", 0, 1, 1 << 16, &c->heads, error) ||
-        whole(s, "llama.attention.head_count_kv", c->heads, 1, c->heads, &c->kv_heads, error) ||
-        whole(s, "llama.attention.key_length", c->width / c->heads, 1, 1 << 16, &c->head_width, error) ||
-        whole(s, "llama.rope.dimension_count", c->head_width, 0, c->head_width, &c->rope_width, error))
+    if (whole(s, key(s, "embedding_length"), 0, 1, 1 << 20, &c->width, error) ||
+        whole(s, key(s, "vocab_size"), vocabulary, 1, 1 << 24, &c->vocabulary, error) ||
+        whole(s, key(s, "context_length"), 2048, 1, 1 << 24, &c->context, error) ||
+        whole(s, key(s, "block_count"), 0, 1, 4096, &c->layers, error) ||
+        whole(s, key(s, "feed_forward_length"), 0, 1, 1 << 22, &c->hidden, error) ||
+        whole(s, key(s, "attention.head_count"), 0, 1, 1 << 16, &c->heads, error) ||
+        whole(s, key(s, "attention.head_count_kv"), c->heads, 1, c->heads, &c->kv_heads, error) ||
+        whole(s, key(s, "attention.key_length"), c->width / c->heads, 1, 1 << 16, &c->head_width, error) ||
+        whole(s, key(s, "attention.value_length"), c->head_width, c->head_width, c->head_width, &c->head_width, error) ||
+        whole(s, key(s, "rope.dimension_count"), c->head_width, 0, c->head_width, &c->rope_width, error) ||
+        whole(s, key(s, "attention.sliding_window"), 0, 0, 1 << 30, &c->window, error) ||
+        whole(s, key(s, "attention.sliding_window_first_block"), 0, 0, 4096, &c->window_first, error))
         return -1;
     if (c->heads % c->kv_heads)
-        return llm_fail(error, "%s: expected llama.attention.head_count to be a multiple of head_count_kv", s->path);
+        return llm_fail(error, "%s: expected %s to be a multiple of head_count_kv", s->path, key(s, "attention.head_count"));
     if ((uint64_t)c->heads * c->head_width > 1 << 24)
         return llm_fail(error, "%s: expected attention of at most 16777216 channels", s->path);
-    if (llm_find_tensor(s, "rope_freqs.weight") || llm_find_meta(s, "llama.rope.scaling.type"))
-        return llm_fail(error, "%s: expected plain rotary positions; RoPE scaling is not supported yet", s->path);
-    c->epsilon = (float)llm_number(s, "llama.attention.layer_norm_rms_epsilon", 1e-5);
-    c->rope_base = (float)llm_number(s, "llama.rope.freq_base", 10000);
+    if (llm_number(s, key(s, "expert_count"), 0) != 0)
+        return llm_fail(error, "%s: expected a model without experts", s->path);
+    c->rope_width -= c->rope_width % 2;
+    c->rope_halves = layout.text ? llm_string_is(layout, "halves") : known[which].halves;
+    c->epsilon = (float)llm_number(s, key(s, "attention.layer_norm_rms_epsilon"), 1e-5);
+    c->rope_base = (float)llm_number(s, key(s, "rope.freq_base"), 10000);
     if (!(c->epsilon >= 0) || !(c->rope_base > 0))
-        return llm_fail(error, "%s: expected llama.attention.layer_norm_rms_epsilon and llama.rope.freq_base above 0",
-                        s->path);
+        return llm_fail(error, "%s: expected attention.layer_norm_rms_epsilon and rope.freq_base above 0", s->path);
+    return 0;
+}
+
+/* Radians a position of each pair of channels. Scaling: "linear" divides all by one factor; a tensor of factors
+ * (Llama 3.1's way: slow turns slower, fast ones as they are) divides each by its own. */
+static int load_frequencies(llm_model *m, llm_error *error) {
+    const llm_source *s = &m->source;
+    const llm_tensor *factors = llm_find_tensor(s, "rope_freqs.weight");
+    llm_string scaling = llm_text(s, key(s, "rope.scaling.type"));
+    uint32_t pairs = m->config.rope_width / 2;
+    int linear = llm_string_is(scaling, "linear");
+    /* Files from before scaling types have one key. */
+    double factor = llm_number(s, key(s, "rope.scaling.factor"), llm_number(s, key(s, "rope.scale_linear"), 1));
+    if (scaling.text && !linear && !llm_string_is(scaling, "none"))
+        return llm_fail(error, "%s: expected %s to be \"linear\", \"none\" or absent, found \"%.*s\"", s->path,
+                        key(s, "rope.scaling.type"), (int)(scaling.bytes < 40 ? scaling.bytes : 40), scaling.text);
+    if (!linear && (scaling.text || llm_find_meta(s, key(s, "rope.scaling.factor")))) factor = 1;
+    if (!(factor > 0 && factor < 1e9))
+        return llm_fail(error, "%s: expected %s, a number above 0", s->path, key(s, "rope.scaling.factor"));
+    if (factors && (llm_tensor_cols(factors) != pairs || llm_tensor_rows(factors) != 1))
+        return llm_fail(error, "%s: expected tensor 'rope_freqs.weight' of %u numbers", s->path, pairs);
+    float *each = malloc((pairs + 1) * sizeof *each);
+    m->rope_frequencies = malloc((pairs + 1) * sizeof *m->rope_frequencies);
+    if (!each || !m->rope_frequencies) {
+        free(each);
+        return llm_fail(error, "%s: out of memory", s->path);
+    }
+    for (uint32_t i = 0; i < pairs; i++) each[i] = 1;
+    if (factors && pairs) llm_tensor_read(factors, 0, 1, each);
+    for (uint32_t i = 0; i < pairs; i++)
+        m->rope_frequencies[i] = pow((double)m->config.rope_base, -2.0 * i / m->config.rope_width) / (factor * (double)each[i]);
+    free(each);
     return 0;
 }
 
@@ -67,6 +117,11 @@ static float *load_vector(const llm_source *s, const char *name, uint32_t size, 
     if (vector) llm_tensor_read(tensor, 0, 1, vector);
     else llm_fail(error, "%s: out of memory", s->path);
     return vector;
+}
+
+/* The same for a vector that may be absent unless the architecture needs it: *vector is NULL then. */
+static int load_optional(float **vector, const llm_source *s, const char *name, uint32_t size, int needed, llm_error *error) {
+    return (needed || llm_find_tensor(s, name)) && !(*vector = load_vector(s, name, size, error)) ? -1 : 0;
 }
 
 static int load_linear(llm_linear *linear, const llm_source *s, const char *name, uint32_t rows, uint32_t cols,
@@ -101,7 +156,7 @@ static int unpack(llm_model *m, uint64_t limit, llm_error *error) {
     uint64_t total = 0;
     EACH_LINEAR(m, linear, {
         if (linear->tensor) {
-            if (linear->tensor->type == LLM_TYPE_F32 && (uintptr_t)linear->tensor->data % 4 == 0)
+            if (linear->tensor->type == LLM_TYPE_F32 && (uintptr_t)linear->tensor->data % 4 == 0 && !m->forget)
                 linear->dense = (const float *)(const void *)linear->tensor->data;
             else total += (uint64_t)linear->rows * linear->cols * sizeof(float);
         }
@@ -114,18 +169,23 @@ static int unpack(llm_model *m, uint64_t limit, llm_error *error) {
             if (!linear->owned) return llm_fail(error, "%s: out of memory", m->source.path);
             llm_tensor_read(linear->tensor, 0, linear->rows, linear->owned);
             linear->dense = linear->owned;
+            if (m->forget) llm_tensor_forget(&m->source, linear->tensor);
         }
     });
     return 0;
 }
 
-int llm_model_load(llm_model *m, llm_source source, const llm_model_options *options, llm_error *error) {
+/* Takes the source and the pool over. */
+static int load(llm_model *m, llm_source source, bitstack_pool *pool, const llm_model_options *options, llm_error *error) {
     llm_config *c = &m->config;
     char name[64];
     memset(m, 0, sizeof *m);
+    m->pool = pool;
+    if (pool) m->parallel = bitstack_pool_parallel(pool);
     m->source = source;
     const llm_source *s = &m->source;
-    if (load_config(c, s, error) != 0) goto failed;
+    m->forget = options && options->forget;
+    if (load_config(c, s, error) != 0 || load_frequencies(m, error) != 0) goto failed;
     m->layers = calloc(c->layers, sizeof *m->layers);
     if (!m->layers) {
         llm_fail(error, "%s: out of memory", s->path);
@@ -134,6 +194,8 @@ int llm_model_load(llm_model *m, llm_source source, const llm_model_options *opt
     uint32_t q = c->heads * c->head_width, kv = c->kv_heads * c->head_width;
     const uint32_t rows[LLM_LINEARS] = {q, kv, kv, c->width, c->hidden, c->hidden, c->width};
     const uint32_t cols[LLM_LINEARS] = {c->width, c->width, c->width, q, c->width, c->width, c->hidden};
+    int biases = llm_string_is(llm_text(s, "general.architecture"), "qwen2");
+    int norms = llm_string_is(llm_text(s, "general.architecture"), "qwen3");
     for (uint32_t l = 0; l < c->layers; l++) {
         llm_layer *layer = &m->layers[l];
         snprintf(name, sizeof name, "blk.%u.attn_norm.weight", l);
@@ -143,7 +205,13 @@ int llm_model_load(llm_model *m, llm_source source, const llm_model_options *opt
         for (int i = 0; i < LLM_LINEARS; i++) {
             snprintf(name, sizeof name, "blk.%u.%s.weight", l, llm_linear_names[i]);
             if (load_linear(&layer->linears[i], s, name, rows[i], cols[i], error) != 0) goto failed;
+            snprintf(name, sizeof name, "blk.%u.%s.bias", l, llm_linear_names[i]);
+            if (load_optional(&layer->linears[i].bias, s, name, rows[i], biases && i <= LLM_V, error) != 0) goto failed;
         }
+        snprintf(name, sizeof name, "blk.%u.attn_q_norm.weight", l);
+        if (load_optional(&layer->q_norm, s, name, c->head_width, norms, error) != 0) goto failed;
+        snprintf(name, sizeof name, "blk.%u.attn_k_norm.weight", l);
+        if (load_optional(&layer->k_norm, s, name, c->head_width, norms, error) != 0) goto failed;
     }
     if (!(m->final_norm = load_vector(s, "output_norm.weight", c->width, error))) goto failed;
     if (load_linear(&m->embedding, s, "token_embd.weight", c->vocabulary, c->width, error) != 0) goto failed;
@@ -156,24 +224,43 @@ failed:
     return -1;
 }
 
-int llm_model_open(llm_model *model, const char *path, const llm_model_options *options, llm_error *error) {
+/* NULL where one thread is asked for or no more can be had: it alone does the same. */
+static bitstack_pool *open_pool(const llm_model_options *options) {
+    bitstack_pool *pool = NULL;
+    if (options && options->threads > 1) bitstack_pool_open(&pool, options->threads, NULL);
+    return pool;
+}
+
+int llm_model_load(llm_model *m, llm_source source, const llm_model_options *options, llm_error *error) {
+    return load(m, source, open_pool(options), options, error);
+}
+
+int llm_model_open(llm_model *m, const char *path, const llm_model_options *options, llm_error *error) {
+    bitstack_pool *pool = open_pool(options);
+    bitstack_options stack;
     llm_source source;
-    memset(model, 0, sizeof *model);
-    if (llm_source_open(&source, path, options ? &options->stack : NULL, error) != 0) return -1;
-    return llm_model_load(model, source, options, error);
+    memset(m, 0, sizeof *m);
+    memset(&stack, 0, sizeof stack);
+    if (options) stack = options->stack;
+    if (pool && !stack.parallel.run) stack.parallel = bitstack_pool_parallel(pool);
+    if (llm_source_open(&source, path, &stack, error) == 0) return load(m, source, pool, options, error);
+    bitstack_pool_close(pool);
+    return -1;
 }
 
 void llm_model_close(llm_model *m) {
     if (m->layers) {
-        EACH_LINEAR(m, linear, free(linear->owned););
+        EACH_LINEAR(m, linear, free(linear->owned); free(linear->bias););
         for (uint32_t l = 0; l < m->config.layers; l++) {
-            free(m->layers[l].attention_norm);
-            free(m->layers[l].hidden_norm);
+            llm_layer *layer = &m->layers[l];
+            free(layer->attention_norm), free(layer->hidden_norm), free(layer->q_norm), free(layer->k_norm);
         }
     }
     free(m->layers);
     free(m->final_norm);
+    free(m->rope_frequencies);
     llm_source_close(&m->source);
+    bitstack_pool_close(m->pool); /* after the stack, which may use it */
     memset(m, 0, sizeof *m);
 }
 
@@ -186,20 +273,53 @@ void llm_linear_rows(const llm_model *m, const llm_linear *linear, uint64_t firs
     else llm_tensor_read(linear->tensor, first, count, out);
 }
 
-/* y = x W^T for `count` rows of x. `unpacked`: room for UNPACK_ROWS rows of the matrix. */
+/* Work that is cut into as many parts as the model has threads. */
+static int parts_of(const llm_model *m) { return m->pool && m->parallel.threads > 1 ? m->parallel.threads : 1; }
+
+static void share_out(const llm_model *m, void (*work)(void *context, size_t part), void *context, size_t parts) {
+    if (parts > 1) m->parallel.run(m->parallel.user, work, context, parts);
+    else work(context, 0);
+}
+
+typedef struct product {
+    const llm_linear *linear;
+    const float *x;
+    float *y, *unpacked;
+    uint32_t count, step; /* step: rows a part */
+} product;
+
+static void multiply_rows(void *context, size_t part) {
+    const product *p = context;
+    const llm_linear *linear = p->linear;
+    uint32_t cols = linear->cols, begin = (uint32_t)part * p->step, end = begin + p->step;
+    float *unpacked = p->unpacked + part * UNPACK_ROWS * cols;
+    if (end > linear->rows) end = linear->rows;
+    if (begin >= end) return;
+    if (linear->dense) llm_gemm(linear->dense + (size_t)begin * cols, end - begin, cols, p->x, cols, p->y + begin, linear->rows, p->count);
+    else
+        for (uint32_t i = begin; i < end; i += UNPACK_ROWS) {
+            uint32_t some = end - i < UNPACK_ROWS ? end - i : UNPACK_ROWS;
+            llm_tensor_read(linear->tensor, i, some, unpacked);
+            llm_gemm(unpacked, some, cols, p->x, cols, p->y + i, linear->rows, p->count);
+        }
+}
+
+/* y = x W^T + bias for `count` rows of x. `unpacked`: room for UNPACK_ROWS rows of the matrix a thread. */
 static void multiply(const llm_model *m, const llm_linear *linear, const float *x, float *y, uint32_t count,
                      float *unpacked) {
     uint32_t rows = linear->rows, cols = linear->cols;
     if (linear->gemv && count == 1) linear->gemv(linear->gemv_user, x, y);
-    else if (linear->dense) llm_gemm(linear->dense, rows, cols, x, cols, y, rows, count);
-    else if (linear->matrix >= 0 && count == 1) bitstack_gemv(m->source.stack, linear->matrix, x, y);
-    else if (linear->matrix >= 0) bitstack_gemm(m->source.stack, linear->matrix, x, cols, y, rows, count);
-    else
-        for (uint32_t i = 0; i < rows; i += UNPACK_ROWS) {
-            uint32_t some = rows - i < UNPACK_ROWS ? rows - i : UNPACK_ROWS;
-            llm_tensor_read(linear->tensor, i, some, unpacked);
-            llm_gemm(unpacked, some, cols, x, cols, y + i, rows, count);
-        }
+    else if (!linear->dense && linear->matrix >= 0 && count == 1) bitstack_gemv(m->source.stack, linear->matrix, x, y);
+    else if (!linear->dense && linear->matrix >= 0) bitstack_gemm(m->source.stack, linear->matrix, x, cols, y, rows, count);
+    else {
+        size_t parts = (size_t)rows * cols * count > 1 << 16 ? (size_t)parts_of(m) : 1;
+        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 7) / 8 * 8};
+        share_out(m, multiply_rows, &p, parts);
+        if (m->forget && !linear->dense) llm_tensor_forget(&m->source, linear->tensor);
+    }
+    if (!linear->bias) return;
+    for (uint32_t t = 0; t < count; t++)
+        for (uint32_t i = 0; i < rows; i++) y[(size_t)t * rows + i] += linear->bias[i];
 }
 
 /* ---- running ---- */
@@ -207,7 +327,7 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
 int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t batch) {
     const llm_config *c = &m->config;
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
-    size_t widest = c->hidden > q ? c->hidden : q;
+    size_t widest = c->hidden > q ? c->hidden : q, threads = (size_t)parts_of(m);
     if (c->width > widest) widest = c->width;
     memset(s, 0, sizeof *s);
     s->context = context;
@@ -216,8 +336,8 @@ int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t 
     struct { float **at; size_t count; } parts[] = {
         {&s->keys, c->layers * kv * context}, {&s->values, c->layers * kv * context}, {&s->x, s->batch * (size_t)c->width},
         {&s->normed, s->batch * (size_t)c->width}, {&s->q, s->batch * q}, {&s->attended, s->batch * q},
-        {&s->up, s->batch * (size_t)c->hidden}, {&s->gate, s->batch * (size_t)c->hidden}, {&s->scores, context},
-        {&s->rope, (size_t)context * (c->rope_width / 2) * 2}, {&s->unpacked, UNPACK_ROWS * widest},
+        {&s->up, s->batch * (size_t)c->hidden}, {&s->gate, s->batch * (size_t)c->hidden}, {&s->scores, threads * context},
+        {&s->rope, (size_t)context * (c->rope_width / 2) * 2}, {&s->unpacked, threads * UNPACK_ROWS * widest},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!(*parts[i].at = malloc((parts[i].count + 1) * sizeof(float)))) {
@@ -227,7 +347,7 @@ int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t 
     float *rope = s->rope;
     for (uint32_t p = 0; p < context; p++)
         for (uint32_t i = 0; i < c->rope_width / 2; i++) {
-            double angle = p * pow((double)c->rope_base, -2.0 * i / c->rope_width);
+            double angle = p * m->rope_frequencies[i];
             *rope++ = (float)cos(angle);
             *rope++ = (float)sin(angle);
         }
@@ -240,22 +360,25 @@ void llm_state_free(llm_state *s) {
     memset(s, 0, sizeof *s);
 }
 
-static void rms_norm(const llm_config *c, const float *weight, const float *x, uint32_t count, float *out) {
-    for (uint32_t t = 0; t < count; t++, x += c->width, out += c->width) {
+/* `count` vectors of `size` floats each. */
+static void rms_norm(const llm_config *c, const float *weight, const float *x, size_t count, uint32_t size, float *out) {
+    for (size_t t = 0; t < count; t++, x += size, out += size) {
         double sum = 0;
-        for (uint32_t i = 0; i < c->width; i++) sum += (double)x[i] * (double)x[i];
-        float scale = (float)(1 / sqrt(sum / c->width + (double)c->epsilon));
-        for (uint32_t i = 0; i < c->width; i++) out[i] = x[i] * scale * weight[i];
+        for (uint32_t i = 0; i < size; i++) sum += (double)x[i] * (double)x[i];
+        float scale = (float)(1 / sqrt(sum / size + (double)c->epsilon));
+        for (uint32_t i = 0; i < size; i++) out[i] = x[i] * scale * weight[i];
     }
 }
 
-/* Turns neighbouring pairs of channels (GGUF permutes q and k of llama models to this order). */
+/* Turns pairs of channels: neighbours (GGUF permutes q and k of llama models to this order), or channel i and the
+ * one half of them further on, as these models were trained. */
 static void rotate(const llm_config *c, const float *rope, float *x, uint32_t heads) {
+    uint32_t pairs = c->rope_width / 2, step = c->rope_halves ? 1 : 2, other = c->rope_halves ? pairs : 1;
     for (uint32_t h = 0; h < heads; h++, x += c->head_width)
-        for (uint32_t i = 0; i + 1 < c->rope_width; i += 2) {
-            float a = x[i], b = x[i + 1];
-            x[i] = a * rope[i] - b * rope[i + 1];
-            x[i + 1] = a * rope[i + 1] + b * rope[i];
+        for (uint32_t i = 0; i < pairs; i++) {
+            float *pair = x + (size_t)i * step, a = pair[0], b = pair[other];
+            pair[0] = a * rope[2 * i] - b * rope[2 * i + 1];
+            pair[other] = a * rope[2 * i + 1] + b * rope[2 * i];
         }
 }
 
@@ -263,26 +386,48 @@ static void observed(const llm_state *s, uint32_t layer, int input, const float 
     if (s->observe) s->observe(s->observe_user, layer, input, x, count, cols);
 }
 
+typedef struct attending {
+    const llm_config *c;
+    const llm_state *s;
+    const float *keys, *values;
+    uint32_t window;
+    size_t all, step; /* heads of all tokens; how many of them a part */
+} attending;
+
+static void attend_heads(void *context, size_t part) {
+    const attending *a = context;
+    const llm_config *c = a->c;
+    const llm_state *s = a->s;
+    size_t kv = (size_t)c->kv_heads * c->head_width, end = (part + 1) * a->step < a->all ? (part + 1) * a->step : a->all;
+    float scale = (float)(1 / sqrt((double)c->head_width));
+    for (size_t i = part * a->step; i < end; i++) {
+        size_t h = i % c->heads, count = s->position + i / c->heads + 1;
+        size_t first = a->window && count > a->window ? count - a->window : 0; /* the window holds the token itself */
+        size_t from = first * kv + h / (c->heads / c->kv_heads) * c->head_width;
+        llm_attend(s->attended + i * c->head_width, s->q + i * c->head_width, a->keys + from, a->values + from, c->head_width,
+                   kv, count - first, scale, s->scores + part * s->context);
+    }
+}
+
 static void attention(const llm_model *m, llm_state *s, uint32_t l, uint32_t count) {
     const llm_config *c = &m->config;
-    const llm_linear *linears = m->layers[l].linears;
+    const llm_layer *layer = &m->layers[l];
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
-    float *keys = s->keys + l * kv * s->context, *values = s->values + l * kv * s->context;
-    float scale = (float)(1 / sqrt((double)c->head_width));
-    multiply(m, &linears[LLM_Q], s->normed, s->q, count, s->unpacked);
-    multiply(m, &linears[LLM_K], s->normed, keys + s->position * kv, count, s->unpacked);
-    multiply(m, &linears[LLM_V], s->normed, values + s->position * kv, count, s->unpacked);
+    float *keys = s->keys + l * kv * s->context, *values = s->values + l * kv * s->context, *new_keys = keys + s->position * kv;
+    multiply(m, &layer->linears[LLM_Q], s->normed, s->q, count, s->unpacked);
+    multiply(m, &layer->linears[LLM_K], s->normed, new_keys, count, s->unpacked);
+    multiply(m, &layer->linears[LLM_V], s->normed, values + s->position * kv, count, s->unpacked);
+    if (layer->q_norm) rms_norm(c, layer->q_norm, s->q, (size_t)count * c->heads, c->head_width, s->q);
+    if (layer->k_norm) rms_norm(c, layer->k_norm, new_keys, (size_t)count * c->kv_heads, c->head_width, new_keys);
     for (uint32_t t = 0; t < count; t++) {
         const float *rope = s->rope + (size_t)(s->position + t) * (c->rope_width / 2) * 2;
         rotate(c, rope, s->q + t * q, c->heads);
-        rotate(c, rope, keys + (s->position + t) * kv, c->kv_heads);
+        rotate(c, rope, new_keys + t * kv, c->kv_heads);
     }
-    for (uint32_t t = 0; t < count; t++)
-        for (uint32_t h = 0; h < c->heads; h++) {
-            size_t to = t * q + (size_t)h * c->head_width, from = (size_t)(h / (c->heads / c->kv_heads)) * c->head_width;
-            llm_attend(s->attended + to, s->q + to, keys + from, values + from, c->head_width, kv,
-                       s->position + t + 1, scale, s->scores);
-        }
+    attending a = {c, s, keys, values, l >= c->window_first ? c->window : 0, (size_t)count * c->heads, 0};
+    size_t parts = a.all * s->position * c->head_width > 1 << 16 ? (size_t)parts_of(m) : 1;
+    a.step = (a.all + parts - 1) / parts;
+    share_out(m, attend_heads, &a, parts);
 }
 
 void llm_embed(const llm_model *m, const uint32_t *ids, uint32_t count, float *x) {
@@ -294,14 +439,14 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
     const llm_layer *layer = &m->layers[l];
     size_t all = (size_t)count * c->width, hidden = (size_t)count * c->hidden;
 
-    rms_norm(c, layer->attention_norm, x, count, s->normed);
+    rms_norm(c, layer->attention_norm, x, count, c->width, s->normed);
     observed(s, l, LLM_IN_ATTENTION, s->normed, count, c->width);
     attention(m, s, l, count);
     observed(s, l, LLM_IN_OUTPUT, s->attended, count, c->heads * c->head_width);
     multiply(m, &layer->linears[LLM_O], s->attended, s->normed, count, s->unpacked);
     for (size_t i = 0; i < all; i++) x[i] += s->normed[i];
 
-    rms_norm(c, layer->hidden_norm, x, count, s->normed);
+    rms_norm(c, layer->hidden_norm, x, count, c->width, s->normed);
     observed(s, l, LLM_IN_HIDDEN, s->normed, count, c->width);
     multiply(m, &layer->linears[LLM_GATE], s->normed, s->gate, count, s->unpacked);
     multiply(m, &layer->linears[LLM_UP], s->normed, s->up, count, s->unpacked);
@@ -311,7 +456,7 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
     for (size_t i = 0; i < all; i++) x[i] += s->normed[i];
 }
 
-void llm_final_norm(const llm_model *m, float *x, uint32_t count) { rms_norm(&m->config, m->final_norm, x, count, x); }
+void llm_final_norm(const llm_model *m, float *x, uint32_t count) { rms_norm(&m->config, m->final_norm, x, count, m->config.width, x); }
 
 void llm_forward(const llm_model *m, llm_state *s, const uint32_t *ids, uint32_t count) {
     llm_embed(m, ids, count, s->x);

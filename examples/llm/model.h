@@ -1,6 +1,7 @@
-/* model.h - a decoder-only transformer in float, read from a GGUF file (full precision) or from a stack
- * (whose matrices are multiplied by bitstack.h at whatever level the budget allows at the moment).
- * Llama architecture: RMSNorm, rotary positions, grouped-query attention, SwiGLU; tied or own head.
+/* model.h - a decoder-only transformer in float, read from a GGUF file or a folder with safetensors (full
+ * precision) or from a stack (whose matrices are multiplied by bitstack.h at whatever level the budget allows at
+ * the moment). The family of llama (RMSNorm, rotary positions, grouped-query attention, SwiGLU; tied or own head),
+ * mistral (attention over a sliding window), qwen2 (biases), qwen3 (queries and keys normalised a head).
  *
  * A model is read-only while it runs: any number of states (one a thread) may run on it at once. Budgets
  * of its stack are changed between calls; states survive that. */
@@ -13,6 +14,8 @@ typedef struct llm_config {
     uint32_t vocabulary, context, width, layers, hidden; /* hidden: of the feed-forward part */
     uint32_t heads, kv_heads, head_width, rope_width;
     float epsilon, rope_base;
+    uint32_t window, window_first; /* layers from window_first on look back over `window` positions; 0: over all */
+    int rope_halves; /* channel i of a head turns with channel i + rope_width / 2, else with its neighbour */
 } llm_config;
 
 /* The matrices of a layer, in the order in which they are used and compressed. */
@@ -31,13 +34,15 @@ typedef struct llm_linear {
     int matrix;               /* in the stack, or -1 */
     const llm_tensor *tensor; /* unpacked on the fly, a few rows at a time */
     float *owned;             /* what `dense` points to, if it was made on loading */
-    /* y = W x by somebody else's kernel, used for single vectors before all of these; or NULL */
+    float *bias;              /* rows floats to add to the product; or NULL */
+    /* y = W x (bias apart) by somebody else's kernel, used for single vectors before all of these; or NULL */
     void (*gemv)(const void *user, const float *x, float *y);
     const void *gemv_user;
 } llm_linear;
 
 typedef struct llm_layer {
     float *attention_norm, *hidden_norm;
+    float *q_norm, *k_norm; /* of head_width, or NULL: queries and keys are normalised before they turn */
     llm_linear linears[LLM_LINEARS];
 } llm_layer;
 
@@ -46,7 +51,11 @@ typedef struct llm_model {
     llm_config config;
     llm_layer *layers;
     llm_linear embedding, head;
+    int forget; /* see options */
     float *final_norm;
+    double *rope_frequencies; /* rope_width / 2 of them: radians a position */
+    struct bitstack_pool *pool; /* of options.threads, or NULL */
+    bitstack_parallel parallel;
 } llm_model;
 
 /* How to load. {0} or NULL means the defaults. */
@@ -56,10 +65,14 @@ typedef struct llm_model_options {
      * below this many bytes, else on the fly. 0 = 512 MiB. (A stack's resident tensors never are: its
      * memory is what the budget says.) */
     uint64_t unpack_bytes;
+    /* Pages of matrices that are unpacked on the fly are given back after use, so that reading a model that is
+     * larger than memory takes no more of it than a matrix a thread. */
+    int forget;
+    int threads; /* that share the work of one text; 0 or 1: the calling one. The result does not depend on it. */
 } llm_model_options;
 
 int llm_model_open(llm_model *model, const char *path, const llm_model_options *options, llm_error *error);
-/* Takes the source over, also on failure. */
+/* Takes the source over, also on failure. A stack in it keeps the threads that it was opened with. */
 int llm_model_load(llm_model *model, llm_source source, const llm_model_options *options, llm_error *error);
 void llm_model_close(llm_model *model);
 
@@ -75,7 +88,8 @@ typedef struct llm_state {
     uint32_t position;       /* tokens taken so far; set it back to forget */
     float *keys, *values;    /* layers x context x kv width */
     float *x;                /* batch x width: the residual stream; after llm_forward, normalised */
-    float *normed, *q, *attended, *up, *gate, *scores, *rope, *unpacked;
+    float *normed, *q, *attended, *up, *gate, *rope;
+    float *scores, *unpacked; /* some a thread */
     llm_observer observe;
     void *observe_user;
 } llm_state;

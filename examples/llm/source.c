@@ -1,13 +1,16 @@
 #include "source.h"
 #include "gguf.h"
-#include "dense.h"
+#include "hf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 int llm_fail(llm_error *error, const char *format, ...) {
     if (error) {
@@ -75,36 +78,6 @@ llm_string llm_text(const llm_source *source, const char *key) {
 
 /* ---- tensors ---- */
 
-static void unpack_f32(const unsigned char *from, size_t count, float *to) { memcpy(to, from, count * 4); }
-
-static void unpack_bf16(const unsigned char *from, size_t count, float *to) {
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits = (uint32_t)from[2 * i] << 16 | (uint32_t)from[2 * i + 1] << 24;
-        memcpy(&to[i], &bits, 4);
-    }
-}
-
-/* A pack is an f16 scale and 32 signed bytes. */
-static void unpack_q8_0(const unsigned char *from, size_t count, float *to) {
-    for (size_t i = 0; i < count; i += 32, from += 34) {
-        float scale;
-        llm_unpack_f16(from, 1, &scale);
-        for (int j = 0; j < 32; j++) to[i + (size_t)j] = scale * (float)(signed char)from[2 + j];
-    }
-}
-
-const llm_packing *llm_packing_of(uint32_t type) {
-    static const llm_packing packings[] = {
-        {LLM_TYPE_F32, "F32", 1, 4, unpack_f32},
-        {LLM_TYPE_F16, "F16", 1, 2, llm_unpack_f16},
-        {LLM_TYPE_BF16, "BF16", 1, 2, unpack_bf16},
-        {LLM_TYPE_Q8_0, "Q8_0", 32, 34, unpack_q8_0},
-    };
-    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++)
-        if ((uint32_t)packings[i].type == type) return &packings[i];
-    return NULL;
-}
-
 uint64_t llm_tensor_cols(const llm_tensor *tensor) {
     return tensor->dimensions ? tensor->shape[tensor->dimensions - 1] : 1;
 }
@@ -125,6 +98,148 @@ const llm_tensor *llm_find_tensor(const llm_source *source, const char *name) {
     for (size_t i = 0; i < source->tensor_count; i++)
         if (llm_string_is(source->tensors[i].name, name)) return &source->tensors[i];
     return NULL;
+}
+
+/* ---- files and memory ---- */
+
+int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error) {
+    struct stat status;
+    int file = open(path, O_RDONLY);
+    mapping->data = NULL;
+    if (file < 0) return llm_fail(error, "%s: %s", path, strerror(errno));
+    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
+        close(file);
+        return llm_fail(error, "%s: expected %s that is not empty", path, what);
+    }
+    mapping->bytes = (size_t)status.st_size;
+    mapping->data = mmap(NULL, mapping->bytes, PROT_READ, MAP_PRIVATE, file, 0);
+    int why = errno;
+    close(file);
+    if (mapping->data != MAP_FAILED) return 0;
+    mapping->data = NULL;
+    return llm_fail(error, "%s: cannot map it: %s", path, strerror(why));
+}
+
+void llm_unmap(llm_mapping *mapping) {
+    if (mapping->data) munmap(mapping->data, mapping->bytes);
+    mapping->data = NULL;
+}
+
+void *llm_source_own(llm_source *source, size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1);
+    void **owned = memory ? realloc(source->owned, (source->owned_count + 1) * sizeof *owned) : NULL;
+    if (!owned) {
+        free(memory);
+        return NULL;
+    }
+    source->owned = owned;
+    return owned[source->owned_count++] = memory;
+}
+
+int llm_source_add_mapping(llm_source *source, llm_mapping mapping) {
+    llm_mapping *mappings = realloc(source->mappings, (source->mapping_count + 1) * sizeof *mappings);
+    if (!mappings) {
+        llm_unmap(&mapping);
+        return -1;
+    }
+    source->mappings = mappings;
+    mappings[source->mapping_count++] = mapping;
+    return 0;
+}
+
+void llm_tensor_forget(const llm_source *source, const llm_tensor *tensor) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)tensor->data, to = from + (uintptr_t)tensor->bytes;
+    for (size_t i = 0; i < source->mapping_count; i++) {
+        uintptr_t start = (uintptr_t)source->mappings[i].data, end = start + source->mappings[i].bytes;
+        if (from < start || to > end) continue;
+        from &= ~(page - 1); /* mappings start on a page; neighbours lose at most one of theirs */
+        madvise((void *)from, (size_t)(to - from), MADV_DONTNEED);
+        return;
+    }
+}
+
+/* ---- making one up ---- */
+
+/* A copy that lives as long as the source. */
+static const char *keep(llm_source *source, const void *from, size_t bytes) {
+    char *copy = llm_source_own(source, bytes);
+    if (copy && bytes) memcpy(copy, from, bytes);
+    return copy;
+}
+
+/* Arrays double when their length is a power of two, and may not be changed by others meanwhile. */
+static void *grown(void *array, size_t count, size_t element_bytes) {
+    return count & (count - 1) ? array : realloc(array, (count ? 2 * count : 1) * element_bytes);
+}
+
+static llm_meta *add_meta(llm_source *source, const char *key, llm_value type, uint64_t count) {
+    llm_meta *meta = NULL;
+    for (size_t i = 0; i < source->meta_count && !meta; i++)
+        if (llm_string_is(source->meta[i].key, key)) meta = &source->meta[i];
+    if (meta) { /* the later value counts */
+        free(meta->strings);
+        meta->strings = NULL;
+        meta->numbers = NULL;
+        meta->type = type;
+        meta->count = count;
+        return meta;
+    }
+    llm_meta *metas = grown(source->meta, source->meta_count, sizeof *metas);
+    if (!metas) return NULL;
+    source->meta = metas;
+    meta = &metas[source->meta_count];
+    memset(meta, 0, sizeof *meta);
+    meta->key.bytes = strlen(key);
+    meta->key.text = keep(source, key, meta->key.bytes);
+    meta->type = type;
+    meta->count = count;
+    if (!meta->key.text) return NULL;
+    source->meta_count++;
+    return meta;
+}
+
+int llm_add_numbers(llm_source *source, const char *key, llm_value type, const void *numbers, size_t count) {
+    const char *copy = keep(source, numbers, count * llm_value_bytes((int)type));
+    llm_meta *meta = copy ? add_meta(source, key, type, count) : NULL;
+    if (!meta) return -1;
+    meta->numbers = (const unsigned char *)copy;
+    return 0;
+}
+
+int llm_add_whole(llm_source *source, const char *key, uint32_t value) {
+    return llm_add_numbers(source, key, LLM_U32, &value, 1);
+}
+
+int llm_add_float(llm_source *source, const char *key, float value) {
+    return llm_add_numbers(source, key, LLM_F32, &value, 1);
+}
+
+int llm_add_strings(llm_source *source, const char *key, llm_string *strings, size_t count) {
+    llm_meta *meta = strings ? add_meta(source, key, LLM_STRING, count) : NULL;
+    if (meta) meta->strings = strings;
+    else free(strings);
+    return meta ? 0 : -1;
+}
+
+int llm_add_text(llm_source *source, const char *key, llm_string text) {
+    llm_string *copy = malloc(sizeof *copy);
+    if (!copy) return -1;
+    copy->bytes = text.bytes;
+    copy->text = keep(source, text.text, text.bytes);
+    if (copy->text) return llm_add_strings(source, key, copy, 1);
+    free(copy);
+    return -1;
+}
+
+int llm_add_tensor(llm_source *source, const char *name, llm_tensor tensor) {
+    llm_tensor *tensors = grown(source->tensors, source->tensor_count, sizeof *tensors);
+    if (!tensors) return -1;
+    source->tensors = tensors;
+    tensor.name.bytes = strlen(name);
+    tensor.name.text = keep(source, name, tensor.name.bytes);
+    if (!tensor.name.text) return -1;
+    tensors[source->tensor_count++] = tensor;
+    return 0;
 }
 
 /* ---- sources ---- */
@@ -181,13 +296,16 @@ memory:
 
 int llm_source_open(llm_source *source, const char *path, const bitstack_options *options, llm_error *error) {
     char magic[8] = {0};
+    struct stat status;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) return llm_hf_open(source, path, error);
     FILE *file = fopen(path, "rb");
     if (!file) return llm_fail(error, "%s: %s", path, strerror(errno));
     size_t got = fread(magic, 1, sizeof magic, file);
     fclose(file);
     if (got >= 4 && memcmp(magic, "GGUF", 4) == 0) return llm_gguf_open(source, path, error);
     if (got < 8 || memcmp(magic, "BITSTACK", 8) != 0)
-        return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\")", path);
+        return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\"), or a folder with "
+                        "config.json and safetensors", path);
     bitstack *stack;
     bitstack_error why;
     memset(&why, 0, sizeof why);
@@ -202,6 +320,9 @@ void llm_source_close(llm_source *source) {
     free(source->tensors);
     free(source->path);
     bitstack_close(source->stack);
-    if (source->mapping) munmap(source->mapping, source->mapping_bytes);
+    for (size_t i = 0; i < source->mapping_count; i++) llm_unmap(&source->mappings[i]);
+    for (size_t i = 0; i < source->owned_count; i++) free(source->owned[i]);
+    free(source->mappings);
+    free(source->owned);
     memset(source, 0, sizeof *source);
 }

@@ -1,7 +1,7 @@
 /* source.h - where a model comes from: typed metadata and named tensors, whatever file held them.
- * gguf.c fills a source from a GGUF file, llm_source_stack from an opened stack; the tokenizer and the
- * model read only this. Nothing is copied: strings, numbers and tensors point into the mapped file or
- * into the stack. Little-endian machines. */
+ * gguf.c fills a source from a GGUF file, hf.c from a folder with safetensors and JSON, llm_source_stack from
+ * an opened stack; names and keys are GGUF's in all cases, and the tokenizer and the model read only this.
+ * Tensors are not copied: they point into the mapped files or into the stack. Little-endian machines. */
 #ifndef LLM_SOURCE_H
 #define LLM_SOURCE_H
 
@@ -42,7 +42,11 @@ typedef struct llm_meta {
 double llm_meta_element(const llm_meta *meta, uint64_t index);
 
 /* Types of tensors; the numbers are GGUF's. */
-typedef enum llm_type { LLM_TYPE_F32 = 0, LLM_TYPE_F16 = 1, LLM_TYPE_Q8_0 = 8, LLM_TYPE_BF16 = 30 } llm_type;
+typedef enum llm_type {
+    LLM_TYPE_F32 = 0, LLM_TYPE_F16 = 1, LLM_TYPE_Q4_0 = 2, LLM_TYPE_Q4_1 = 3, LLM_TYPE_Q5_0 = 6, LLM_TYPE_Q5_1 = 7,
+    LLM_TYPE_Q8_0 = 8, LLM_TYPE_Q2_K = 10, LLM_TYPE_Q3_K = 11, LLM_TYPE_Q4_K = 12, LLM_TYPE_Q5_K = 13,
+    LLM_TYPE_Q6_K = 14, LLM_TYPE_BF16 = 30
+} llm_type;
 
 /* How a type packs its elements: `bytes` bytes hold `elements` of them. NULL for an unknown type. */
 typedef struct llm_packing {
@@ -52,7 +56,7 @@ typedef struct llm_packing {
     void (*unpack)(const unsigned char *from, size_t count, float *to); /* count: whole packs */
 } llm_packing;
 
-const llm_packing *llm_packing_of(uint32_t type);
+const llm_packing *llm_packing_of(uint32_t type); /* see quants.c */
 
 typedef struct llm_tensor {
     llm_string name;
@@ -66,8 +70,18 @@ typedef struct llm_tensor {
 /* Rows are the product of all dimensions but the last; a 1-D tensor is one row. */
 uint64_t llm_tensor_rows(const llm_tensor *tensor);
 uint64_t llm_tensor_cols(const llm_tensor *tensor);
-/* Rows [first, first + count) as floats, cols of them a row. */
+/* Rows [first, first + count) as floats, cols of them a row. Never fails: the tensor was checked on opening. */
 void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, float *out);
+
+/* A file in memory. */
+typedef struct llm_mapping {
+    void *data;
+    size_t bytes;
+} llm_mapping;
+
+/* Maps a file that is not empty, to be read only; `what` it should be is for the message. */
+int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error);
+void llm_unmap(llm_mapping *mapping);
 
 typedef struct llm_source {
     char *path; /* for messages */
@@ -76,13 +90,34 @@ typedef struct llm_source {
     llm_tensor *tensors;
     size_t tensor_count;
     bitstack *stack; /* where the matrices are, or NULL; owned */
-    void *mapping;   /* owned */
-    size_t mapping_bytes;
+    llm_mapping *mappings; /* owned */
+    size_t mapping_count;
+    void **owned; /* what has been allocated for it: see llm_source_own */
+    size_t owned_count;
 } llm_source;
+
+/* Memory that lives as long as the source, not filled; NULL for lack of it. */
+void *llm_source_own(llm_source *source, size_t bytes);
+/* The source takes the mapping over, also on failure (-1, for lack of memory). */
+int llm_source_add_mapping(llm_source *source, llm_mapping mapping);
+/* Tells the system that the tensor's pages are not needed for now: a mapped file may be larger than memory. Nothing
+ * changes but the time of the next read. */
+void llm_tensor_forget(const llm_source *source, const llm_tensor *tensor);
+
+/* For those who make a source up, from {0} on: metadata (a key that is there is replaced) and tensors. Keys, texts, names and numbers are copied;
+ * `strings`, allocated, is taken over, also on failure, but what it points to must live as long as the source, as
+ * must a tensor's data. -1 for lack of memory. */
+int llm_add_text(llm_source *source, const char *key, llm_string text);
+int llm_add_numbers(llm_source *source, const char *key, llm_value type, const void *numbers, size_t count);
+int llm_add_whole(llm_source *source, const char *key, uint32_t value);
+int llm_add_float(llm_source *source, const char *key, float value);
+int llm_add_strings(llm_source *source, const char *key, llm_string *strings, size_t count);
+int llm_add_tensor(llm_source *source, const char *name, llm_tensor tensor); /* its name is ignored */
 
 /* Take over an opened stack, also on failure. */
 int llm_source_stack(llm_source *source, bitstack *stack, const char *path, llm_error *error);
-/* Open a GGUF file or a stack, whichever `path` is. `options` are for the stack; may be NULL. */
+/* Open a GGUF file, a stack, or a folder with config.json and safetensors, whichever `path` is. `options` are for
+ * the stack; may be NULL. */
 int llm_source_open(llm_source *source, const char *path, const bitstack_options *options, llm_error *error);
 void llm_source_close(llm_source *source);
 

@@ -1,13 +1,20 @@
-/* tokenizer.h - text to token ids and back. SentencePiece BPE with byte fallback, as the metadata of a
- * GGUF file (tokenizer.ggml.model "llama") describes it: pieces with scores, merged best score first.
- * Kudo and Richardson, SentencePiece, arXiv 1808.06226. */
+/* tokenizer.h - text to token ids and back, as metadata with GGUF's keys describes it (tokenizer.ggml.model):
+ *   "llama"  BPE over characters, a mark in the place of spaces, bytes for what no piece covers: SentencePiece
+ *            (Kudo and Richardson, arXiv 1808.06226). Pairs merge by the score of what they make, or, where there
+ *            are merges in place of scores, by the merge's rank
+ *   "t5"     unigram: the cut into pieces with the highest sum of scores (Kudo, arXiv 1804.10959)
+ *   "gpt2"   BPE over bytes inside of words (see pretokenizer.h), pairs merging by rank (Radford et al., 2019)
+ * Text is taken as it is: Unicode normalisation (NFC, for qwen2) is the caller's. */
 #ifndef LLM_TOKENIZER_H
 #define LLM_TOKENIZER_H
 
-#include "source.h"
+#include "pretokenizer.h"
+
+typedef enum llm_tokens { LLM_TOKENS_PIECES, LLM_TOKENS_UNIGRAM, LLM_TOKENS_BYTES } llm_tokens;
 
 typedef struct llm_tokenizer {
-    llm_string *pieces; /* point into the source */
+    llm_tokens kind;
+    llm_string *pieces; /* point into the source, or into `text` */
     float *scores;
     unsigned char *types;
     uint32_t count;
@@ -16,6 +23,20 @@ typedef struct llm_tokenizer {
     uint32_t bytes[256]; /* id of a byte's token */
     int32_t bos, eos, unknown; /* -1: there is none */
     int add_bos, add_space; /* what the model was trained with */
+
+    struct llm_merge *merges; /* hash table by pair, or NULL: by scores */
+    uint32_t merge_mask;
+    llm_words words;   /* of LLM_TOKENS_BYTES */
+    int first_space;   /* the space goes in front of the whole text only, else also of what follows a mark */
+    int one_space;     /* not where there is one */
+    int whole_words;   /* a word that is a piece is taken as it is, without merging */
+    int single_spaces; /* spaces at the ends and after another are dropped */
+    size_t longest;    /* piece, in bytes */
+    float least;       /* score */
+    uint32_t *marks;   /* pieces that text is cut at before all else, by first byte, longest first */
+    uint32_t marks_from[257];
+    char *text;
+    llm_string *own_pieces;
 } llm_tokenizer;
 
 /* The source must outlive the tokenizer. */
@@ -25,9 +46,14 @@ void llm_tokenizer_free(llm_tokenizer *tokenizer);
 /* Ids of `bytes` bytes of text, without begin and end marks, in *ids (free it); the count, or -1 for lack
  * of memory. Any bytes are text: what no piece covers becomes byte tokens. */
 int64_t llm_encode(const llm_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t **ids);
+/* The same, but marks that stand in the text ("<|im_end|>") become their ids: for text made from a template, not
+ * for what users write. */
+int64_t llm_encode_marked(const llm_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t **ids);
 
 /* The text of one token, at most `room` bytes of it in `out`; returns its length. Marks have none. `first`
  * drops the space that encoding put in front of the text. Byte tokens may give parts of a character. */
 size_t llm_token_text(const llm_tokenizer *tokenizer, uint32_t id, int first, char *out, size_t room);
+/* The id of a piece or mark that is written exactly so, or -1. */
+int64_t llm_token_named(const llm_tokenizer *tokenizer, const char *name);
 
 #endif

@@ -1,0 +1,42 @@
+/* memory.h - how much memory this process may still take, and what budget follows from it. Reads control
+ * groups (version 2, and version 1 where a machine still has that), pressure stall information, and
+ * /proc/meminfo; the tightest of them counts. Linux; elsewhere nothing can be read. */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include "bitstack.h"
+
+typedef struct memory_reading {
+    uint64_t limit;     /* bytes that may be used in all, by whoever shares the tightest limit */
+    uint64_t available; /* bytes that could be taken now; file pages that can be dropped count */
+    double pressure;    /* share of the time since the last reading that something waited for memory, 0 to 1 */
+} memory_reading;
+
+typedef struct memory_watch {
+    int version;               /* of control groups: 2, 1, or 0 for none */
+    char group[512], top[512]; /* the process's own group, and the outermost one that can be seen */
+    uint64_t stalled;          /* microseconds, at the last reading */
+    double when;
+} memory_watch;
+
+/* `group`: a directory like a control group's, in place of the process's own; NULL finds that. */
+void memory_watch_init(memory_watch *watch, const char *group);
+/* -1 where nothing can be read. `now` in seconds. */
+int memory_read(memory_watch *watch, double now, memory_reading *out);
+
+/* Keeps `reserve` bytes free: shrinks at once when they are touched or something waits for memory, grows by half
+ * of what is free beyond twice the reserve, and not for some seconds after it had to shrink. */
+typedef struct memory_policy {
+    uint64_t least, most; /* budgets */
+    uint64_t reserve;     /* 0: a twentieth of the limit, from 16 MiB to 1 GiB */
+    double quiet_until;
+} memory_policy;
+
+/* The budget to go for, with `resident` bytes of the stack loaded. */
+uint64_t memory_budget(memory_policy *policy, const memory_reading *reading, uint64_t resident, double now);
+
+/* For bitstack_options.allocator: large pieces are mapped one by one, so that what is released goes back to the
+ * machine. (malloc may keep it: glibc raises its threshold for mapping to the largest piece ever freed.) */
+bitstack_allocator memory_allocator(void);
+
+#endif

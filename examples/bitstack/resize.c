@@ -1,0 +1,174 @@
+#include "resize.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { POLL_MS = 20 };
+
+struct resizer {
+    bitstack *stack;
+    resizer_options options;
+    memory_watch watch;
+    pthread_t thread;
+    pthread_mutex_t lock; /* of all below, and of the stack */
+    pthread_cond_t changed;
+    uint64_t target;
+    double looked; /* at the memory */
+    int stop, settled;
+    int asking; /* threads that want the lock: mutexes are not fair, and blocks come one after the other */
+    resizer_state state; /* steps, longest, memory, message */
+};
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void enter(resizer *r) {
+    __atomic_fetch_add(&r->asking, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&r->lock);
+    __atomic_fetch_sub(&r->asking, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Resident bytes with the first `blocks` blocks. */
+static uint64_t bytes_at(const bitstack *stack, int blocks) {
+    bitstack_block block;
+    if (blocks < 1 || bitstack_get_block(stack, blocks - 1, &block) != BITSTACK_OK) return bitstack_base_bytes(stack);
+    return block.resident_after;
+}
+
+/* One block towards the target; 0 if there is nothing to do. */
+static int step(resizer *r) {
+    int loaded = bitstack_blocks_loaded(r->stack), next = loaded;
+    bitstack_error error;
+    if (bytes_at(r->stack, loaded) > r->target) next--;
+    else if (loaded < bitstack_blocks_available(r->stack) && bytes_at(r->stack, loaded + 1) <= r->target) next++;
+    if (next == loaded) return 0;
+    double start = seconds();
+    memset(&error, 0, sizeof error);
+    bitstack_result result = bitstack_set_budget(r->stack, bytes_at(r->stack, next), &error);
+    double took = seconds() - start;
+    if (took > r->state.longest) r->state.longest = took;
+    r->state.steps++;
+    if (result != BITSTACK_OK) memcpy(r->state.message, error.message, sizeof r->state.message);
+    if (result == BITSTACK_ERROR_MEMORY) { /* no use in going on up */
+        bitstack_set_budget(r->stack, bytes_at(r->stack, loaded), NULL);
+        r->target = bytes_at(r->stack, loaded);
+    }
+    return 1;
+}
+
+static void look(resizer *r, double now) {
+    if (r->options.arrived) bitstack_extend(r->stack, r->options.arrived(r->options.arrived_user));
+    if (!r->options.automatic || now - r->looked < POLL_MS * 1e-3) return;
+    r->looked = now;
+    if (memory_read(&r->watch, now, &r->state.memory) != 0) return;
+    uint64_t budget = memory_budget(&r->options.policy, &r->state.memory, bitstack_resident_bytes(r->stack), now);
+    r->target = budget < bitstack_base_bytes(r->stack) ? bitstack_base_bytes(r->stack) : budget;
+}
+
+static void *work(void *user) {
+    resizer *r = user;
+    pthread_mutex_lock(&r->lock);
+    while (!r->stop) {
+        look(r, seconds());
+        if (step(r)) {
+            r->settled = 0;
+            pthread_mutex_unlock(&r->lock);
+            while (__atomic_load_n(&r->asking, __ATOMIC_SEQ_CST)) sched_yield();
+            pthread_mutex_lock(&r->lock);
+            continue;
+        }
+        if (!r->settled) pthread_cond_broadcast(&r->changed);
+        r->settled = 1;
+        if (r->options.automatic || r->options.arrived) {
+            struct timespec until;
+            clock_gettime(CLOCK_REALTIME, &until);
+            until.tv_nsec += POLL_MS * 1000000L;
+            if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
+            pthread_cond_timedwait(&r->changed, &r->lock, &until);
+        } else pthread_cond_wait(&r->changed, &r->lock);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+int resizer_start(resizer **out, bitstack *stack, const resizer_options *options) {
+    resizer *r = calloc(1, sizeof *r);
+    if (!r) return -1;
+    r->stack = stack;
+    if (options) r->options = *options;
+    r->target = r->options.budget ? r->options.budget : UINT64_MAX;
+    if (!r->options.policy.most) r->options.policy.most = UINT64_MAX;
+    memory_watch_init(&r->watch, r->options.group);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    if (pthread_create(&r->thread, NULL, work, r) != 0) {
+        pthread_cond_destroy(&r->changed);
+        pthread_mutex_destroy(&r->lock);
+        free(r);
+        return -1;
+    }
+    *out = r;
+    return 0;
+}
+
+int resizer_budget(resizer *r, uint64_t bytes) {
+    int good;
+    enter(r);
+    if (!bytes) bytes = UINT64_MAX;
+    good = bytes >= bitstack_base_bytes(r->stack);
+    if (good) {
+        r->target = bytes;
+        r->settled = 0;
+        pthread_cond_broadcast(&r->changed);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return good ? 0 : -1;
+}
+
+void resizer_automatic(resizer *r, int automatic) {
+    enter(r);
+    r->options.automatic = automatic;
+    r->settled = 0;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void resizer_wait(resizer *r) {
+    enter(r);
+    r->settled = 0; /* it looks again first */
+    pthread_cond_broadcast(&r->changed);
+    while (!r->settled) pthread_cond_wait(&r->changed, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void resizer_ask(resizer *r, resizer_state *out) {
+    enter(r);
+    *out = r->state;
+    out->base = bitstack_base_bytes(r->stack);
+    out->resident = bitstack_resident_bytes(r->stack);
+    out->total = bitstack_total_bytes(r->stack);
+    out->target = r->target;
+    out->loaded = bitstack_blocks_loaded(r->stack);
+    out->available = bitstack_blocks_available(r->stack);
+    out->blocks = bitstack_block_count(r->stack);
+    out->settled = r->settled;
+    pthread_mutex_unlock(&r->lock);
+}
+
+void resizer_stop(resizer *r) {
+    if (!r) return;
+    enter(r);
+    r->stop = 1;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    pthread_join(r->thread, NULL);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}

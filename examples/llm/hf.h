@@ -1,0 +1,17 @@
+/* hf.h - opens a model as Hugging Face keeps it: a folder with config.json, model.safetensors (or several of them
+ * and model.safetensors.index.json), tokenizer.json and tokenizer_config.json. Everything is brought to GGUF's keys
+ * and names, so that readers know only these. */
+#ifndef LLM_HF_H
+#define LLM_HF_H
+
+#include "source.h"
+
+int llm_hf_open(llm_source *source, const char *folder, llm_error *error);
+
+/* Its parts, each from text in memory: they add metadata to a source that is {0} or holds some already. `name` is
+ * for messages. The tokenizer's settings are optional; they tell the marks and the chat template. */
+int llm_hf_config(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error);
+int llm_hf_tokenizer(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error);
+int llm_hf_tokenizer_settings(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error);
+
+#endif
