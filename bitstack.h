@@ -3005,7 +3005,6 @@ typedef struct bitstack_pass_ {
     size_t tables;           /* batch * ranks * halves */
     unsigned char space[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_; /* the tables */
     float scales[BITSTACK_CHUNK_COLS / 64]; /* of each block, of each table */
-    unsigned char ones[4 * BITSTACK_TILE_]; /* floats, as in a file: with them `combine` adds */
 } bitstack_pass_;
 
 static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float *x, size_t x_stride) {
@@ -3040,6 +3039,11 @@ static void bitstack_prefetch_(uintptr_t at, size_t bytes) {
     for (; at < end; at += 64) BITSTACK_PREFETCH_((const char *)at);
 }
 
+/* Half floats as in a file: with these coefficients, sums are added. */
+#define BITSTACK_EIGHT_ONES_ 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C
+static const unsigned char bitstack_ones_[2 * BITSTACK_TILE_] = {
+    BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_,
+    BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_};
 static const float bitstack_no_sums_[BITSTACK_STREAMS_ * BITSTACK_TILE_] = {0};
 
 /* Adds `tiles` tiles of a plane to the totals, for input b and span s at total[(s * batch + b) * stride], or
@@ -3094,11 +3098,11 @@ static void bitstack_finish_(const bitstack_pass_ *pass, const float *sum, size_
         if (add) {
             memset(line, 0, sizeof line);
             memcpy(line + low, to, 4 * (high - low));
-            pass->kernels->combine(line, line, sum, pass->ones, BITSTACK_F32, 0, BITSTACK_TILE_);
+            pass->kernels->combine(line, line, sum, bitstack_ones_, BITSTACK_F16, 0, BITSTACK_TILE_);
             all = line;
         }
         for (s = 1; s < spans; s++, all = line)
-            pass->kernels->combine(line, all, sum + s * pass->batch * stride, pass->ones, BITSTACK_F32, 0, BITSTACK_TILE_);
+            pass->kernels->combine(line, all, sum + s * pass->batch * stride, bitstack_ones_, BITSTACK_F16, 0, BITSTACK_TILE_);
         memcpy(to, all + low, 4 * (high - low));
     }
 }
@@ -3147,7 +3151,6 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     bitstack_pass_ pass;
     size_t most, chunk;
     uint32_t plane, end;
-    for (most = 0; most < sizeof pass.ones; most++) pass.ones[most] = (unsigned char)(0x3F800000u >> most % 4 * 8 & 255);
     pass.view = view;
     pass.kernels = bitstack_kernels_in_use_();
     pass.batch = batch;

@@ -90,21 +90,19 @@ INLINE void exp8(v8 *to) {
 }
 
 INLINE void swiglu_body(float *up, const float *gate, size_t count) {
-    for (size_t i = 0; i < count; i += 8) {
-        size_t bytes = (count - i < 8 ? count - i : 8) * sizeof(float);
-        v8 g = {0}, y = {0}, e;
-        memcpy(&g, gate + i, bytes), memcpy(&y, up + i, bytes);
-        e = -g;
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        v8 g = *at(gate + i), e = -g;
         exp8(&e);
-        y *= g / (1 + e);
-        memcpy(up + i, &y, bytes);
+        *(v8 *)(void *)(up + i) *= g / (1 + e);
     }
+    for (; i < count; i++) up[i] *= gate[i] / (1 + expf(-gate[i]));
 }
 
 /* Four positions at a time: the sums of their products are added up crosswise. */
 INLINE void attend_body(float *out, const float *q, const float *k, const float *v, size_t size, size_t stride,
                         size_t count, float scale, float *scores) {
-    float most = -INFINITY, total = 0;
+    float most = -INFINITY, total;
     for (size_t t = 0; t < count; t += 4) {
         const float *k0 = k + t * stride, *k1 = t + 1 < count ? k0 + stride : k0, *k2 = t + 2 < count ? k0 + 2 * stride : k0,
                     *k3 = t + 3 < count ? k0 + 3 * stride : k0;
@@ -124,16 +122,15 @@ INLINE void attend_body(float *out, const float *q, const float *k, const float 
             if (scores[t + i] > most) most = scores[t + i];
         }
     }
-    for (size_t t = 0; t < count; t += 8) {
-        size_t left = count - t < 8 ? count - t : 8;
-        v8 e = {0};
-        memcpy(&e, scores + t, left * sizeof(float));
-        e -= most;
+    v8 totals = {0};
+    size_t t8 = 0, j = 0;
+    for (; t8 + 8 <= count; t8 += 8) {
+        v8 e = *at(scores + t8) - most;
         exp8(&e);
-        memcpy(scores + t, &e, left * sizeof(float));
-        for (size_t i = 0; i < left; i++) total += e[i];
+        *(v8 *)(void *)(scores + t8) = e;
+        totals += e;
     }
-    size_t j = 0;
+    for (total = SUM(totals); t8 < count; t8++) total += scores[t8] = expf(scores[t8] - most);
     for (; j + 32 <= size; j += 32) {
         v8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
         for (size_t t = 0; t < count; t++) {
