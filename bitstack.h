@@ -2267,9 +2267,9 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
             for (i = 0; i < run->tiles; i++) part[i][0] = part[i][1] = none;
             for (g = 0; g < groups; g += 16)
                 for (i = 0; i < run->tiles; i++) {
-                    const size_t at = i * run->stride;
+                    const size_t at = i * run->stride, last = groups - g < 16 ? groups / 4 * 4 : g + 16;
                     bitstack_sums_avx2_ sum[2] = {part[i][0], part[i][1]};
-                    for (k = g; k + 4 <= groups && k < g + 16; k += 4)
+                    for (k = g; k < last; k += 4)
                         bitstack_four_avx2_(sum, signs + at, k, table, near + at + 32 * k, far + at + 32 * k, 0);
                     part[i][0] = sum[0], part[i][1] = sum[1];
                 }
