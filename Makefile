@@ -49,11 +49,15 @@ $(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
 $(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
+TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory)
+$(TALKING): $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(COMMAND) $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB) -o $@ $(LIBS)
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
-test: all $(TESTS)
+test: all $(TESTS) $(BUILD)/tests/random_stack
 	@tests/run.sh $(wildcard tests/test_*.sh) $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
 
 # A stack of the model in examples/models, calibrated on text that the model writes itself.

@@ -11,11 +11,13 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 /* The subcommands: each gets the arguments after its name and returns an exit status. */
 int command_compress(int argc, char **argv);
 int command_compress_matrix(int argc, char **argv);
+int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_error(int argc, char **argv);
 int command_cut(int argc, char **argv);
 int command_run(int argc, char **argv);
+int command_chat(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 
 /* "bitstack: " and one line on the standard error; returns CLI_FAILED. */

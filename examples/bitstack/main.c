@@ -10,11 +10,13 @@ static const struct {
 } commands[] = {
     {"compress", "a GGUF model into a stack", command_compress},
     {"compress-matrix", "one matrix of raw floats into a stack", command_compress_matrix},
+    {"import", "a published BitStack checkpoint into a stack", command_import},
     {"info", "what a stack holds", command_info},
     {"verify", "check every checksum of a stack", command_verify},
     {"error", "distance of a stack's matrices from the originals, at every level", command_error},
     {"cut", "a smaller file: what a budget loads of a stack", command_cut},
     {"run", "continue a prompt", command_run},
+    {"chat", "talk, with a model whose size changes meanwhile", command_chat},
     {"perplexity", "quality and speed at one or more budgets", command_perplexity},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

@@ -141,13 +141,12 @@ void memory_watch_init(memory_watch *watch, const char *group) {
 /* ---- deciding ---- */
 
 uint64_t memory_budget(memory_policy *p, const memory_reading *r, uint64_t resident, double now) {
-    enum { QUIET = 5 }; /* seconds without growing */
     uint64_t reserve = p->reserve, want = resident;
     if (!reserve) reserve = r->limit / 20 < 16 << 20 ? 16 << 20 : r->limit / 20 > 1 << 30 ? 1 << 30 : r->limit / 20;
     if (r->available < reserve) want -= reserve - r->available < want ? reserve - r->available : want;
     else if (r->pressure > 0.1) want -= want / 20;
     else if (now >= p->quiet_until && r->available / 2 > reserve) want += (r->available - 2 * reserve) / 2;
-    if (want < resident) p->quiet_until = now + QUIET;
+    if (want < resident) p->quiet_until = now + (p->quiet > 0 ? p->quiet : 5);
     return want < p->least ? p->least : want > p->most ? p->most : want;
 }
 

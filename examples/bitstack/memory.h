@@ -25,10 +25,11 @@ void memory_watch_init(memory_watch *watch, const char *group);
 int memory_read(memory_watch *watch, double now, memory_reading *out);
 
 /* Keeps `reserve` bytes free: shrinks at once when they are touched or something waits for memory, grows by half
- * of what is free beyond twice the reserve, and not for some seconds after it had to shrink. */
+ * of what is free beyond twice the reserve, and not for a while after it had to shrink. */
 typedef struct memory_policy {
     uint64_t least, most; /* budgets */
     uint64_t reserve;     /* 0: a twentieth of the limit, from 16 MiB to 1 GiB */
+    double quiet;         /* seconds without growing after it had to shrink; 0: 5 */
     double quiet_until;
 } memory_policy;
 

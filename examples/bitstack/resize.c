@@ -18,6 +18,7 @@ struct resizer {
     uint64_t target;
     double looked; /* at the memory */
     int stop, settled;
+    int waiting; /* threads in resizer_wait */
     int asking; /* threads that want the lock: mutexes are not fair, and blocks come one after the other */
     resizer_state state; /* steps, longest, memory, message */
 };
@@ -71,13 +72,25 @@ static void look(resizer *r, double now) {
     r->target = budget < bitstack_base_bytes(r->stack) ? bitstack_base_bytes(r->stack) : budget;
 }
 
+/* Until something else is asked for, or so many seconds later. */
+static void rest(resizer *r, double time) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    long more = (long)(time * 1e9) + until.tv_nsec;
+    until.tv_sec += more / 1000000000L;
+    until.tv_nsec = more % 1000000000L;
+    pthread_cond_timedwait(&r->changed, &r->lock, &until);
+}
+
 static void *work(void *user) {
     resizer *r = user;
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
-        look(r, seconds());
+        double start = seconds();
+        look(r, start);
         if (step(r)) {
             r->settled = 0;
+            if (!r->waiting) rest(r, seconds() - start); /* half of the time for those who multiply */
             pthread_mutex_unlock(&r->lock);
             while (__atomic_load_n(&r->asking, __ATOMIC_SEQ_CST)) sched_yield();
             pthread_mutex_lock(&r->lock);
@@ -85,13 +98,8 @@ static void *work(void *user) {
         }
         if (!r->settled) pthread_cond_broadcast(&r->changed);
         r->settled = 1;
-        if (r->options.automatic || r->options.arrived) {
-            struct timespec until;
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_nsec += POLL_MS * 1000000L;
-            if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
-            pthread_cond_timedwait(&r->changed, &r->lock, &until);
-        } else pthread_cond_wait(&r->changed, &r->lock);
+        if (r->options.automatic || r->options.arrived) rest(r, POLL_MS * 1e-3);
+        else pthread_cond_wait(&r->changed, &r->lock);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -143,7 +151,9 @@ void resizer_wait(resizer *r) {
     enter(r);
     r->settled = 0; /* it looks again first */
     pthread_cond_broadcast(&r->changed);
+    r->waiting++;
     while (!r->settled) pthread_cond_wait(&r->changed, &r->lock);
+    r->waiting--;
     pthread_mutex_unlock(&r->lock);
 }
 

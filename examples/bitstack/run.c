@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "session.h"
 #include "../llm/generate.h"
+#include "../llm/parallel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ static const char help[] =
     "  --budget SIZE    memory for the model; as much as the file has\n"
     "  --follow         FILE may still be growing: a download that goes on\n"
     "  --wait SIZE      of a stack still arriving: start with so much of it loaded (or all there is)\n"
+    "  --threads N      that work on it; all processors\n"
     "  --temperature T  0 always takes the likeliest token; 0.8\n"
     "  --top-p P        draw among the likeliest tokens that hold this much probability; 0.95\n"
     "  --seed S         the same seed gives the same text; 1\n";
@@ -73,13 +75,13 @@ static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler
 
 int command_run(int argc, char **argv) {
     const char *path, *prompt = NULL;
-    uint32_t tokens = 128;
+    uint32_t tokens = 128, threads = (uint32_t)llm_processors();
     uint64_t budget = 0, seed = 1, least = 0;
     int growing = 0;
     double temperature = 0.8, top_p = 0.95;
     const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget},
                                   {"--follow", CLI_FLAG, &growing}, {"--wait", CLI_SIZE, &least},
-                                  {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
+                                  {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
                                   {"--seed", CLI_LONG, &seed}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "run", help, options, &path, 1);
     if (stop) return stop - 1;
@@ -93,6 +95,7 @@ int command_run(int argc, char **argv) {
     memset(&open, 0, sizeof open);
     open.size.budget = budget;
     open.growing = growing;
+    open.threads = threads < 1024 ? (int)threads : 1024;
     if (session_open(&s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     wait_for(&s, least);
     int status = write_on(&s, prompt, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);

@@ -13,18 +13,32 @@ static int is_stack(const char *path, int growing) {
     return memcmp(magic, "BITSTACK", got) == 0 && (growing || got == sizeof magic);
 }
 
+/* The model's threads serve the stack as well, which is opened before them. */
+static void with_threads(void *user, void (*task)(void *context, size_t index), void *context, size_t count) {
+    const bitstack_parallel *threads = user;
+    if (threads->run) threads->run(threads->user, task, context, count);
+    else
+        for (size_t i = 0; i < count; i++) task(context, i);
+}
+
 static int open_stack(session *s, const char *path, const session_options *options, llm_error *error) {
     resizer_options size = options->size;
     bitstack_options open;
     bitstack *stack;
     llm_source source;
+    llm_model_options load;
+    memset(&load, 0, sizeof load);
     memset(&open, 0, sizeof open);
+    load.threads = options->threads;
+    open.parallel.run = with_threads;
+    open.parallel.user = &s->model.parallel;
+    open.parallel.threads = options->threads;
     open.allocator = memory_allocator();
     open.budget = size.automatic ? size.policy.least : size.budget;
     open.load_nothing = size.automatic && !size.policy.least;
     if (follow_open(&s->follow, &stack, path, options->growing, &open, error) != 0) return -1;
     if (llm_source_stack(&source, stack, path, error) != 0) return -1;
-    if (llm_model_load(&s->model, source, NULL, error) != 0) return -1;
+    if (llm_model_load(&s->model, source, &load, error) != 0) return -1;
     if (size.automatic && !size.policy.least) size.policy.least = bitstack_base_bytes(stack);
     if (options->growing || strcmp(path, "-") == 0) {
         size.arrived = follow_arrived;
@@ -35,8 +49,11 @@ static int open_stack(session *s, const char *path, const session_options *optio
 
 int session_open(session *s, const char *path, const session_options *options, llm_error *error) {
     int stack = is_stack(path, options->growing);
+    llm_model_options load;
+    memset(&load, 0, sizeof load);
+    load.threads = options->threads;
     memset(s, 0, sizeof *s);
-    int good = (stack ? open_stack(s, path, options, error) : llm_model_open(&s->model, path, NULL, error)) == 0;
+    int good = (stack ? open_stack(s, path, options, error) : llm_model_open(&s->model, path, &load, error)) == 0;
     if (good && !stack && (options->size.budget || options->size.automatic || options->growing))
         good = llm_fail(error, "%s: a budget needs a stack, this is a model of fixed size", path) == 0;
     if (good) good = llm_tokenizer_load(&s->tokenizer, &s->model.source, error) == 0;

@@ -10,6 +10,7 @@
 typedef struct session_options {
     resizer_options size; /* all but `arrived` */
     int growing;          /* the file may still be arriving; "-" always is */
+    int threads;          /* that multiply; 0 or 1: the calling one */
 } session_options;
 
 typedef struct session {

@@ -464,7 +464,7 @@ static int starts(llm_string text, const char *with, size_t *bytes) {
 }
 
 /* Our name of a tensor of theirs. 1: it is not needed. -1: it is not known. */
-static int rename_tensor(llm_string theirs, int tied, char *ours, size_t room) {
+int llm_hf_tensor_name(llm_string theirs, int tied, char *ours, size_t room) {
     static const struct { const char *theirs, *ours; } whole[] = {
         {"model.embed_tokens.weight", "token_embd.weight"}, {"model.norm.weight", "output_norm.weight"}, {"lm_head.weight", "output.weight"}};
     static const struct { const char *theirs, *ours; } parts[] = {
@@ -499,7 +499,7 @@ static int add_tensors(llm_source *s, const llm_safetensors *file, const char *p
     for (size_t i = 0; i < file->count; i++) {
         const llm_safetensor *from = &file->tensors[i];
         llm_tensor tensor = {{NULL, 0}, LLM_TYPE_F32, from->dimensions, {0}, from->data, from->bytes};
-        int known = rename_tensor(from->name, tied, name, sizeof name);
+        int known = llm_hf_tensor_name(from->name, tied, name, sizeof name);
         size_t type = 0;
         if (known < 0)
             return llm_fail(error, "%s: expected tensors of a %.*s model, found '%.*s'", path, shown(llm_text(s, "general.architecture")),

@@ -8,6 +8,10 @@
 
 int llm_hf_open(llm_source *source, const char *folder, llm_error *error);
 
+/* Our name of one of their tensors: 0, or 1 where it is to be left out (`tied`: a head that the embedding is), -1
+ * for what no model of these has. */
+int llm_hf_tensor_name(llm_string theirs, int tied, char *ours, size_t room);
+
 /* Its parts, each from text in memory: they add metadata to a source that is {0} or holds some already. `name` is
  * for messages. The tokenizer's settings are optional; they tell the marks and the chat template. */
 int llm_hf_config(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error);

@@ -1,5 +1,6 @@
 #include "json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@ typedef struct parser {
     size_t bytes, at, room, written;
     llm_json *json;
     llm_error *error;
-    int failed;
+    int failed, python; /* python: NaN and Infinity, too */
 } parser;
 
 static void expected(parser *p, const char *what) {
@@ -184,13 +185,19 @@ static void value(parser *p, int depth) {
     case 't': word(p, "true", LLM_JSON_BOOL, 1); break;
     case 'f': word(p, "false", LLM_JSON_BOOL, 0); break;
     case 'n': word(p, "null", LLM_JSON_NULL, 0); break;
+    case 'N': if (p->python) word(p, "NaN", LLM_JSON_NUMBER, NAN); else number(p); break;
+    case 'I': if (p->python) word(p, "Infinity", LLM_JSON_NUMBER, INFINITY); else number(p); break;
+    case '-':
+        if (p->python && p->bytes - p->at > 1 && p->text[p->at + 1] == 'I') word(p, "-Infinity", LLM_JSON_NUMBER, -INFINITY);
+        else number(p);
+        break;
     default: number(p);
     }
     if (!p->failed) blanks(p);
 }
 
-int llm_json_parse(llm_json *json, const char *text, size_t bytes, const char *name, llm_error *error) {
-    parser p = {text, name, bytes, 0, 0, 0, json, error, 0};
+static int parse(llm_json *json, const char *text, size_t bytes, const char *name, int python, llm_error *error) {
+    parser p = {text, name, bytes, 0, 0, 0, json, error, 0, python};
     memset(json, 0, sizeof *json);
     json->text = malloc(bytes + 1);
     if (!json->text) return llm_fail(error, "%s: out of memory", name);
@@ -199,6 +206,14 @@ int llm_json_parse(llm_json *json, const char *text, size_t bytes, const char *n
     if (!p.failed) return 0;
     llm_json_free(json);
     return -1;
+}
+
+int llm_json_parse(llm_json *json, const char *text, size_t bytes, const char *name, llm_error *error) {
+    return parse(json, text, bytes, name, 0, error);
+}
+
+int llm_json_parse_python(llm_json *json, const char *text, size_t bytes, const char *name, llm_error *error) {
+    return parse(json, text, bytes, name, 1, error);
 }
 
 void llm_json_free(llm_json *json) {

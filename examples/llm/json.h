@@ -25,6 +25,8 @@ typedef struct llm_json {
 
 /* Errors name `name` and the offset. */
 int llm_json_parse(llm_json *json, const char *text, size_t bytes, const char *name, llm_error *error);
+/* The same, and NaN, Infinity and -Infinity are numbers, as Python writes them. */
+int llm_json_parse_python(llm_json *json, const char *text, size_t bytes, const char *name, llm_error *error);
 void llm_json_free(llm_json *json);
 
 /* Index of the value of `key` in the object at `object`, or 0 (the root can be nobody's member). */

@@ -1,0 +1,250 @@
+/* bitstack chat: a conversation with a stack whose size changes while it talks. */
+#include "cli.h"
+#include "session.h"
+#include "../llm/conversation.h"
+#include "../llm/parallel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help[] =
+    "usage: bitstack chat FILE [--budget SIZE | --auto [--min SIZE] [--max SIZE] [--reserve SIZE]] [--follow]\n"
+    "                     [--system TEXT] [--context N] [-n TOKENS] [--temperature T] [--top-p P] [--seed S] [--live]\n\n"
+    "Answers the lines of the standard input, each with all that was said before. Lines that begin with a colon:\n\n"
+    "  :budget SIZE     from now on with so much memory for the model; :budget all, :budget auto\n"
+    "  :info            sizes, memory, how full the context is, speed\n"
+    "  :reset           forget what was said      :stop  end this answer      :quit\n\n"
+    "The model grows and shrinks block by block while it writes; nothing that was said is lost or read again. On a\n"
+    "terminal these lines are obeyed while an answer is being written, and Ctrl-C ends the answer.\n\n"
+    "  --budget SIZE    memory for the model; as much as the file has\n"
+    "  --auto           as much as the machine (its control groups, or /proc/meminfo) can spare, at any time\n"
+    "  --min, --max     not less, not more than this, automatically\n"
+    "  --reserve SIZE   memory to leave free; a twentieth of the limit, from 16 MiB to 1 GiB\n"
+    "  --follow         FILE may still be growing\n"
+    "  --system TEXT    what the model is told first, and never forgets\n"
+    "  --context N      room for so many tokens; when it is full the oldest turns are forgotten\n"
+    "  -n TOKENS        at most so many tokens an answer; 512\n"
+    "  --threads N      that work on it; all processors\n"
+    "  --temperature T, --top-p P, --seed S   as in bitstack run\n"
+    "  --live           obey commands while an answer is being written also where they do not come from a terminal\n";
+
+/* ---- lines, as they come ---- */
+
+static struct {
+    char text[1 << 16];
+    size_t used, line; /* line: bytes of the first one, with its end, once it is whole */
+    int ended;
+} input;
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number) { (void)number, interrupted = 1; }
+
+/* Whether there is a line; waits for one if asked to. */
+static int have_line(int wait) {
+    while (!input.line) {
+        char *end = memchr(input.text, '\n', input.used);
+        if (end) input.line = (size_t)(end - input.text) + 1;
+        else if (input.used == sizeof input.text || (input.ended && input.used)) input.line = input.used;
+        if (input.line || input.ended) break;
+        struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+        int ready = poll(&in, 1, wait ? -1 : 0);
+        if (ready < 0 && errno == EINTR && !interrupted) continue;
+        if (ready <= 0) break;
+        ssize_t got = read(STDIN_FILENO, input.text + input.used, sizeof input.text - input.used);
+        if (got > 0) input.used += (size_t)got;
+        else if (got == 0 || errno != EINTR) input.ended = 1;
+    }
+    return input.line > 0;
+}
+
+static void next_line(void) {
+    memmove(input.text, input.text + input.line, input.used -= input.line);
+    input.line = 0;
+}
+
+/* ---- commands ---- */
+
+typedef struct chat {
+    session s;
+    llm_conversation talk;
+    llm_sampler sampler;
+    uint32_t most; /* tokens an answer */
+    uint64_t made; /* tokens of the last answer, the seconds it took, the longest wait for one but the first */
+    double seconds, longest;
+    int quit;
+} chat;
+
+static void info(const chat *c) {
+    const llm_conversation *t = &c->talk;
+    const llm_config *m = &c->s.model.config;
+    uint64_t kv = 2ull * m->layers * m->kv_heads * m->head_width * sizeof(float);
+    resizer_state now;
+    if (c->s.resizer) {
+        resizer_ask(c->s.resizer, &now);
+        printf("[model: %s of %s resident, %d of %d blocks", cli_bytes(now.resident), cli_bytes(now.total), now.loaded, now.blocks);
+        if (now.available < now.blocks) printf(", %d arrived", now.available);
+        if (now.target < UINT64_MAX) printf("; budget %s", cli_bytes(now.target));
+        printf("]\n");
+        if (now.memory.limit) printf("[memory: %s free of %s, %.0f %% pressure]\n", cli_bytes(now.memory.available), cli_bytes(now.memory.limit), 100 * now.memory.pressure);
+        if (now.message[0]) printf("[last trouble: %s]\n", now.message);
+    } else printf("[model: of fixed size]\n");
+    printf("[context: %u of %u tokens, %zu turns, %zu forgotten; %s of keys and values; %s turns]\n", t->generator.count,
+           t->generator.state.context, t->count, t->forgotten, cli_bytes(kv * t->generator.state.position), t->turns->name);
+    if (c->made > 1)
+        printf("[last answer: %.1f tokens a second, longest wait %.1f ms]\n", (double)(c->made - 1) / c->seconds, 1e3 * c->longest);
+}
+
+static void budget(chat *c, const char *word, size_t bytes, int wait) {
+    uint64_t size = 0;
+    if (!c->s.resizer) {
+        printf("[a model of fixed size]\n");
+        return;
+    }
+    int automatic = bytes == 4 && memcmp(word, "auto", 4) == 0, all = bytes == 3 && memcmp(word, "all", 3) == 0;
+    if (!automatic && !all && (cli_size(word, bytes, &size) != 0 || !size)) {
+        printf("[expected :budget and a size such as 300000, 3MB or 2.5GiB, all, or auto]\n");
+        return;
+    }
+    resizer_state now;
+    resizer_ask(c->s.resizer, &now);
+    resizer_automatic(c->s.resizer, automatic);
+    if (!automatic && resizer_budget(c->s.resizer, size) != 0) printf("[expected at least %s, the resident part]\n", cli_bytes(now.base));
+    else if (wait) {
+        resizer_wait(c->s.resizer);
+        resizer_ask(c->s.resizer, &now);
+        printf("[%s resident, %d of %d blocks]\n", cli_bytes(now.resident), now.loaded, now.blocks);
+    }
+}
+
+/* A line that begins with a colon. */
+static void obey(chat *c, const char *line, size_t bytes, int answering) {
+    size_t word = 0;
+    while (word < bytes && line[word] != ' ') word++;
+    size_t rest = word;
+    while (rest < bytes && line[rest] == ' ') rest++;
+#define IS(name) (word == sizeof(name) - 1 && memcmp(line, name, word) == 0)
+    if (answering) putchar('\n');
+    if (IS(":quit") || IS(":q")) c->quit = 1;
+    else if (IS(":info")) info(c);
+    else if (IS(":reset")) llm_conversation_reset(&c->talk), c->made = 0;
+    else if (IS(":budget")) budget(c, line + rest, bytes - rest, !answering);
+    else if (IS(":stop")) llm_conversation_stop(&c->talk);
+    else printf("[expected :budget, :info, :reset, :stop or :quit]\n");
+    fflush(stdout);
+}
+
+/* ---- talking ---- */
+
+static int answer(chat *c, const char *line, size_t bytes, int live) {
+    char text[512];
+    size_t some, forgotten = c->talk.forgotten;
+    int more = llm_conversation_say(&c->talk, line, bytes);
+    if (more > 0) {
+        printf("[longer than the context of %u tokens]\n", c->talk.generator.state.context);
+        return 0;
+    }
+    next_line();
+    double last = 0, now;
+    c->made = 0;
+    c->longest = c->seconds = 0;
+    if (more == 0) more = 1;
+    for (uint32_t i = 0; more > 0; i++) {
+        if (i == c->most || interrupted) {
+            llm_conversation_stop(&c->talk);
+            break;
+        }
+        if (live && have_line(0) && input.text[0] == ':') {
+            size_t length = input.line - (input.text[input.line - 1] == '\n');
+            obey(c, input.text, length, 1);
+            next_line();
+            if (c->quit) break;
+        }
+        more = llm_conversation_next(&c->talk, &c->sampler, text, &some);
+        if (c->talk.forgotten > forgotten) {
+            printf("%s[the context is full: the oldest %zu turns are forgotten]\n", c->made ? "\n" : "", c->talk.forgotten - forgotten);
+            forgotten = c->talk.forgotten;
+        }
+        now = llm_seconds();
+        if (c->made++) {
+            c->seconds += now - last;
+            if (now - last > c->longest) c->longest = now - last;
+        }
+        last = now;
+        fwrite(text, 1, some, stdout);
+        fflush(stdout);
+    }
+    putchar('\n');
+    interrupted = 0;
+    return more < 0 ? -1 : 0;
+}
+
+static int converse(chat *c, int live) {
+    int terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt; /* without SA_RESTART: waiting for a line ends as well */
+    if (terminal) sigaction(SIGINT, &action, NULL);
+    while (!c->quit) {
+        if (terminal) fputs("> ", stdout), fflush(stdout);
+        if (!have_line(1)) break;
+        size_t length = input.line - (input.text[input.line - 1] == '\n');
+        if (length && input.text[0] == ':') obey(c, input.text, length, 0);
+        else if (length) {
+            size_t before = input.used;
+            if (answer(c, input.text, length, live || terminal) != 0) return -1;
+            if (input.used != before || !input.line) continue; /* taken */
+        }
+        next_line();
+        fflush(stdout);
+    }
+    if (terminal) putchar('\n');
+    return 0;
+}
+
+int command_chat(int argc, char **argv) {
+    static chat c;
+    const char *path, *system = NULL;
+    uint32_t context = 0, threads = (uint32_t)llm_processors();
+    uint64_t seed = 1;
+    double temperature = 0.8, top_p = 0.95;
+    int live = 0;
+    session_options open;
+    llm_error error;
+    memset(&open, 0, sizeof open);
+    c.most = 512;
+    memory_policy *policy = &open.size.policy;
+    const cli_option options[] = {
+        {"--budget", CLI_SIZE, &open.size.budget}, {"--auto", CLI_FLAG, &open.size.automatic}, {"--min", CLI_SIZE, &policy->least},
+        {"--max", CLI_SIZE, &policy->most}, {"--reserve", CLI_SIZE, &policy->reserve}, {"--follow", CLI_FLAG, &open.growing},
+        {"--system", CLI_TEXT, &system}, {"--context", CLI_WHOLE, &context}, {"-n", CLI_WHOLE, &c.most},
+        {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
+        {"--live", CLI_FLAG, &live}, {NULL, CLI_FLAG, NULL}};
+    int stop = cli_parse(argc, argv, "chat", help, options, &path, 1);
+    if (stop) return stop - 1;
+    if (top_p > 1) return cli_usage("chat", "--top-p: expected a number from 0 to 1");
+    if (strcmp(path, "-") == 0) return cli_usage("chat", "expected a file: the standard input is for what you say");
+    if (open.size.budget && open.size.automatic) return cli_usage("chat", "expected --budget or --auto, not both");
+    if (!open.size.automatic && (policy->least || policy->most || policy->reserve))
+        return cli_usage("chat", "--min, --max and --reserve need --auto");
+    if (policy->most && policy->most < policy->least) return cli_usage("chat", "expected --min up to --max");
+    if (context > 1 << 24 || (context && context < 16)) return cli_usage("chat", "--context: expected 16 to 16777216");
+
+    c.sampler.temperature = (float)temperature;
+    c.sampler.top_p = (float)top_p;
+    c.sampler.state = seed;
+    open.threads = threads < 1024 ? (int)threads : 1024;
+    open.size.group = getenv("BITSTACK_CGROUP"); /* a folder like a control group's, for tests */
+    if (session_open(&c.s, path, &open, &error) != 0) return cli_failed("%s", error.message);
+    int status = CLI_OK;
+    if (c.s.resizer) resizer_wait(c.s.resizer);
+    if (llm_conversation_init(&c.talk, &c.s.model, &c.s.tokenizer, context, system) != 0) status = cli_failed("%s: out of memory", path);
+    else if (converse(&c, live) != 0) status = cli_failed("%s: out of memory", path);
+    llm_conversation_free(&c.talk);
+    session_close(&c.s);
+    return status;
+}

@@ -1,0 +1,151 @@
+/* A conversation keeps what was said, forgets the oldest turns when there is no more room and says so, and the
+ * command obeys its lines. With no blocks loaded the model of these tests says what its head was made to say. */
+#include "command.h"
+#include "random_stack.h"
+#include "examples/bitstack/session.h"
+#include "examples/llm/conversation.h"
+
+static int next[WORDS];
+
+/* After each byte of the text its next one; after all else itself. */
+static void parrot(const char *text) {
+    for (int i = 0; i < WORDS; i++) next[i] = i;
+    for (; text[1]; text++) next[WORD_BYTES + (unsigned char)text[0]] = WORD_BYTES + (unsigned char)text[1];
+}
+
+/* The whole answer to a line. */
+static const char *answer(llm_conversation *c, const char *line, uint32_t most) {
+    static char all[4096];
+    llm_sampler greedy = {0, 1, 1};
+    size_t used = 0, bytes;
+    if (llm_conversation_say(c, line, strlen(line)) != 0) return "(refused)";
+    for (uint32_t i = 0; i < most && used + 600 < sizeof all; i++) {
+        int more = llm_conversation_next(c, &greedy, all + used, &bytes);
+        used += bytes;
+        if (more < 1) break;
+    }
+    llm_conversation_stop(c);
+    all[used] = 0;
+    return all;
+}
+
+/* Logits of what comes next. */
+static void look(llm_generator *g, float *logits) {
+    llm_sampler greedy = {0, 1, 1};
+    uint32_t count = g->count;
+    llm_generator_next(g, &greedy);
+    memcpy(logits, g->logits, WORDS * sizeof *logits);
+    g->count = count;
+    g->state.position = count;
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    if (command_begin(argv[0], "chat")) return 1;
+    session s;
+    session_options options;
+    llm_conversation c;
+    llm_error error;
+    resizer_state now;
+    char line[600];
+    float expected[WORDS], got[WORDS];
+    memset(&options, 0, sizeof options);
+
+    TEST("an answer ends where the user's next turn would begin, or at the end mark; neither is shown or kept");
+    parrot(":ok!\nUser:");
+    CHECK(random_stack(command_file("ok.bitstack"), 128, 128, 1, 2, 128, next) == 0, "no stack");
+    parrot(":ok!");
+    next[WORD_BYTES + '!'] = WORD_END;
+    CHECK(random_stack(command_file("end.bitstack"), 128, 128, 1, 2, 128, next) == 0, "no stack");
+    static const char *const files[2] = {"ok.bitstack", "end.bitstack"};
+    for (int i = 0; i < 2; i++) {
+        CHECK(session_open(&s, command_file(files[i]), &options, &error) == 0, "%s", error.message);
+        resizer_ask(s.resizer, &now);
+        CHECK(resizer_budget(s.resizer, now.base) == 0, "base");
+        resizer_wait(s.resizer);
+        CHECK(llm_conversation_init(&c, &s.model, &s.tokenizer, 0, NULL) == 0, "no memory");
+        CHECK(c.generator.count == 1 && c.kept == 1, "begins with %u tokens", c.generator.count);
+        const char *said = answer(&c, "hi", 50);
+        CHECK(strcmp(said, "ok!") == 0, "said '%s'", said);
+        uint32_t turn = c.generator.count - c.kept; /* "User: hi\nAssistant:ok!", spaces as marks of three bytes */
+        CHECK(turn == 19 + 2 * 2 + 1 * 3 + 3 - 1 - 1, "a turn of %u tokens", turn);
+        said = answer(&c, "hi", 50);
+        CHECK(strcmp(said, "ok!") == 0 && c.count == 2 && c.generator.count == c.kept + 2 * turn - 3 + 1, "then '%s', %u tokens", said, c.generator.count);
+
+        for (int k = 0; k < 6; k++) {
+            said = answer(&c, "hi", 50);
+            CHECK(strcmp(said, "ok!") == 0, "turn %d: '%s'", k, said);
+        }
+        CHECK(c.forgotten > 0 && c.count + c.forgotten == 8 && c.generator.count <= 128, "%zu turns and %zu forgotten", c.count, c.forgotten);
+        CHECK(strcmp(answer(&c, "a line that is longer than all of the context can be, at one byte a token, and three a space, as this "
+                            "tokenizer has them", 9), "(refused)") == 0, "taken");
+        llm_conversation_reset(&c);
+        CHECK(c.count == 0 && c.generator.count == c.kept && c.forgotten == 0, "not reset");
+        llm_conversation_free(&c);
+        session_close(&s);
+    }
+
+    TEST("a full context forgets the oldest turns, and goes on as if they had never been");
+    CHECK(random_stack(command_file("short.bitstack"), 256, 512, 2, 3, 96, NULL) == 0 && session_open(&s, command_file("short.bitstack"), &options, &error) == 0 &&
+          llm_conversation_init(&c, &s.model, &s.tokenizer, 0, NULL) == 0, "%s", error.message);
+    for (size_t k = 0, before = 0, times = 0; times < 5 && !test_bad_; k++, before = c.forgotten) {
+        answer(&c, k % 3 ? "hi" : "hello there", (uint32_t)(4 + k % 5));
+        if (c.forgotten == before) continue;
+        times++;
+        llm_generator fresh;
+        CHECK(llm_generator_init(&fresh, &s.model, 0) == 0, "no memory");
+        llm_generator_add(&fresh, c.generator.ids, c.generator.count);
+        look(&fresh, expected), look(&c.generator, got);
+        for (int i = 0; i < WORDS; i++) CHECK(fabsf(expected[i] - got[i]) < 1e-4f, "logit %d is %g, not %g", i, (double)got[i], (double)expected[i]);
+        CHECK(c.generator.ids[0] == 1 && c.count < k + 1 && c.starts[0] == c.kept && c.generator.ids[c.kept] == WORD_BYTES + 'U', "%zu turns, from %u", c.count, c.starts[0]);
+        llm_generator_free(&fresh);
+    }
+    llm_conversation_free(&c);
+    session_close(&s);
+
+    TEST("what the model is told first is never forgotten");
+    CHECK(session_open(&s, command_file("ok.bitstack"), &options, &error) == 0 && llm_conversation_init(&c, &s.model, &s.tokenizer, 0, "Be kind.") == 0, "%s", error.message);
+    uint32_t first[128], kept = c.kept;
+    memcpy(first, c.generator.ids, kept * sizeof *first);
+    CHECK(kept >= 10, "%u tokens", kept);
+    for (int k = 0; k < 9; k++) answer(&c, "hello", 9);
+    CHECK(c.forgotten > 0 && c.kept == kept && memcmp(first, c.generator.ids, kept * sizeof *first) == 0, "forgotten");
+    uint64_t base;
+    resizer_ask(s.resizer, &now);
+    base = now.base;
+    llm_conversation_free(&c);
+    session_close(&s);
+
+    TEST("the command answers lines and obeys those with a colon");
+    snprintf(line, sizeof line, "printf 'hi\\n\\nagain\\n:info\\n:reset\\n:info\\nend' | \"$B\" chat ok.bitstack --temperature 0 --budget %llu", (unsigned long long)base);
+    CHECK(command_shell(line) == 0 && strncmp(command_out, "ok!\nok!\n[model: ", 16) == 0 && strstr(command_out, " 2 turns, 0 forgotten") &&
+          strstr(command_out, " 0 turns, 0 forgotten") && strcmp(command_out + strlen(command_out) - 4, "ok!\n") == 0 && !command_err[0], "%s%s", command_out, command_err);
+    snprintf(line, sizeof line, "printf ':budget %llu\\nhi\\n:budget 1\\n:budget x\\n:budget all\\n:budget auto\\n:what\\n:quit\\nhi\\n' | \"$B\" chat ok.bitstack --temperature 0", (unsigned long long)base);
+    CHECK(command_shell(line) == 0, "%s", command_err);
+    static const char *const replies[] = {" resident, 0 of 14 blocks]\nok!\n", "[expected at least ", "[expected :budget and a size", " resident, 14 of 14 blocks]\n",
+                                          "[expected :budget, :info"};
+    const char *at = command_out;
+    for (size_t i = 0; i < sizeof replies / sizeof *replies && at; i++) {
+        at = strstr(at, replies[i]);
+        CHECK(at, "no '%s' in order: %s", replies[i], command_out);
+    }
+    CHECK(at && !strstr(at, "ok!"), "went on after :quit");
+    CHECK(command_shell("for i in 1 2 3 4 5 6 7 8; do echo hi; done | \"$B\" chat ok.bitstack --temperature 0 -n 5") == 0 && strstr(command_out, "[the context is full: the oldest "), "%s", command_out);
+    CHECK(command_shell("for i in 1 2 3 4 5 6 7 8; do printf 'a long line, '; done | \"$B\" chat ok.bitstack") == 0 && strstr(command_out, "[longer than the context"), "%s", command_out);
+
+    TEST("while it talks, a budget changes the size under way, and automatic ones follow a group's memory");
+    snprintf(line, sizeof line, "{ echo go; sleep 0.1; echo :budget 900KB; sleep 0.1; echo :info; echo :quit; } | timeout 20 \"$B\" chat big.bitstack -n 1000000 --live | tr -d '\\000'");
+    CHECK(random_stack(command_file("big.bitstack"), 256, 512, 2, 3, 4096, NULL) == 0 && command_shell(line) == 0, "%s", command_err);
+    CHECK(strstr(command_out, " of 42 blocks; budget 900.00 KB") && !strstr(command_out, "42 of 42"), "%s", command_out);
+    CHECK(command_shell("mkdir g && echo 1000000000 >g/memory.max && echo 999000000 >g/memory.current && printf ':info\\n' | BITSTACK_CGROUP=g \"$B\" chat big.bitstack --auto --min 1MB") == 0 &&
+          strstr(command_out, "[memory: 1.00 MB free of 1.00 GB") && !strstr(command_out, "42 of 42"), "%s%s", command_out, command_err);
+    CHECK(command_shell("echo 1000000 >g/memory.current && printf ':info\\n' | BITSTACK_CGROUP=g \"$B\" chat big.bitstack --auto --max 1.1MB") == 0 &&
+          strstr(command_out, "budget 1.10 MB"), "%s%s", command_out, command_err);
+
+    TEST("bad usage is refused in one line");
+    CHECK(command_fails("chat", 2, "missing") && command_fails("chat -", 2, "standard input"), "file");
+    CHECK(command_fails("chat ok.bitstack --auto --budget 1MB", 2, "not both") && command_fails("chat ok.bitstack --min 1MB", 2, "--auto"), "auto");
+    CHECK(command_fails("chat ok.bitstack --auto --min 2MB --max 1MB", 2, "--min") && command_fails("chat ok.bitstack --context 3", 2, "--context"), "range");
+    CHECK(command_fails("chat none.bitstack", 1, "none.bitstack: ") && command_fails("chat ok.bitstack --budget 1", 1, "ok.bitstack: "), "not there, too small");
+    return TEST_DONE();
+}
