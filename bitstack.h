@@ -2177,10 +2177,10 @@ BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, 
     return scale;
 }
 
-/* What one table gives for 32 rows, summed over groups: the bytes mod 256; and, of every eight of them, an
- * average, with `pairs` and `odd` as for SSE4. The average, rounded up three times, is at most 1.5 too large, 12
- * in eight groups and 96 in 64, so the two together tell the sum: a quarter fewer operations than
- * adding up each byte in 16 bits. */
+/* What one table gives for 32 rows, summed over groups: the bytes mod 256; and averages of four of them (of eight, if
+ * the nibbles are `ready`), with `pairs` and `odd` as for SSE4. An average of eight, rounded up three times, is
+ * at most 1.5 too large, and the sum of 64 groups from such ones 96, so the two together tell it: a quarter
+ * fewer operations than adding up each byte in 16 bits. */
 typedef struct bitstack_sums_avx2_ {
     __m256i bytes, pairs, odd;
 } bitstack_sums_avx2_;
@@ -2203,17 +2203,18 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_two_avx2_(bitstack_sums_avx2_ *sum, __m25
     sum->bytes = _mm256_add_epi8(sum->bytes, b);
     return _mm256_avg_epu8(a, b);
 }
-BITSTACK_AVX2_INLINE_ void bitstack_four_avx2_(bitstack_sums_avx2_ sums[2], const unsigned char *signs, size_t g, const unsigned char *table,
-                                               const char *near, const char *far, const int ready) {
+BITSTACK_AVX2_INLINE_ void bitstack_four_avx2_(bitstack_sums_avx2_ sums[2], __m256i average[2], const unsigned char *signs, size_t g,
+                                               const unsigned char *table, const char *near, const char *far, const int ready) {
     __m256i a, b, c, d, e, f;
     if (!ready) BITSTACK_PREFETCH_BOTH_(near, far);
     bitstack_find_avx2_(&a, &b, signs, g, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 1, table, ready);
     e = bitstack_two_avx2_(&sums[0], a, c), f = bitstack_two_avx2_(&sums[1], b, d);
     if (!ready) BITSTACK_PREFETCH_BOTH_(near + 64, far + 64);
     bitstack_find_avx2_(&a, &b, signs, g + 2, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 3, table, ready);
-    e = _mm256_avg_epu8(e, bitstack_two_avx2_(&sums[0], a, c)), f = _mm256_avg_epu8(f, bitstack_two_avx2_(&sums[1], b, d));
-    sums[0].pairs = _mm256_add_epi16(sums[0].pairs, e), sums[0].odd = _mm256_add_epi16(sums[0].odd, _mm256_srli_epi16(e, 8));
-    sums[1].pairs = _mm256_add_epi16(sums[1].pairs, f), sums[1].odd = _mm256_add_epi16(sums[1].odd, _mm256_srli_epi16(f, 8));
+    average[0] = _mm256_avg_epu8(e, bitstack_two_avx2_(&sums[0], a, c)), average[1] = _mm256_avg_epu8(f, bitstack_two_avx2_(&sums[1], b, d));
+}
+BITSTACK_AVX2_INLINE_ void bitstack_add_avx2_(bitstack_sums_avx2_ *sum, __m256i average) {
+    sum->pairs = _mm256_add_epi16(sum->pairs, average), sum->odd = _mm256_add_epi16(sum->odd, _mm256_srli_epi16(average, 8));
 }
 
 BITSTACK_AVX2_INLINE_ void bitstack_scale_avx2_(float *to, __m128i sums, __m256 scale, int add) {
@@ -2221,22 +2222,22 @@ BITSTACK_AVX2_INLINE_ void bitstack_scale_avx2_(float *to, __m128i sums, __m256 
     _mm256_storeu_ps(to, add ? _mm256_add_ps(_mm256_loadu_ps(to), value) : value);
 }
 
-/* 4 * average - (4 * average - byte) mod 256 */
-BITSTACK_AVX2_INLINE_ __m256i bitstack_exact_avx2_(__m256i average, __m256i byte) {
-    const __m256i sum = _mm256_slli_epi16(average, 2);
+/* n * average - (n * average - byte) mod 256 */
+BITSTACK_AVX2_INLINE_ __m256i bitstack_exact_avx2_(__m256i average, __m256i byte, const int ready) {
+    const __m256i sum = _mm256_slli_epi16(average, ready ? 3 : 2);
     return _mm256_sub_epi16(sum, _mm256_and_si256(_mm256_sub_epi16(sum, byte), _mm256_set1_epi16(255)));
 }
 
-/* to[0..31] (+)= scale * (sums - bias) for the low nibbles or the high ones; the last groups, fewer than four, are
- * still to be looked up. */
+/* to[0..31] (+)= scale * (sums - bias) for the low nibbles or the high ones; the last groups, fewer than four or
+ * eight, are still to be looked up. */
 BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, const bitstack_sums_avx2_ *sums, const unsigned char *signs, size_t groups,
                                                 const unsigned char *table, float scale, int add, const int ready, const int up) {
     const __m256i bias = _mm256_set1_epi16((short)(groups * BITSTACK_BIAS_));
     const __m256 factor = _mm256_set1_ps(scale);
-    __m256i even = bitstack_exact_avx2_(_mm256_sub_epi16(sums->pairs, _mm256_slli_epi16(sums->odd, 8)), sums->bytes);
-    __m256i odd = bitstack_exact_avx2_(sums->odd, _mm256_srli_epi16(sums->bytes, 8)), low, high;
+    __m256i even = bitstack_exact_avx2_(_mm256_sub_epi16(sums->pairs, _mm256_slli_epi16(sums->odd, 8)), sums->bytes, ready);
+    __m256i odd = bitstack_exact_avx2_(sums->odd, _mm256_srli_epi16(sums->bytes, 8), ready), low, high;
     size_t g;
-    for (g = groups / 4 * 4; g < groups; g++) {
+    for (g = ready ? groups / 8 * 8 : groups / 4 * 4; g < groups; g++) {
         bitstack_find_avx2_(&low, &high, signs, g, table, ready);
         even = _mm256_add_epi16(even, _mm256_and_si256(up ? high : low, _mm256_set1_epi16(255)));
         odd = _mm256_add_epi16(odd, _mm256_srli_epi16(up ? high : low, 8));
@@ -2257,6 +2258,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
     const unsigned char *table = run->tables;
     bitstack_sums_avx2_ part[BITSTACK_STREAMS_][2];
     unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+    __m256i average[2], more[2];
     size_t from, groups, g, k, t, i, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, table += run->count * stride) {
         const unsigned char *signs = run->signs + 32 * from;
@@ -2269,8 +2271,10 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                 for (i = 0; i < run->tiles; i++) {
                     const size_t at = i * run->stride, last = groups - g < 16 ? groups / 4 * 4 : g + 16;
                     bitstack_sums_avx2_ sum[2] = {part[i][0], part[i][1]};
-                    for (k = g; k < last; k += 4)
-                        bitstack_four_avx2_(sum, signs + at, k, table, near + at + 32 * k, far + at + 32 * k, 0);
+                    for (k = g; k < last; k += 4) {
+                        bitstack_four_avx2_(sum, average, signs + at, k, table, near + at + 32 * k, far + at + 32 * k, 0);
+                        bitstack_add_avx2_(&sum[0], average[0]), bitstack_add_avx2_(&sum[1], average[1]);
+                    }
                     part[i][0] = sum[0], part[i][1] = sum[1];
                 }
             for (i = 0; i < run->tiles; i++, signs += run->stride) {
@@ -2289,7 +2293,11 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
             for (t = 0; t < run->count; t++) {
                 float *to = sums[i * run->count + t];
                 bitstack_sums_avx2_ sum[2] = {none, none};
-                for (g = 0; g + 4 <= groups; g += 4) bitstack_four_avx2_(sum, nibbles, g, table + t * stride, NULL, NULL, 1);
+                for (g = 0; g + 8 <= groups; g += 8) {
+                    bitstack_four_avx2_(sum, average, nibbles, g, table + t * stride, NULL, NULL, 1);
+                    bitstack_four_avx2_(sum, more, nibbles, g + 4, table + t * stride, NULL, NULL, 1);
+                    bitstack_add_avx2_(&sum[0], _mm256_avg_epu8(average[0], more[0])), bitstack_add_avx2_(&sum[1], _mm256_avg_epu8(average[1], more[1]));
+                }
                 bitstack_widen_avx2_(to, &sum[0], nibbles, groups, table + t * stride, scale[t], from > 0, 1, 0);
                 bitstack_widen_avx2_(to + 32, &sum[1], nibbles, groups, table + t * stride, scale[t], from > 0, 1, 1);
             }
