@@ -1963,13 +1963,13 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
 }
 
-/* Signs 1 KiB ahead go to L1 and those 2 KiB ahead to L2, of four tiles at a time. Measured on a Sapphire Rapids
+/* Of four tiles at a time, signs 1 KiB ahead go to L1 and those 2 KiB ahead to L2. Measured on a Sapphire Rapids
  * core: L1 has too few line buffers for the latency of memory (one prefetch alone, at any distance, reached
  * 85 % of the read bandwidth), and one stream opens too few pages of memory (four tiles one after
  * the other 80 %, side by side 90 %). As assembly, so that it stays where it is among the arithmetic: prefetches in a
  * row cost 1 %. */
-#define BITSTACK_NEAR_ 1024
-#define BITSTACK_FAR_ 2048
+#define BITSTACK_NEAR_(tiles) ((tiles) > 1 ? 1024u : 2048u)
+#define BITSTACK_FAR_(tiles) (8192u / (tiles))
 #define BITSTACK_PREFETCH_BOTH_(near, far) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(near)), "m"(*(far)))
 #endif
 
@@ -2206,10 +2206,10 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_two_avx2_(bitstack_sums_avx2_ *sum, __m25
 BITSTACK_AVX2_INLINE_ void bitstack_four_avx2_(bitstack_sums_avx2_ sums[2], __m256i average[2], const unsigned char *signs, size_t g,
                                                const unsigned char *table, const char *near, const char *far, const int ready) {
     __m256i a, b, c, d, e, f;
-    if (!ready) BITSTACK_PREFETCH_BOTH_(near, far);
+    if (near) BITSTACK_PREFETCH_BOTH_(near, far);
     bitstack_find_avx2_(&a, &b, signs, g, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 1, table, ready);
     e = bitstack_two_avx2_(&sums[0], a, c), f = bitstack_two_avx2_(&sums[1], b, d);
-    if (!ready) BITSTACK_PREFETCH_BOTH_(near + 64, far + 64);
+    if (near) BITSTACK_PREFETCH_BOTH_(near + 64, far + 64);
     bitstack_find_avx2_(&a, &b, signs, g + 2, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 3, table, ready);
     average[0] = _mm256_avg_epu8(e, bitstack_two_avx2_(&sums[0], a, c)), average[1] = _mm256_avg_epu8(f, bitstack_two_avx2_(&sums[1], b, d));
 }
@@ -2250,7 +2250,7 @@ BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, const bitstack_sums_a
     bitstack_scale_avx2_(to + 24, _mm256_extracti128_si256(high, 1), factor, add);
 }
 
-/* One table: some tiles in turn, 16 groups of each. More tables: the nibbles are taken apart once for all. */
+/* One table or two: 16 groups of each tile in turn. More tables: the nibbles are taken apart once for all. */
 BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const __m256i zero = _mm256_setzero_si256(), nibble = _mm256_set1_epi8(15);
     const bitstack_sums_avx2_ none = {zero, zero, zero};
@@ -2258,42 +2258,49 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
     const unsigned char *table = run->tables;
     bitstack_sums_avx2_ part[BITSTACK_STREAMS_][2];
     unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+    const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     __m256i average[2], more[2];
     size_t from, groups, g, k, t, i, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, table += run->count * stride) {
         const unsigned char *signs = run->signs + 32 * from;
-        const char *near = bitstack_ahead_(run, from * 32, BITSTACK_NEAR_), *far = bitstack_ahead_(run, from * 32, BITSTACK_FAR_);
+        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
-        if (run->count == 1) {
+        for (t = 0; run->count <= 2 && t < run->count; t++) {
+            const unsigned char *entries = table + t * stride;
             for (i = 0; i < run->tiles; i++) part[i][0] = part[i][1] = none;
             for (g = 0; g < groups; g += 16)
                 for (i = 0; i < run->tiles; i++) {
                     const size_t at = i * run->stride, last = groups - g < 16 ? groups / 4 * 4 : g + 16;
                     bitstack_sums_avx2_ sum[2] = {part[i][0], part[i][1]};
                     for (k = g; k < last; k += 4) {
-                        bitstack_four_avx2_(sum, average, signs + at, k, table, near + at + 32 * k, far + at + 32 * k, 0);
+                        const size_t ahead = at + 32 * k;
+                        bitstack_four_avx2_(sum, average, signs + at, k, entries, near + ahead, far + ahead, 0);
                         bitstack_add_avx2_(&sum[0], average[0]), bitstack_add_avx2_(&sum[1], average[1]);
                     }
                     part[i][0] = sum[0], part[i][1] = sum[1];
                 }
-            for (i = 0; i < run->tiles; i++, signs += run->stride) {
-                bitstack_widen_avx2_(sums[i], &part[i][0], signs, groups, table, *scale, from > 0, 0, 0);
-                bitstack_widen_avx2_(sums[i] + 32, &part[i][1], signs, groups, table, *scale, from > 0, 0, 1);
+            for (i = 0; i < run->tiles; i++) {
+                float *to = sums[i * run->count + t];
+                bitstack_widen_avx2_(to, &part[i][0], signs + i * run->stride, groups, entries, scale[t], from > 0, 0, 0);
+                bitstack_widen_avx2_(to + 32, &part[i][1], signs + i * run->stride, groups, entries, scale[t], from > 0, 0, 1);
             }
-            continue;
         }
+        if (run->count <= 2) continue;
         for (i = 0; i < run->tiles; i++, signs += run->stride, near += run->stride, far += run->stride) {
             for (g = 0; g < groups; g++) {
                 const __m256i both = bitstack_load_avx2_(signs + 32 * g);
                 bitstack_store_avx2_(nibbles + 64 * g, _mm256_and_si256(both, nibble));
                 bitstack_store_avx2_(nibbles + 64 * g + 32, _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
-                BITSTACK_PREFETCH_BOTH_(near + 32 * g, far + 32 * g);
             }
             for (t = 0; t < run->count; t++) {
                 float *to = sums[i * run->count + t];
                 bitstack_sums_avx2_ sum[2] = {none, none};
                 for (g = 0; g + 8 <= groups; g += 8) {
+                    if (t < 2) { /* one reads ahead for the first half of each four groups, one for the second */
+                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64 * t, far + 32 * g + 64 * t);
+                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 128 + 64 * t, far + 32 * g + 128 + 64 * t);
+                    }
                     bitstack_four_avx2_(sum, average, nibbles, g, table + t * stride, NULL, NULL, 1);
                     bitstack_four_avx2_(sum, more, nibbles, g + 4, table + t * stride, NULL, NULL, 1);
                     bitstack_add_avx2_(&sum[0], _mm256_avg_epu8(average[0], more[0])), bitstack_add_avx2_(&sum[1], _mm256_avg_epu8(average[1], more[1]));
@@ -2516,9 +2523,10 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
     unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_, last[128] = {0};
+    const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
-        const char *near = bitstack_ahead_(run, from * 32, BITSTACK_NEAR_), *far = bitstack_ahead_(run, from * 32, BITSTACK_FAR_);
+        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
         switch (run->tiles * 100 + run->count) {
