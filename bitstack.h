@@ -2256,8 +2256,6 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
     const bitstack_sums_avx2_ none = {zero, zero, zero};
     const float *scale = run->scales;
     const unsigned char *table = run->tables;
-    bitstack_sums_avx2_ part[BITSTACK_STREAMS_][2];
-    unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     __m256i average[2], more[2];
     size_t from, groups, g, k, t, i, stride;
@@ -2268,6 +2266,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
         stride = bitstack_table_bytes_(groups);
         for (t = 0; run->count <= 2 && t < run->count; t++) {
             const unsigned char *entries = table + t * stride;
+            bitstack_sums_avx2_ part[BITSTACK_STREAMS_][2];
             for (i = 0; i < run->tiles; i++) part[i][0] = part[i][1] = none;
             for (g = 0; g < groups; g += 16)
                 for (i = 0; i < run->tiles; i++) {
@@ -2288,6 +2287,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
         }
         if (run->count <= 2) continue;
         for (i = 0; i < run->tiles; i++, signs += run->stride, near += run->stride, far += run->stride) {
+            unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
             for (g = 0; g < groups; g++) {
                 const __m256i both = bitstack_load_avx2_(signs + 32 * g);
                 bitstack_store_avx2_(nibbles + 64 * g, _mm256_and_si256(both, nibble));
@@ -2475,10 +2475,10 @@ BITSTACK_AVX512_INLINE_ void bitstack_scale_avx512_(float *to, const __m512i sum
     _mm512_storeu_ps(to + 48, add ? _mm512_add_ps(_mm512_loadu_ps(to + 48), d) : d);
 }
 
-/* One block. */
+/* One block. rest: room for 512 bytes. */
 BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run, size_t from, size_t groups,
                                                           const unsigned char *tables, size_t stride, const float *scales,
-                                                          const char *near, const char *far, const int tiles, const int count) {
+                                                          const char *near, const char *far, unsigned char *rest, const int tiles, const int count) {
     const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
     __m512i sum[4][4] = {{less, less, less, less}, {less, less, less, less}, {less, less, less, less}, {less, less, less, less}};
     const unsigned char *signs = run->signs + 32 * from;
@@ -2486,10 +2486,10 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK
     for (g = 0; g + 4 <= groups; g += 4)
         bitstack_step_avx512_(sum, signs + 32 * g, run->stride, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
     if (g < groups) { /* the last are fewer than four */
-        unsigned char rest[4][128] = {{0}};
         int i;
-        for (i = 0; i < tiles; i++) memcpy(rest[i], signs + (size_t)i * run->stride + 32 * g, 32 * (groups - g));
-        bitstack_step_avx512_(sum, rest[0], 128, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+        memset(rest, 0, 512);
+        for (i = 0; i < tiles; i++) memcpy(rest + 128 * i, signs + (size_t)i * run->stride + 32 * g, 32 * (groups - g));
+        bitstack_step_avx512_(sum, rest, 128, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
     }
     bitstack_scale_avx512_(sums[0], sum[0], scales[0], from > 0);
     if (tiles * count > 1) bitstack_scale_avx512_(sums[1], sum[1], scales[1 % count], from > 0);
@@ -2522,7 +2522,7 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_ready_avx512_(float (*sums)[BITSTAC
 BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
-    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_, last[128] = {0};
+    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
@@ -2530,18 +2530,21 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
         switch (run->tiles * 100 + run->count) {
-        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, 4, 1); continue;
-        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, 2, 2); continue;
-        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, 1, 1); continue;
-        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, 1, 2); continue;
-        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, 1, 3); continue;
-        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, 1, 4); continue;
+        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 4, 1); continue;
+        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 2, 2); continue;
+        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 1); continue;
+        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 2); continue;
+        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 3); continue;
+        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 4); continue;
         default: break;
         }
         for (g = 0; g < groups; g += 4) {
             const unsigned char *signs = run->signs + 32 * (from + g);
             __m512i index[4];
-            if (groups - g < 4) signs = (const unsigned char *)memcpy(last, signs, 32 * (groups - g));
+            if (groups - g < 4) {
+                memset(indices + 64 * g, 0, 128);
+                signs = (const unsigned char *)memcpy(indices + 64 * g, signs, 32 * (groups - g));
+            }
             bitstack_index_avx512_(index, signs);
             for (t = 0; t < 4; t++) _mm512_storeu_si512(indices + 64 * g + 64 * t, index[t]);
             BITSTACK_PREFETCH_BOTH_(near + 32 * g, far + 32 * g);
