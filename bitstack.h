@@ -80,7 +80,7 @@ extern "C" {
  *    44   4  u32 resident tensors
  *    48   4  u32 matrices
  *    52   4  u32 blocks
- *    56   8  u64 names bytes (a multiple of 8)
+ *    56   8  u64 names bytes (a multiple of 8). Names do not share bytes: their lengths add up to at most this
  *    64   8  u64 checksum of the tables
  *    72  48  zero
  *   120   8  u64 checksum of bytes 0..119
@@ -920,10 +920,13 @@ static int bitstack_zero_(const unsigned char *p, size_t bytes) {
     return 1;
 }
 
-/* A name's place, checked against the pool. */
-static int bitstack_name_ok_(const unsigned char *record, uint64_t names_bytes) {
+/* A name's place, checked against the pool. *room is what other names leave of it: if records could share a
+ * name, whoever copies them would make of a small file a large one. */
+static int bitstack_name_ok_(const unsigned char *record, uint64_t names_bytes, uint64_t *room) {
     uint64_t offset = bitstack_load32_(record), bytes = bitstack_load32_(record + 4);
-    return bytes >= 1 && offset <= names_bytes && bytes <= names_bytes - offset;
+    if (bytes < 1 || offset > names_bytes || bytes > names_bytes - offset || bytes > *room) return 0;
+    *room -= bytes;
+    return 1;
 }
 static bitstack_result bitstack_check_header_(bitstack *stack, const unsigned char *h, bitstack_error *error) {
     uint64_t left;
@@ -1004,14 +1007,14 @@ static bitstack_result bitstack_check_meta_(bitstack *stack, uint64_t end, bitst
 }
 
 /* Records of tensors: in file order, without gaps, each inside the resident part. */
-static bitstack_result bitstack_check_tensors_(bitstack *stack, uint64_t names_bytes, bitstack_error *error) {
+static bitstack_result bitstack_check_tensors_(bitstack *stack, uint64_t names_bytes, uint64_t *room, bitstack_error *error) {
     uint64_t at = bitstack_pad_(BITSTACK_HEADER_BYTES_ + stack->tables, BITSTACK_ALIGN_);
     uint32_t i, d;
     if (at > stack->base) return bitstack_bad_(error, 24, "the resident part starts beyond the base");
     for (i = 0; i < stack->tensors; i++) {
         const unsigned char *r = stack->tensor_records + (size_t)i * BITSTACK_TENSOR_RECORD_;
         uint64_t where = (uint64_t)(r - stack->head), bytes = bitstack_tensor_size_(bitstack_load32_(r + 8));
-        if (!bitstack_name_ok_(r, names_bytes)) return bitstack_bad_(error, where, "a tensor's name is outside the names");
+        if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a tensor's name is outside the names or shares them");
         if (bytes == 0) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 8, "the type of tensor '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
         if (bitstack_load32_(r + 12) > 4) return bitstack_bad_(error, where + 12, "a tensor has more than 4 dimensions");
         for (d = 0; d < 4; d++) {
@@ -1028,14 +1031,14 @@ static bitstack_result bitstack_check_tensors_(bitstack *stack, uint64_t names_b
     return BITSTACK_OK;
 }
 
-static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_bytes, bitstack_error *error) {
+static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_bytes, uint64_t *room, bitstack_error *error) {
     uint64_t first = 0;
     uint32_t i;
     for (i = 0; i < stack->matrices; i++) {
         const unsigned char *r = stack->matrix_records + (size_t)i * BITSTACK_MATRIX_RECORD_;
         uint64_t where = (uint64_t)(r - stack->head);
         bitstack_shape *shape = &stack->states[i].shape;
-        if (!bitstack_name_ok_(r, names_bytes)) return bitstack_bad_(error, where, "a matrix's name is outside the names");
+        if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a matrix's name is outside the names or shares them");
         if (bitstack_load32_(r + 16) != 1 || r[31] || !bitstack_zero_(r + 44, 20))
             return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 16, "the encoding of matrix '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
         shape->rows = bitstack_load32_(r + 8), shape->cols = bitstack_load32_(r + 12);
@@ -1094,7 +1097,7 @@ static bitstack_result bitstack_get_(const bitstack *stack, uint64_t offset, voi
 
 /* Everything between a checked header and a usable handle at level 0. */
 static bitstack_result bitstack_read_head_(bitstack *stack, const unsigned char *header, bitstack_error *error) {
-    uint64_t names_bytes, at;
+    uint64_t names_bytes, room, at;
     bitstack_result result;
     uint32_t i;
     if (stack->memory) stack->head = stack->memory;
@@ -1109,15 +1112,15 @@ static bitstack_result bitstack_read_head_(bitstack *stack, const unsigned char 
     }
     if (bitstack_checksum(stack->head + BITSTACK_HEADER_BYTES_, (size_t)stack->tables) != bitstack_load64_(header + 64))
         return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, 64, "the tables' checksum does not match", NULL, 0);
-    names_bytes = bitstack_load64_(header + 56);
+    names_bytes = room = bitstack_load64_(header + 56);
     at = BITSTACK_HEADER_BYTES_ + stack->tables - names_bytes;
     stack->names = stack->head + at;
     stack->block_records = stack->names - (size_t)stack->blocks * BITSTACK_BLOCK_RECORD_;
     stack->matrix_records = stack->block_records - (size_t)stack->matrices * BITSTACK_MATRIX_RECORD_;
     stack->tensor_records = stack->matrix_records - (size_t)stack->tensors * BITSTACK_TENSOR_RECORD_;
     result = bitstack_check_meta_(stack, (uint64_t)(stack->tensor_records - stack->head), error);
-    if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, error);
-    if (result == BITSTACK_OK) result = bitstack_check_matrices_(stack, names_bytes, error);
+    if (result == BITSTACK_OK) result = bitstack_check_tensors_(stack, names_bytes, &room, error);
+    if (result == BITSTACK_OK) result = bitstack_check_matrices_(stack, names_bytes, &room, error);
     if (result == BITSTACK_OK) result = bitstack_check_blocks_(stack, error);
     if (result != BITSTACK_OK) return result;
     for (i = 0; i < stack->tensors && !stack->skip_checksums; i++) {

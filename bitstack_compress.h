@@ -142,7 +142,7 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
  * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
- * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, or if an approximation of weights near the limit of float
+ * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h is not positive semidefinite, or if an approximation of weights near the limit of float
  * would. *coded is written only on success. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
@@ -335,8 +335,8 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 }
 
 /* ================================================================================== [LINALG]
- * Matrix products by a register tile of 6 rows x 2 vectors over panels of B (Goto and van de Geijn, Anatomy
- * of high-performance matrix multiplication, 2008); A is read where it lies. Blocked factorisations on top.
+ * Matrix products by register tiles of 6 rows x 2 vectors or 12 x 1 over panels of B (Goto and van de Geijn,
+ * Anatomy of high-performance matrix multiplication, 2008); A is read where it lies. Blocked factorisations on top.
  * The AVX2 tile fuses multiply and add, so last bits differ between CPUs with and without it. */
 
 #if !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_AVX2) && defined(__GNUC__) && \
@@ -345,7 +345,7 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 #include <immintrin.h>
 #endif
 
-#define BITSTACK_GEMM_ROWS_ 6     /* rows of the register tile */
+#define BITSTACK_GEMM_ROWS_ 12    /* rows of the tallest register tile */
 #define BITSTACK_NB_ 192     /* block of the factorisations: a multiple of 6 and 16 */
 #define BITSTACK_PANEL32_ 16 /* columns of a packed panel, float */
 #define BITSTACK_PANEL64_ 8  /* double */
@@ -372,16 +372,17 @@ typedef double bitstack_doubles_, bitstack_wide_;
 #define BITSTACK_UNROLL_
 #endif
 
-/* c (rows x panel, row stride crs) += a (rows x k) times a packed panel (k x panel). */
+/* c (rows x panel, row stride crs) += a (rows x k) times a panel of b (k x panel, row stride brs). */
 #define BITSTACK_GEMM_TILE_PLAIN_(suffix, real, vector, panel)                                                 \
     BITSTACK_PRIVATE_ void bitstack_gemm_tile_plain_##suffix##_(size_t rows, size_t k, const real *a, size_t ars, \
-                                                                size_t acs, const real *b, real *c, size_t crs) { \
+                                                                size_t acs, const real *b, size_t brs, real *c,   \
+                                                                size_t crs) {                                     \
         enum { lanes = sizeof(vector) / sizeof(real), vectors = panel / lanes };                               \
         for (size_t i = 0; i < rows; i++) {                                                                    \
-            const vector *from = (const vector *)b;                                                            \
             vector *to = (vector *)(c + i * crs), sum[vectors];                                                \
             BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] = to[j];                                 \
-            for (size_t p = 0; p < k; p++, from += vectors) {                                                  \
+            for (size_t p = 0; p < k; p++) {                                                                   \
+                const vector *from = (const vector *)(b + p * brs);                                            \
                 real f = a[i * ars + p * acs];                                                                 \
                 BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] += f * from[j];                      \
             }                                                                                                  \
@@ -393,49 +394,95 @@ BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
-#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, p_, load, store, zero, set1, fma, add)                \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(                 \
-        size_t k, const real *a, size_t ars, size_t acs, const real *b, real *c, size_t crs) {                 \
+#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, load, store, zero, set1, fma, add)               \
+    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(            \
+        size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
+        size_t crs) {                                                                                          \
+        for (; rows; rows -= 6, a += 6 * ars) {                                                                \
+            vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();               \
+            vector r0 = zero(), r1 = zero(), r2 = zero(), r3 = zero(), r4 = zero(), r5 = zero();               \
+            const real *a0 = a, *a3 = a + 3 * ars, *from = b;                                                  \
+            for (size_t p = 0; p < k; p++, a0 += acs, a3 += acs, from += brs) {                                \
+                vector x = load(from), y = load(from + width), t;                                              \
+                t = set1(a0[0]), s0 = fma(t, x, s0), r0 = fma(t, y, r0);                                       \
+                t = set1(a0[ars]), s1 = fma(t, x, s1), r1 = fma(t, y, r1);                                     \
+                t = set1(a0[2 * ars]), s2 = fma(t, x, s2), r2 = fma(t, y, r2);                                 \
+                t = set1(a3[0]), s3 = fma(t, x, s3), r3 = fma(t, y, r3);                                       \
+                t = set1(a3[ars]), s4 = fma(t, x, s4), r4 = fma(t, y, r4);                                     \
+                t = set1(a3[2 * ars]), s5 = fma(t, x, s5), r5 = fma(t, y, r5);                                 \
+            }                                                                                                  \
+            store(c, add(load(c), s0)), store(c + width, add(load(c + width), r0)), c += crs;                  \
+            store(c, add(load(c), s1)), store(c + width, add(load(c + width), r1)), c += crs;                  \
+            store(c, add(load(c), s2)), store(c + width, add(load(c + width), r2)), c += crs;                  \
+            store(c, add(load(c), s3)), store(c + width, add(load(c + width), r3)), c += crs;                  \
+            store(c, add(load(c), s4)), store(c + width, add(load(c + width), r4)), c += crs;                  \
+            store(c, add(load(c), s5)), store(c + width, add(load(c + width), r5)), c += crs;                  \
+        }                                                                                                      \
+    }
+BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
+                         _mm256_fmadd_ps, _mm256_add_ps)
+BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
+                         _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
+
+/* Twelve rows at once, one vector of B; the same sums as with AVX2. */
+#define BITSTACK_GEMM_ROW_AVX512_(s, at, load, store, add) store(at, add(load(at), s)), at += crs;
+#define BITSTACK_GEMM_TILE_AVX512_(suffix, real, vector, load, store, zero, set1, fma, add)                    \
+    __attribute__((target("avx512f,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx512_##suffix##_(       \
+        size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
+        size_t crs) {                                                                                          \
         vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();                   \
         vector r0 = zero(), r1 = zero(), r2 = zero(), r3 = zero(), r4 = zero(), r5 = zero();                   \
-        const real *a3 = a + 3 * ars;                                                                          \
-        for (size_t p = 0; p < k; p++, a += acs, a3 += acs, b += 2 * width) {                                  \
-            vector x = load(b), y = load(b + width), t;                                                        \
-            t = set1(a[0]), s0 = fma(t, x, s0), r0 = fma(t, y, r0);                                            \
-            t = set1(a[ars]), s1 = fma(t, x, s1), r1 = fma(t, y, r1);                                          \
-            t = set1(a[2 * ars]), s2 = fma(t, x, s2), r2 = fma(t, y, r2);                                      \
-            t = set1(a3[0]), s3 = fma(t, x, s3), r3 = fma(t, y, r3);                                           \
-            t = set1(a3[ars]), s4 = fma(t, x, s4), r4 = fma(t, y, r4);                                         \
-            t = set1(a3[2 * ars]), s5 = fma(t, x, s5), r5 = fma(t, y, r5);                                     \
+        const real *a3 = a + 3 * ars, *a6 = a3 + 3 * ars, *a9 = a6 + 3 * ars;                                  \
+        if (rows < BITSTACK_GEMM_ROWS_) {                                                                      \
+            bitstack_gemm_tile_avx2_##suffix##_(rows, k, a, ars, acs, b, brs, c, crs);                         \
+            return;                                                                                            \
         }                                                                                                      \
-        store(c, add(load(c), s0)), store(c + width, add(load(c + width), r0)), c += crs;                      \
-        store(c, add(load(c), s1)), store(c + width, add(load(c + width), r1)), c += crs;                      \
-        store(c, add(load(c), s2)), store(c + width, add(load(c + width), r2)), c += crs;                      \
-        store(c, add(load(c), s3)), store(c + width, add(load(c + width), r3)), c += crs;                      \
-        store(c, add(load(c), s4)), store(c + width, add(load(c + width), r4)), c += crs;                      \
-        store(c, add(load(c), s5)), store(c + width, add(load(c + width), r5));                                \
+        for (size_t p = 0; p < k; p++, a += acs, a3 += acs, a6 += acs, a9 += acs, b += brs) {                  \
+            vector x = load(b);                                                                                \
+            s0 = fma(set1(a[0]), x, s0), s1 = fma(set1(a[ars]), x, s1), s2 = fma(set1(a[2 * ars]), x, s2);     \
+            s3 = fma(set1(a3[0]), x, s3), s4 = fma(set1(a3[ars]), x, s4), s5 = fma(set1(a3[2 * ars]), x, s5);  \
+            r0 = fma(set1(a6[0]), x, r0), r1 = fma(set1(a6[ars]), x, r1), r2 = fma(set1(a6[2 * ars]), x, r2);  \
+            r3 = fma(set1(a9[0]), x, r3), r4 = fma(set1(a9[ars]), x, r4), r5 = fma(set1(a9[2 * ars]), x, r5);  \
+        }                                                                                                      \
+        BITSTACK_GEMM_ROW_AVX512_(s0, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s1, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(s2, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s3, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(s4, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s5, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(r0, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r1, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(r2, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r3, c, load, store, add)  \
+        BITSTACK_GEMM_ROW_AVX512_(r4, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r5, c, load, store, add)  \
     }
-BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
-                    _mm256_fmadd_ps, _mm256_add_ps)
-BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
-                    _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
-#endif
-
+BITSTACK_GEMM_TILE_AVX512_(f32, float, __m512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_set1_ps,
+                           _mm512_fmadd_ps, _mm512_add_ps)
+BITSTACK_GEMM_TILE_AVX512_(f64, double, __m512d, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_setzero_pd,
+                           _mm512_set1_pd, _mm512_fmadd_pd, _mm512_add_pd)
 /* The fast tile of this CPU, or NULL; the compiler's own check covers the OS state as well. */
-#define BITSTACK_GEMM_TILE_PICK_(suffix, real)                                                                      \
-    typedef void (*bitstack_gemm_tile_##suffix##_)(size_t k, const real *a, size_t ars, size_t acs, const real *b,  \
-                                              real *c, size_t crs);                                            \
-    BITSTACK_PRIVATE_ bitstack_gemm_tile_##suffix##_ bitstack_gemm_tile_pick_##suffix##_(void) {                         \
-        return BITSTACK_GEMM_TILE_BEST_(suffix);                                                                    \
-    }
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_GEMM_TILE_BEST_(suffix) \
-    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx2_##suffix##_ : NULL
+#define BITSTACK_GEMM_TILE_BEST_(suffix)                                                                       \
+    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx512_##suffix##_ \
+    : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")  ? bitstack_gemm_tile_avx2_##suffix##_   \
+                                                                       : NULL
 #else
 #define BITSTACK_GEMM_TILE_BEST_(suffix) NULL
 #endif
-BITSTACK_GEMM_TILE_PICK_(f32, float)
-BITSTACK_GEMM_TILE_PICK_(f64, double)
+
+/* Any number of rows; `fast`, which takes six or twelve, may be NULL. */
+#define BITSTACK_GEMM_TILE_(suffix, real)                                                                      \
+    typedef void (*bitstack_gemm_tile_##suffix##_)(size_t rows, size_t k, const real *a, size_t ars, size_t acs, \
+                                                   const real *b, size_t brs, real *c, size_t crs);            \
+    BITSTACK_PRIVATE_ bitstack_gemm_tile_##suffix##_ bitstack_gemm_tile_pick_##suffix##_(void) {               \
+        return BITSTACK_GEMM_TILE_BEST_(suffix);                                                               \
+    }                                                                                                          \
+    BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_##suffix##_(bitstack_gemm_tile_##suffix##_ fast, size_t rows, \
+                                                              size_t k, const real *a, size_t ars, size_t acs, \
+                                                              const real *b, size_t brs, real *c, size_t crs) { \
+        while (rows) {                                                                                         \
+            size_t h = !fast || rows < 6 ? rows : rows < BITSTACK_GEMM_ROWS_ ? 6 : BITSTACK_GEMM_ROWS_;        \
+            if (fast && h >= 6) fast(h, k, a, ars, acs, b, brs, c, crs);                                       \
+            else bitstack_gemm_tile_plain_##suffix##_(h, k, a, ars, acs, b, brs, c, crs);                      \
+            rows -= h, a += h * ars, c += h * crs;                                                             \
+        }                                                                                                      \
+    }
+BITSTACK_GEMM_TILE_(f32, float)
+BITSTACK_GEMM_TILE_(f64, double)
 
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
  * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. `mixed` takes a B of
@@ -468,8 +515,7 @@ BITSTACK_GEMM_TILE_PICK_(f64, double)
                         const real *from = a + i * ars + p0 * acs;                                             \
                         real edge[BITSTACK_GEMM_ROWS_ * panel] = {0}, *at = c + i * crs + j0 + j;                   \
                         real *to = w < panel ? edge : at;                                                      \
-                        if (fast && h == BITSTACK_GEMM_ROWS_) fast(kk, from, ars, acs, pack + j * kk, to, rs);      \
-                        else bitstack_gemm_tile_plain_##suffix##_(h, kk, from, ars, acs, pack + j * kk, to, rs);   \
+                        bitstack_gemm_tile_any_##suffix##_(fast, h, kk, from, ars, acs, pack + j * kk, panel, to, rs); \
                         if (w < panel)                                                                         \
                             for (size_t r = 0; r < h; r++)                                                     \
                                 for (size_t q = 0; q < w; q++) at[r * crs + q] += edge[r * panel + q];         \
@@ -624,21 +670,6 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_triangle_inverse_(double *l, size_t n
         }
     }
     bitstack_blocked_free_(&s);
-    return result;
-}
-
-/* h (n x n, symmetric, full) becomes the upper triangular U with h^-1 = U^T U: what error feedback walks along.
- * With J the reversal of indices and J h J = L L^T, U = J L^-1 J: a third of the work of inverting first. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_inverse_factor_(double *h, size_t n, int threads) {
-    bitstack_result result = BITSTACK_OK;
-    for (int pass = 0; pass < 2 && result == BITSTACK_OK; pass++) {
-        for (size_t i = 0, j = n * n - 1; i < j; i++, j--) {
-            double t = h[i];
-            h[i] = h[j], h[j] = t;
-        }
-        if (pass == 0) result = bitstack_cholesky_(h, n, threads);
-        if (pass == 0 && result == BITSTACK_OK) result = bitstack_triangle_inverse_(h, n, threads);
-    }
     return result;
 }
 
@@ -835,12 +866,6 @@ typedef struct bitstack_power_ {
     uint64_t seed;
 } bitstack_power_;
 
-BITSTACK_PRIVATE_ void bitstack_gemm_tile_any_(bitstack_gemm_tile_f32_ fast, size_t h, size_t k, const float *a, size_t ars,
-                                              size_t acs, const float *b, float *c) {
-    if (fast && h == BITSTACK_GEMM_ROWS_) fast(k, a, ars, acs, b, c, BITSTACK_PANEL32_);
-    else bitstack_gemm_tile_plain_f32_(h, k, a, ars, acs, b, c, BITSTACK_PANEL32_);
-}
-
 /* One chunk of rows: B = A Q, z = A^T B, reading A from memory once. */
 BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_power_ *s = (const bitstack_power_ *)arg;
@@ -856,14 +881,12 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
         for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
         for (size_t j0 = 0; j0 < n; j0 += 512)
             for (size_t p = 0; p < s->l / w; p++)
-                for (size_t i = 0; i < h; i += tall)
-                    bitstack_gemm_tile_any_(fast, BITSTACK_MIN_(tall, h - i), BITSTACK_MIN_(512, n - j0),
-                                           a + i * s->stride + j0, s->stride, 1, s->q + (p * n + j0) * w,
-                                           s->b + (p * s->m + i0 + i) * w);
+                bitstack_gemm_tile_any_f32_(fast, h, BITSTACK_MIN_(512, n - j0), a + j0, s->stride, 1,
+                                            s->q + (p * n + j0) * w, w, s->b + (p * s->m + i0) * w, w);
         for (size_t j = 0; j < n; j += tall)
             for (size_t p = 0; p < s->l / w; p++)
-                bitstack_gemm_tile_any_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
-                                       s->b + (p * s->m + i0) * w, z + (p * n + j) * w);
+                bitstack_gemm_tile_any_f32_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
+                                            s->b + (p * s->m + i0) * w, w, z + (p * n + j) * w, w);
     }
 }
 
@@ -892,10 +915,8 @@ BITSTACK_PRIVATE_ void bitstack_power_gram_(const float *x, const float *y, size
         for (size_t q = 0; q <= p; q++)
             for (size_t i0 = 0; i0 < n; i0 += 128) {
                 float part[w * w] = {0};
-                for (size_t r = 0; r < w; r += BITSTACK_GEMM_ROWS_)
-                    bitstack_gemm_tile_any_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, w - r),
-                                            BITSTACK_MIN_(128, n - i0), x + (p * n + i0) * w + r, 1, w,
-                                            y + (q * n + i0) * w, part + r * w);
+                bitstack_gemm_tile_any_f32_(fast, w, BITSTACK_MIN_(128, n - i0), x + (p * n + i0) * w, 1, w,
+                                            y + (q * n + i0) * w, w, part, w);
                 for (size_t r = 0; r < w; r++)
                     for (size_t c = 0; c < w; c++) g[(p * w + r) * l + q * w + c] += (double)part[r * w + c];
             }
@@ -911,8 +932,8 @@ BITSTACK_PRIVATE_ void bitstack_power_combine_(const float *x, size_t n, size_t 
     for (size_t i = 0; i < n; i += BITSTACK_GEMM_ROWS_)
         for (size_t q = 0; q < l / w; q++)
             for (size_t p = 0; p < l / w; p++)
-                bitstack_gemm_tile_any_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, n - i), w, x + (p * n + i) * w,
-                                        w, 1, t + (q * l + p * w) * w, to + (q * n + i) * w);
+                bitstack_gemm_tile_any_f32_(fast, BITSTACK_MIN_((size_t)BITSTACK_GEMM_ROWS_, n - i), w,
+                                            x + (p * n + i) * w, w, 1, t + (q * l + p * w) * w, w, to + (q * n + i) * w, w);
 }
 
 /* Cholesky factor L of D c D, D = diag(scale) giving it a unit diagonal; inverse = L^-1 (l x l each). A column that
@@ -1412,11 +1433,11 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int th
 }
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t stride, uint32_t rows, uint32_t cols,
-                                                          const bitstack_view *view, const double *h, int threads,
-                                                          double norms[2]) {
+                                                          const bitstack_view *view, const double *h, int rough,
+                                                          int threads, double norms[2]) {
     bitstack_norms_ s;
     memset(&s, 0, sizeof s);
-    s.w = w, s.view = view, s.h = h, s.rows = rows, s.cols = cols, s.stride = stride;
+    s.w = w, s.view = view, s.h = h, s.rows = rows, s.cols = cols, s.stride = stride, s.rough = rough;
     return bitstack_norms_run_(&s, threads, norms);
 }
 
@@ -1431,9 +1452,9 @@ BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, c
         (moments && moments->cols != view->cols))
         return BITSTACK_ERROR_ARGUMENT;
     const double *h = moments ? moments->h : NULL;
-    bitstack_result result = bitstack_measure_norms_(w, stride, view->rows, view->cols, view, h, threads, error);
+    bitstack_result result = bitstack_measure_norms_(w, stride, view->rows, view->cols, view, h, 0, threads, error);
     if (result == BITSTACK_OK)
-        result = bitstack_measure_norms_(w, stride, view->rows, view->cols, NULL, h, threads, norm);
+        result = bitstack_measure_norms_(w, stride, view->rows, view->cols, NULL, h, 0, threads, norm);
     if (result != BITSTACK_OK) return result;
     *rel_err2 = bitstack_ratio_(error[0], norm[0]);
     *out_err2 = bitstack_ratio_(error[1], norm[1]);
@@ -1696,67 +1717,66 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
  *   feedback  columns in descending order of diag H; each level's error in a column is pushed into its own
  *             copy of the columns to come along the rows of the Cholesky factor of (H + 1 %)^-1 (GPTQ, arXiv
  *             2210.17323, with one stream a level), and each weight takes the code of least
- *             sum lambda_l error_l^2 / (e_l d_j^2);
- *   descent   each weight in turn takes the code that is best given all others, exactly: with the gradients
- *             G_l = (W - W_l) H kept up to date, that is the same choice between sums around
- *             w_l + G_l / H_jj; then each row's coefficients are fitted by H-weighted least squares at each
- *             level, and the column factors by conjugate gradients.
- * At first the finer levels' e_l are raised by a share of e_1, halved at each sweep: the coarse levels settle
- * first. Beyond the first BITSTACK_NEST_JOINT_ levels planes are added one after the other.
+ *             sum lambda_l error_l^2 / e_l;
+ *   sweep     each weight in turn takes the code that is best given all others, exactly: with the gradients
+ *             G_l = (W - W_l) H that is the same choice between sums around w_l + G_l / H_jj;
+ *   fit       each row's coefficients by least squares at each level, then the column factors by a step along
+ *             their scaled gradient, with the gradient exact and H in the systems replaced by its diagonal and
+ *             a partial Cholesky factor of BITSTACK_NEST_LOW_ columns.
+ * At first the finer levels' e_l are raised by a share of e_1: the coarse levels settle first. Beyond the first
+ * BITSTACK_NEST_JOINT_ levels planes are added one after the other.
+ *
+ * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, so that a choice between 64 codes is the same
+ * straight line for all of them. What depends on the columns before (feedback) or on all others (sweep) comes from
+ * one matrix product a block of columns: rows x cols^2 multiply-adds a level and sweep, half that for feedback.
  * Figures and what was tried: bench/notes-nested.md. */
 
 enum {
-    BITSTACK_NEST_JOINT_ = 6, /* planes chosen together: 2^6 codes a weight */
-    BITSTACK_NEST_ROWS_ = 32, /* rows of a task, at most */
-    BITSTACK_NEST_RANK_ = 16, /* largest rank */
-    BITSTACK_NEST_COLS_ = 64, /* columns between lazy updates; padding of rows */
-    BITSTACK_NEST_SWEEPS_ = 8 /* noisy sweeps between two fits */
+    BITSTACK_NEST_JOINT_ = 6,  /* planes chosen together: 2^6 codes a weight */
+    BITSTACK_NEST_ROWS_ = 32,  /* rows of a panel */
+    BITSTACK_NEST_LANES_ = 16, /* rows that a choice is made for at once */
+    BITSTACK_NEST_RANK_ = 16,  /* largest rank */
+    BITSTACK_NEST_COLS_ = 48,  /* columns of a block */
+    BITSTACK_NEST_LOW_ = 60,   /* columns of the partial Cholesky factor */
+    BITSTACK_NEST_TASKS_ = 64, /* at most: each leaves sums a column */
+    BITSTACK_NEST_SWEEPS_ = 8  /* noisy sweeps between two fits */
 };
 
 typedef struct bitstack_nest_ {
     size_t m, n;
-    size_t pad;             /* pad: floats from row to row of everything n wide, zeros behind n */
+    size_t pad;          /* columns, with zeros behind n: whole blocks, and rows that do not share cache sets */
+    size_t panels, tasks;
     uint32_t levels, joint, rank;
-    uint32_t from, to;      /* the levels that a sweep works on: [0, joint), or one beyond */
-    int sweeps, fit;        /* what a descent does: sweeps over codes, a fit of the coefficients */
-    float heat, cool;       /* noise in the first sweep, and its ratio from sweep to sweep */
-    float noise[8];         /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
+    uint32_t from, to;   /* the levels that are worked on: [0, joint), or one beyond */
+    int sweeps, fit;     /* what a descent does: sweeps over codes, a fit of the factors */
+    float heat, cool;    /* noise in the first sweep, and its ratio from sweep to sweep */
+    float noise[8];      /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
     uint64_t seed;
     const bitstack_encode_options *options; /* for its progress; or NULL */
     int step, steps;
     int threads;
-    size_t rows, batch;     /* rows of a task; signed columns that are multiplied with H at once */
-    float *w;               /* m rows, columns in the order of coding; brought near 1 by a power of two */
-    uint32_t *code;         /* m rows of pad; bit p is plane p's sign */
-    float *v;               /* [level][rank] rows of pad */
-    float *across;          /* [pad][8]: the joint levels' v with rank 1 */
-    float *u;               /* m rows of `width`: level l at l (l + 1) / 2 * rank, [plane][rank] */
+    float *w;            /* [panel][pad][ROWS], columns in the order of coding; near 1 by a power of two */
+    uint32_t *code;      /* the same; bit p is plane p's sign */
+    float *v;            /* [level][rank][pad] */
+    float *u;            /* [panel][width][ROWS]: level l from l (l + 1) / 2 * rank on, [plane][rank] */
     size_t width;
-    float *h;               /* n rows, or NULL: diagonal only */
-    float *diagonal;        /* [pad]: of H */
-    double ridge;           /* added to H's diagonal, whose mean is 1 */
-    float *factor;          /* n rows of the Cholesky factor of the damped inverse, or NULL */
-    double lambda[BITSTACK_MAX_LEVELS], error[BITSTACK_MAX_LEVELS], norm;
+    float *h;            /* [pad][pad], or NULL: diagonal only */
+    float *diagonal;     /* [pad]: of H */
+    float *low, *rest;   /* [LOW][pad], or NULL: H is about low^T low + diag(rest), diagonals equal */
+    float *factor;       /* [pad][pad], or NULL: U^T on and below the diagonal, U^-1 above, (H + damping)^-1 = U^T U */
+    double ridge, damping; /* of h and factor, on top of an H whose diagonal's mean is 1 */
+    double lambda[BITSTACK_MAX_LEVELS], error[BITSTACK_MAX_LEVELS], plain[BITSTACK_MAX_LEVELS], norm;
     float weight[BITSTACK_MAX_LEVELS]; /* lambda / e, for the present sweep */
     double (*sum)[2][BITSTACK_MAX_LEVELS]; /* a task's errors, weighted with H and plain */
-    float *slope;           /* a task and level: gradient by the column factor, rows of pad; or NULL */
-    float *room;            /* a worker: rows, then double ones */
+    float *slope;        /* [task][2][level][pad]: what the column factors' steps need; or NULL */
+    double curve[BITSTACK_MAX_LEVELS][2]; /* of some panels: p S p, and its diagonal's part; p is in slope */
+    float *room;         /* scratch a worker */
     double *small;
     size_t room_each, small_each;
-    float *system, *decoded; /* one level's system for the column factor, n rows, and sampled rows it is made of */
-    size_t sampled;
-    uint32_t level;
+    bitstack_gemm_tile_f32_ tile;
 } bitstack_nest_;
 
-BITSTACK_PRIVATE_ float *bitstack_nest_v_(const bitstack_nest_ *s, uint32_t level, uint32_t q) {
-    return s->v + ((size_t)level * s->rank + q) * s->pad;
-}
-BITSTACK_PRIVATE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t row, uint32_t level) {
-    return s->u + row * s->width + (size_t)level * (level + 1) / 2 * s->rank;
-}
-
-/* Kernels are compiled twice, for any CPU and for AVX2. Inner loops have constant lengths: -O2 vectorises only
- * those. */
+/* Kernels are compiled for any CPU, AVX2 and AVX-512. Inner loops have constant lengths: -O2 vectorises only those. */
 #ifdef BITSTACK_LINALG_AVX2_
 #define BITSTACK_NEST_INLINE_ __attribute__((always_inline)) static inline
 #else
@@ -1767,337 +1787,513 @@ BITSTACK_PRIVATE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t row, u
 #else
 #define BITSTACK_RESTRICT_
 #endif
+#define BITSTACK_NEST_LANE_(r) for (size_t r = 0; r < BITSTACK_NEST_LANES_; r++)
+#define BITSTACK_NEST_ROW_(r) for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++)
 
-/* to += alpha * from, `count` a multiple of 16. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_axpy_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ from,
-                                               float alpha, size_t count) {
-    for (size_t j = 0; j < count; j += 16)
-        for (size_t c = 0; c < 16; c++) to[j + c] += alpha * from[j + c];
+BITSTACK_NEST_INLINE_ float *bitstack_nest_v_(const bitstack_nest_ *s, uint32_t level, uint32_t q) {
+    return s->v + ((size_t)level * s->rank + q) * s->pad;
+}
+/* Of a panel's first row; the next coefficient is ROWS on. */
+BITSTACK_NEST_INLINE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t panel, uint32_t level) {
+    return s->u + (panel * s->width + (size_t)level * (level + 1) / 2 * s->rank) * BITSTACK_NEST_ROWS_;
+}
+/* Of row i: the next coefficient is ROWS on. */
+BITSTACK_NEST_INLINE_ float *bitstack_nest_row_u_(const bitstack_nest_ *s, size_t i, uint32_t level) {
+    return bitstack_nest_u_(s, i / BITSTACK_NEST_ROWS_, level) + i % BITSTACK_NEST_ROWS_;
+}
+/* Of weight (i, j) in w and code. */
+BITSTACK_NEST_INLINE_ size_t bitstack_nest_at_(const bitstack_nest_ *s, size_t i, size_t j) {
+    return (i / BITSTACK_NEST_ROWS_ * s->pad + j) * BITSTACK_NEST_ROWS_ + i % BITSTACK_NEST_ROWS_;
+}
+/* Coefficients of the levels that are worked on, and entries of their systems' lower triangles. */
+BITSTACK_NEST_INLINE_ size_t bitstack_nest_terms_(uint32_t from, uint32_t to, uint32_t rank) {
+    return ((size_t)to * (to + 1) - (size_t)from * (from + 1)) / 2 * rank;
+}
+BITSTACK_NEST_INLINE_ size_t bitstack_nest_pairs_(uint32_t from, uint32_t to, uint32_t rank) {
+    size_t pairs = 0;
+    for (uint32_t l = from; l < to; l++) pairs += (size_t)(l + 1) * rank * ((size_t)(l + 1) * rank + 1) / 2;
+    return pairs;
 }
 
-/* `count` a multiple of 64. */
-BITSTACK_NEST_INLINE_ double bitstack_nest_dot_(const float *a, const float *b, size_t count) {
-    double total = 0;
-    for (size_t j = 0; j < count; j += 64) {
-        float sum[16] = {0}, part = 0;
-        for (size_t k = 0; k < 64; k += 16)
-            for (size_t c = 0; c < 16; c++) sum[c] += a[j + k + c] * b[j + k + c];
-        for (size_t c = 0; c < 16; c++) part += sum[c];
-        total += (double)part;
-    }
-    return total;
+/* c (rows x width) += a (rows x k, element (i, p) at i * ars + p * acs) times b (k x width), width a multiple of 16:
+ * as long a stretch of k at once as first-level caches hold. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_multiply_(const bitstack_nest_ *s, size_t rows, size_t k, const float *a,
+                                                   size_t ars, size_t acs, const float *b, size_t width, float *c) {
+    const size_t depth = 192;
+    for (size_t p = 0; p < k; p += depth)
+        for (size_t x = 0; x < width; x += BITSTACK_PANEL32_)
+            bitstack_gemm_tile_any_f32_(s->tile, rows, BITSTACK_MIN_(depth, k - p), a + p * acs, ars, acs,
+                                        b + p * width + x, width, c + x, width);
 }
 
-/* One row at one weight, joint levels: the signed sums of its magnitudes and what multiplies them. With rank 1 the
- * sums belong to the row and v is the weight's; otherwise they are made anew for each weight and v is 1. A table
- * has at least 8 entries: short ones are repeated. Of a level beyond, the magnitudes alone. */
-typedef struct bitstack_nest_row_ {
-    float sums[BITSTACK_NEST_JOINT_][1 << BITSTACK_NEST_JOINT_];
-    float v[8];
-    float magnitude[BITSTACK_MAX_LEVELS];
-} bitstack_nest_row_;
+/* 16 rows at one weight. Level l's signed sum of magnitudes for code c is sums[(2 << l) - 1 + c]: with rank 1 the
+ * magnitudes are the rows' coefficients and v multiplies the sum; otherwise they are made anew for each weight. */
+typedef struct bitstack_nest_lanes_ {
+    float sums[2 << BITSTACK_NEST_JOINT_][BITSTACK_NEST_LANES_];
+    float cost[2 << BITSTACK_NEST_JOINT_][BITSTACK_NEST_LANES_]; /* the same places; a code's starts from its prefix's */
+    float magnitude[BITSTACK_MAX_LEVELS][BITSTACK_NEST_LANES_];
+    float target[8][BITSTACK_NEST_LANES_], aim[8][BITSTACK_NEST_LANES_], step[8][BITSTACK_NEST_LANES_];
+    float best[BITSTACK_NEST_LANES_];
+    uint32_t code[BITSTACK_NEST_LANES_], random[8][BITSTACK_NEST_LANES_];
+} bitstack_nest_lanes_;
 
-BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const float *magnitude, uint32_t planes, float *sums) {
-    sums[0] = 0;
-    for (uint32_t p = 0; p < planes; p++) sums[0] -= magnitude[p];
-    uint32_t filled = 1;
-    for (uint32_t p = 0; p < planes; p++, filled *= 2)
-        for (uint32_t c = 0; c < filled; c++) sums[filled + c] = sums[c] + 2 * magnitude[p];
-    for (; filled < 8; filled *= 2)
-        for (uint32_t c = 0; c < filled; c++) sums[filled + c] = sums[c];
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_row_start_(const bitstack_nest_ *s, size_t row, bitstack_nest_row_ *r) {
-    for (uint32_t l = 0; l < 8; l++) r->v[l] = l < s->joint ? 1 : 0;
-    for (uint32_t l = s->from; l < s->joint && s->rank == 1; l++)
-        bitstack_nest_sums_(bitstack_nest_u_(s, row, l), l + 1, r->sums[l]);
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_row_at_(const bitstack_nest_ *s, size_t row, size_t j, bitstack_nest_row_ *r) {
-    if (s->from == 0 && s->rank == 1) {
-        memcpy(r->v, s->across + 8 * j, sizeof r->v);
-        return;
-    }
-    for (uint32_t l = s->from; l < s->to; l++) {
-        const float *u = bitstack_nest_u_(s, row, l);
-        for (uint32_t p = 0; p <= l; p++) {
-            float sum = 0;
-            for (uint32_t q = 0; q < s->rank; q++) sum += u[p * s->rank + q] * bitstack_nest_v_(s, l, q)[j];
-            r->magnitude[p] = sum;
-        }
-        if (l < s->joint) bitstack_nest_sums_(r->magnitude, l + 1, r->sums[l]);
-    }
-}
-/* What level l decodes a code to. */
-BITSTACK_NEST_INLINE_ float bitstack_nest_value_(const bitstack_nest_ *s, const bitstack_nest_row_ *r, uint32_t l,
-                                                 uint32_t code) {
-    if (l < s->joint) return r->v[l] * r->sums[l][code & ((2u << l) - 1)];
-    float sum = 0;
-    for (uint32_t p = 0; p <= l; p++) sum += code >> p & 1 ? r->magnitude[p] : -r->magnitude[p];
-    return sum;
-}
-/* The code of least sum over levels of weight * (target - value)^2. A code's cost starts from its prefix's, `half`
- * places before it. The least is found on the bits of the costs, which sort as they do, with the code in place of
- * the last six. */
-#define BITSTACK_NEST_STEP_(l, half, from, to)                                       \
-    {                                                                                \
-        const float aim = target[l], v = r->v[l], weight = s->weight[l] * scale;     \
-        const float *sums = r->sums[l];                                              \
-        for (uint32_t c = 0; c < (half); c++) {                                      \
-            float low = aim - v * sums[c], high = aim - v * sums[(half) + c];        \
-            (to)[c] = (from)[c] + weight * low * low;                                \
-            (to)[(half) + c] = (from)[c] + weight * high * high;                     \
-        }                                                                            \
-    }
-#define BITSTACK_NEST_LEAST_(cost, half)                                             \
-    for (uint32_t c = 0; c < (half); c++) {                                          \
-        uint32_t low = (bitstack_bits_from_float_((cost)[c]) & ~63u) | c;            \
-        uint32_t high = (bitstack_bits_from_float_((cost)[(half) + c]) & ~63u) | ((half) + c); \
-        key[c] = (int32_t)low < (int32_t)high ? low : high;                          \
-    }
-#define BITSTACK_NEST_FOLD_(half) \
-    for (uint32_t c = 0; c < (half); c++) key[c] = (int32_t)key[c] < (int32_t)key[(half) + c] ? key[c] : key[(half) + c];
-BITSTACK_NEST_INLINE_ uint32_t bitstack_nest_choose_(const bitstack_nest_ *s, const bitstack_nest_row_ *r,
-                                                     const float *target, float scale, uint32_t code) {
-    if (s->from) {
-        const uint32_t l = s->from, bit = 1u << l;
-        float low = target[l] - bitstack_nest_value_(s, r, l, code & ~bit);
-        float high = target[l] - bitstack_nest_value_(s, r, l, code | bit);
-        return high * high <= low * low ? code | bit : code & ~bit;
-    }
-    float eight[8] = {0}, cost16[16], cost32[32], cost64[64];
-    uint32_t key[32];
-    for (uint32_t l = 0; l < 3; l++) { /* the third level's codes; weights of absent levels are 0 */
-        const float aim = target[l], v = r->v[l], weight = s->weight[l] * scale;
-        const float *sums = r->sums[l];
-        for (uint32_t c = 0; c < 8; c++) {
-            float e = aim - v * sums[c];
-            eight[c] += weight * e * e;
+BITSTACK_NEST_INLINE_ void bitstack_nest_magnitudes_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *u,
+                                                     uint32_t l, size_t j) {
+    for (uint32_t p = 0; p <= l; p++) {
+        BITSTACK_NEST_LANE_(r) z->magnitude[p][r] = 0;
+        for (uint32_t q = 0; q < s->rank; q++, u += BITSTACK_NEST_ROWS_) {
+            const float v = s->rank == 1 && l < s->joint ? 1 : bitstack_nest_v_(s, l, q)[j];
+            BITSTACK_NEST_LANE_(r) z->magnitude[p][r] += u[r] * v;
         }
     }
-    if (s->to <= 3) BITSTACK_NEST_LEAST_(eight, 4)
-    else {
-        BITSTACK_NEST_STEP_(3, 8, eight, cost16)
-        if (s->to == 4) BITSTACK_NEST_LEAST_(cost16, 8)
-        else {
-            BITSTACK_NEST_STEP_(4, 16, cost16, cost32)
-            if (s->to == 5) BITSTACK_NEST_LEAST_(cost32, 16)
-            else {
-                BITSTACK_NEST_STEP_(5, 32, cost32, cost64)
-                BITSTACK_NEST_LEAST_(cost64, 32)
-                BITSTACK_NEST_FOLD_(16)
-            }
-            BITSTACK_NEST_FOLD_(8)
-        }
-        BITSTACK_NEST_FOLD_(4)
-    }
-    BITSTACK_NEST_FOLD_(2)
-    return ((int32_t)key[0] < (int32_t)key[1] ? key[0] : key[1]) & ((1u << s->to) - 1);
 }
-
-/* One feedback pass over a task's rows. room: a stream a level and row, the errors of a column block, packing. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const size_t n = s->n, pad = s->pad, block = BITSTACK_NEST_COLS_, begin = task * s->rows;
-    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), streams = (s->to - s->from) * rows;
-    float *stream = s->room + worker * s->room_each, *error = stream + streams * pad, *pack = error + streams * block;
-    for (size_t k = 0; k < streams; k++)
-        memcpy(stream + k * pad, s->w + (begin + k % rows) * pad, pad * sizeof *stream);
-    for (size_t j0 = 0; j0 < n; j0 += block) {
-        const size_t wide = BITSTACK_MIN_(block, n - j0);
-        for (size_t i = 0; i < rows; i++) {
-            uint32_t *code = s->code + (begin + i) * pad + j0;
-            bitstack_nest_row_ r;
-            memset(&r, 0, sizeof r);
-            bitstack_nest_row_start_(s, begin + i, &r);
-            for (size_t j = 0; j < wide; j++) {
-                const float *factor = s->factor + (j0 + j) * pad + j0, pivot = 1 / factor[j];
-                float target[BITSTACK_MAX_LEVELS] = {0};
-                bitstack_nest_row_at_(s, begin + i, j0 + j, &r);
-                for (uint32_t l = s->from; l < s->to; l++)
-                    target[l] = stream[((l - s->from) * rows + i) * pad + j0 + j];
-                code[j] = bitstack_nest_choose_(s, &r, target, pivot * pivot, code[j]);
-                for (uint32_t l = s->from; l < s->to; l++) {
-                    size_t k = (l - s->from) * rows + i;
-                    float e = (target[l] - bitstack_nest_value_(s, &r, l, code[j])) * pivot;
-                    error[k * block + j] = e;
-                    if (j < block / 2) bitstack_nest_axpy_(stream + k * pad + j0, factor, -e, block);
-                    else bitstack_nest_axpy_(stream + k * pad + j0 + block / 2, factor + block / 2, -e, block / 2);
-                }
-            }
-        }
-        if (j0 + block < n)
-            bitstack_gemm_f32_(streams, n - j0 - block, block, -1, error, block, 1, s->factor + j0 * pad + j0 + block, pad,
-                               1, stream + j0 + block, pad, pack);
+BITSTACK_NEST_INLINE_ void bitstack_nest_add_twice_(const float *x, const float *y, float *BITSTACK_RESTRICT_ to) {
+    BITSTACK_NEST_LANE_(r) to[r] = x[r] + 2 * y[r];
+}
+BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *u,
+                                               uint32_t l, size_t j) {
+    float (*sums)[BITSTACK_NEST_LANES_] = z->sums + (2 << l) - 1;
+    bitstack_nest_magnitudes_(s, z, u, l, j);
+    BITSTACK_NEST_LANE_(r) sums[0][r] = 0;
+    for (uint32_t p = 0; p <= l; p++) BITSTACK_NEST_LANE_(r) sums[0][r] -= z->magnitude[p][r];
+    for (uint32_t p = 0, filled = 1; p <= l; p++, filled *= 2)
+        for (uint32_t c = 0; c < filled; c++)
+            bitstack_nest_add_twice_(sums[c], z->magnitude[p], sums[filled + c]);
+}
+/* Costs of a code's two continuations: with the next plane's sign down and up. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_branch_(const float *from, const float *aim, float f, const float *down,
+                                                 const float *up, float *BITSTACK_RESTRICT_ to_down,
+                                                 float *BITSTACK_RESTRICT_ to_up) {
+    BITSTACK_NEST_LANE_(r) {
+        const float low = aim[r] - f * down[r], high = aim[r] - f * up[r];
+        to_down[r] = from[r] + low * low;
+        to_up[r] = from[r] + high * high;
     }
 }
-
-/* y = x H. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_times_h_(const bitstack_nest_ *s, const float *x, float *y, size_t rows,
-                                                  float *pack) {
-    const size_t n = s->n, pad = s->pad;
-    memset(y, 0, rows * pad * sizeof *y);
-    if (s->h) bitstack_gemm_f32_(rows, n, n, 1, x, pad, 1, s->h, pad, 1, y, pad, pack);
-    else
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < pad; j++) y[i * pad + j] = x[i * pad + j] * s->diagonal[j];
+/* The codes of least sum over levels of weight * (target - value)^2, the lowest of equals. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_choose_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *v,
+                                                 const float *root) {
+    const uint32_t last = s->to - 1;
+    BITSTACK_NEST_LANE_(r) z->cost[0][r] = 0;
+    BITSTACK_NEST_LANE_(r) z->best[r] = FLT_MAX;
+    BITSTACK_NEST_LANE_(r) z->code[r] = 0;
+    for (uint32_t l = 0; l <= last; l++) {
+        const uint32_t half = 1u << l;
+        const float f = root[l] * v[l];
+        float (*cost)[BITSTACK_NEST_LANES_] = z->cost + 2 * half - 1, (*from)[BITSTACK_NEST_LANES_] = z->cost + half - 1;
+        float (*sums)[BITSTACK_NEST_LANES_] = z->sums + 2 * half - 1;
+        BITSTACK_NEST_LANE_(r) z->aim[l][r] = root[l] * z->target[l][r];
+        for (uint32_t c = 0; c < half; c++)
+            bitstack_nest_branch_(from[c], z->aim[l], f, sums[c], sums[half + c], cost[c], cost[half + c]);
+    }
+    for (uint32_t c = 0; c < 2u << last; c++)
+        BITSTACK_NEST_LANE_(r) {
+            const float cost = z->cost[(2u << last) - 1 + c][r];
+            z->code[r] = cost < z->best[r] ? c : z->code[r];
+            z->best[r] = cost < z->best[r] ? cost : z->best[r];
+        }
 }
 
-/* The signed column factors of a row at level l, one for each plane and rank. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t row, uint32_t l,
-                                                 float *BITSTACK_RESTRICT_ t) {
-    const uint32_t *code = s->code + row * s->pad;
+/* What level l decodes 16 weights to: their codes as given. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_value_(const bitstack_nest_ *s, const float *u, uint32_t l, size_t j,
+                                                const uint32_t *code, float *BITSTACK_RESTRICT_ value) {
+    BITSTACK_NEST_LANE_(r) value[r] = 0;
     for (uint32_t p = 0; p <= l; p++)
-        for (uint32_t q = 0; q < s->rank; q++, t += s->pad) {
-            const float *v = bitstack_nest_v_(s, l, q);
-            for (size_t j = 0; j < s->pad; j += 16)
-                for (size_t c = 0; c < 16; c++)
-                    t[j + c] = bitstack_float_from_bits_(bitstack_bits_from_float_(v[j + c]) ^ (~code[j + c] >> p & 1) << 31);
+        for (uint32_t q = 0; q < s->rank; q++, u += BITSTACK_NEST_ROWS_) {
+            const uint32_t v = bitstack_bits_from_float_(bitstack_nest_v_(s, l, q)[j]);
+            BITSTACK_NEST_LANE_(r) value[r] += u[r] * bitstack_float_from_bits_(v ^ (~code[r] >> p & 1) << 31);
         }
 }
 
-/* Least squares for the coefficients of one row at level l, as a correction: the system is t y^T (y = t H), the
- * right side t g. The gradient g is brought up to date. Returns by how much the error falls. */
-BITSTACK_NEST_INLINE_ double bitstack_nest_fit_(const bitstack_nest_ *s, size_t row, uint32_t l, const float *t,
-                                                const float *y, float *g, double *a) {
-    const size_t k = (size_t)(l + 1) * s->rank, pad = s->pad;
-    double *b = a + k * k, *x = b + k, trace = 0, fall = 0;
-    float *u = bitstack_nest_u_(s, row, l);
-    for (size_t i = 0; i < k; i++) {
-        b[i] = x[i] = bitstack_nest_dot_(t + i * pad, g, pad);
-        for (size_t j = 0; j <= i; j++) a[i * k + j] = bitstack_nest_dot_(t + i * pad, y + j * pad, pad);
-        trace += a[i * k + i];
+/* The codes of 16 rows in a block of columns, one column after the other. What has been pushed into the columns comes
+ * in `aim`, [column][level][ROWS]: targets with feedback, gradients otherwise. `push` gets the errors, negative and
+ * over the pivot, or the residuals' changes are added to it. matrix: that which pushes, at (column, column); or NULL. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_block_(const bitstack_nest_ *s, const float *u, size_t j0, const float *w,
+                                                uint32_t *code, const float *matrix, int feedback, float heat, float *aim,
+                                                float *push, bitstack_nest_lanes_ *z) {
+    const uint32_t from = s->from, to = s->to;
+    const size_t levels = to - from, wide = BITSTACK_MIN_((size_t)BITSTACK_NEST_COLS_, s->n - j0);
+    const size_t rows = BITSTACK_NEST_ROWS_, across = levels * rows;
+    float v[8] = {1, 1, 1, 1, 1, 1, 1, 1}, root[8];
+    for (size_t l = 0; l < levels; l++) root[l] = sqrtf(s->weight[from + l]);
+    for (uint32_t l = 0; l < s->joint && from == 0 && s->rank == 1; l++)
+        bitstack_nest_sums_(s, z, u + (size_t)l * (l + 1) / 2 * rows, l, 0);
+    for (size_t j = 0; j < wide; j++, aim += across, push += across, code += rows, w += rows) {
+        const float pivot = matrix ? matrix[j * s->pad + j] : s->diagonal[j0 + j];
+        if (!(pivot > 0)) continue; /* a dead input */
+        for (size_t l = 0; l < levels; l++)
+            BITSTACK_NEST_LANE_(r) {
+                const float now = w[r] - push[l * rows + r];
+                z->target[l][r] = feedback ? aim[l * rows + r] : now + aim[l * rows + r] / pivot;
+            }
+        if (heat > 0) {
+            const float spread = heat / sqrtf(pivot);
+            for (size_t l = 0; l < levels; l++)
+                BITSTACK_NEST_LANE_(r) {
+                    z->random[l][r] = z->random[l][r] * 1664525u + 1013904223u;
+                    z->target[l][r] += spread * s->noise[l] * (float)(int32_t)z->random[l][r];
+                }
+        }
+        if (from) { /* one level: a sign */
+            bitstack_nest_magnitudes_(s, z, u, from, j0 + j);
+            BITSTACK_NEST_LANE_(r) {
+                float sum = 0;
+                for (uint32_t p = 0; p < from; p++) sum += code[r] >> p & 1 ? z->magnitude[p][r] : -z->magnitude[p][r];
+                const float low = sum - z->magnitude[from][r], high = sum + z->magnitude[from][r];
+                const int up = fabsf(z->target[0][r] - high) <= fabsf(z->target[0][r] - low);
+                code[r] = (code[r] & ~(1u << from)) | (uint32_t)up << from;
+                z->step[0][r] = up ? high : low;
+            }
+        } else {
+            const float *at = u;
+            for (uint32_t l = 0; l < to; at += (size_t)++l * s->rank * rows) {
+                if (s->rank == 1) v[l] = bitstack_nest_v_(s, l, 0)[j0 + j];
+                else bitstack_nest_sums_(s, z, at, l, j0 + j);
+            }
+            bitstack_nest_choose_(s, z, v, root);
+            for (uint32_t l = 0; l < to; l++)
+                BITSTACK_NEST_LANE_(r) z->step[l][r] = v[l] * z->sums[(2u << l) - 1 + (z->code[r] & ((2u << l) - 1))][r];
+            BITSTACK_NEST_LANE_(r) code[r] = z->code[r];
+        }
+        for (size_t l = 0; l < levels; l++)
+            BITSTACK_NEST_LANE_(r) {
+                const float change = w[r] - push[l * rows + r] - z->step[l][r];
+                z->step[l][r] = feedback ? (z->step[l][r] - z->target[l][r]) / pivot : change;
+                push[l * rows + r] = feedback ? z->step[l][r] : push[l * rows + r] + change;
+            }
+        for (size_t k = j + 1; k < wide && matrix; k++) {
+            const float share = matrix[k * s->pad + j];
+            float *to_aim = aim + (k - j) * across;
+            for (size_t l = 0; l < levels; l++)
+                BITSTACK_NEST_LANE_(r) to_aim[l * rows + r] += z->step[l][r] * share;
+        }
     }
-    for (size_t i = 0; i < k; i++) a[i * k + i] += 1e-7 * trace / (double)k;
-    if (!bitstack_cholesky_small_(a, k, k)) return 0;
-    bitstack_cholesky_solve_(a, k, k, x);
-    for (size_t i = 0; i < k; i++) {
-        u[i] += (float)x[i];
-        fall += b[i] * x[i];
-        bitstack_nest_axpy_(g, y + i * pad, (float)-x[i], pad);
-    }
-    return fall;
 }
 
-/* Sweeps over a row's codes: each in turn becomes the best one given the others, for targets with some noise added
+/* to = x times H's diagonal, for a block of columns. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_times_diagonal_(const bitstack_nest_ *s, const float *x, size_t j0, size_t across,
+                                                         float *BITSTACK_RESTRICT_ to) {
+    for (size_t j = j0; j < j0 + BITSTACK_NEST_COLS_; j++)
+        for (size_t k = 0; k < across; k += BITSTACK_NEST_ROWS_, x += BITSTACK_NEST_ROWS_, to += BITSTACK_NEST_ROWS_)
+            BITSTACK_NEST_ROW_(r) to[r] = x[r] * s->diagonal[j];
+}
+
+/* residual (n x [level][ROWS]) = w - what the codes decode to; zeros behind n. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_residual_(const bitstack_nest_ *s, size_t panel, float *residual) {
+    const size_t rows = BITSTACK_NEST_ROWS_, at = panel * s->pad * rows;
+    for (size_t j = 0; j < s->pad; j++)
+        for (uint32_t l = s->from; l < s->to; l++)
+            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_, residual += BITSTACK_NEST_LANES_) {
+                const float *w = s->w + at + j * rows + g;
+                bitstack_nest_value_(s, bitstack_nest_u_(s, panel, l) + g, l, j, s->code + at + j * rows + g, residual);
+                BITSTACK_NEST_LANE_(r) residual[r] = w[r] - residual[r];
+            }
+}
+
+/* sums[level] += x y over a block of columns. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_products_(const bitstack_nest_ *s, const float *x, const float *y, size_t wide,
+                                                   double *sums) {
+    const size_t levels = s->to - s->from;
+    for (size_t l = 0; l < levels; l++) {
+        float sum[BITSTACK_NEST_ROWS_] = {0};
+        double total = 0;
+        for (size_t j = 0; j < wide; j++) {
+            const size_t at = (j * levels + l) * BITSTACK_NEST_ROWS_;
+            BITSTACK_NEST_ROW_(r) sum[r] += x[at + r] * y[at + r];
+        }
+        BITSTACK_NEST_ROW_(r) total += (double)sum[r];
+        sums[s->from + l] += total;
+    }
+}
+
+/* One feedback pass over a panel; then residuals, gradients and errors.
+ * With H + damping = U^-1 U^-T and errors over pivots e: residual = e U, so its gradient is e U^-T. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_panel_(const bitstack_nest_ *s, size_t panel, float *residual,
+                                                         float *gradient, float *room, double *error) {
+    const size_t pad = s->pad, rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
+    const size_t across = (s->to - s->from) * rows, at = panel * pad * rows;
+    float *aim = room, *own = room + block * across;
+    bitstack_nest_lanes_ z;
+    memset(gradient, 0, pad * across * sizeof *gradient);
+    for (size_t j0 = 0; j0 < s->n; j0 += block) {
+        for (size_t k = 0; k < block * across; k += rows)
+            memcpy(aim + k, s->w + at + (j0 + k / across) * rows, rows * sizeof *aim);
+        bitstack_nest_multiply_(s, block, j0, s->factor + j0 * pad, pad, 1, gradient, across, aim);
+        for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
+            bitstack_nest_block_(s, bitstack_nest_u_(s, panel, s->from) + g, j0, s->w + at + j0 * rows + g,
+                                 s->code + at + j0 * rows + g, s->factor + j0 * pad + j0, 1, 0, aim + g,
+                                 gradient + j0 * across + g, &z);
+    }
+    bitstack_nest_residual_(s, panel, residual);
+    for (size_t j0 = 0; j0 < s->n; j0 += block) {
+        const float *inverse = s->factor + j0 * pad + j0;
+        float *g = gradient + j0 * across;
+        const float *r = residual + j0 * across, extra = (float)(s->damping - s->ridge);
+        for (size_t i = 0; i < block; i++)
+            for (size_t k = 0; k < block; k++)
+                own[i * block + k] = k > i ? inverse[i * pad + k] : k == i && inverse[i * pad + i] > 0 ? 1 / inverse[i * pad + i] : 0;
+        memset(aim, 0, block * across * sizeof *aim);
+        bitstack_nest_multiply_(s, block, block, own, block, 1, g, across, aim);
+        if (j0 + block < pad)
+            bitstack_nest_multiply_(s, block, pad - j0 - block, inverse + block, pad, 1, g + block * across, across, aim);
+        for (size_t k = 0; k < block * across; k++) g[k] = -aim[k] - extra * r[k];
+        bitstack_nest_products_(s, r, g, block, error);
+    }
+}
+
+/* gradient = residual H, and the errors. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_gradient_panel_(const bitstack_nest_ *s, const float *residual, float *gradient,
+                                                         double *error) {
+    const size_t block = BITSTACK_NEST_COLS_, across = (s->to - s->from) * BITSTACK_NEST_ROWS_;
+    for (size_t j0 = 0; j0 < s->n; j0 += block) {
+        float *g = gradient + j0 * across;
+        if (s->h) {
+            memset(g, 0, block * across * sizeof *g);
+            bitstack_nest_multiply_(s, block, s->n, s->h + j0 * s->pad, s->pad, 1, residual, across, g);
+        } else
+            bitstack_nest_times_diagonal_(s, residual + j0 * across, j0, across, g);
+        bitstack_nest_products_(s, residual + j0 * across, g, block, error);
+    }
+}
+
+/* Sweeps over a panel's codes: each in turn becomes the best one given the others, for targets with some noise added
  * at first: levels pull at a weight in different directions, and a descent without gets stuck early. The noise is
- * such that a weight's choice is about what a temperature of `heat` would make it. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_sweep_(const bitstack_nest_ *s, size_t row, float *residual, float *gradient) {
-    const size_t n = s->n, pad = s->pad;
-    const uint32_t from = s->from, to = s->to;
-    uint32_t random[8], *code = s->code + row * pad;
-    uint64_t seed = s->seed + row;
-    bitstack_nest_row_ r;
-    for (uint32_t c = 0; c < 8; c++) random[c] = (uint32_t)bitstack_random_(&seed);
-    memset(&r, 0, sizeof r);
-    bitstack_nest_row_start_(s, row, &r);
+ * such that a weight's choice is about what a temperature of `heat` would make it. After the last sweep the errors:
+ * r H r^T is the sum over blocks of r (2 p + r H_own), p what the columns before give, as they are now. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_sweep_panel_(const bitstack_nest_ *s, size_t panel, float *residual, float *room,
+                                                      double *error) {
+    const size_t pad = s->pad, rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
+    const size_t levels = s->to - s->from, across = levels * rows, at = panel * pad * rows;
+    float *aim = room, *before = room + block * across;
+    bitstack_nest_lanes_ z[BITSTACK_NEST_ROWS_ / BITSTACK_NEST_LANES_];
+    for (size_t i = 0; i < rows; i++) {
+        uint64_t seed = s->seed + panel * rows + i;
+        for (size_t l = 0; l < levels && l < 8; l++)
+            z[i / BITSTACK_NEST_LANES_].random[l][i % BITSTACK_NEST_LANES_] = (uint32_t)bitstack_random_(&seed);
+    }
     for (int sweep = 0; sweep < s->sweeps; sweep++) {
         const float heat = s->heat * powf(s->cool, (float)sweep);
-        for (size_t j = 0; j < n; j++) {
-            const float curvature = s->diagonal[j];
-            const uint32_t was = code[j];
-            float now[BITSTACK_MAX_LEVELS] = {0}, target[BITSTACK_MAX_LEVELS] = {0};
-            if (!(curvature > 0)) continue;
-            bitstack_nest_row_at_(s, row, j, &r);
-            for (uint32_t l = from; l < to; l++) {
-                now[l] = bitstack_nest_value_(s, &r, l, was);
-                target[l] = now[l] + gradient[(l - from) * pad + j] / curvature;
-            }
-            if (heat > 0) {
-                const float spread = heat / sqrtf(curvature);
-                for (uint32_t c = 0; c < 8; c++) random[c] = random[c] * 1664525u + 1013904223u;
-                for (uint32_t c = 0; c < 8; c++) target[c] += spread * s->noise[c] * (float)(int32_t)random[c];
-            }
-            code[j] = bitstack_nest_choose_(s, &r, target, curvature, was);
-            if (code[j] == was) continue;
-            for (uint32_t l = from; l < to; l++) {
-                const float step = bitstack_nest_value_(s, &r, l, code[j]) - now[l];
-                float *g = gradient + (l - from) * pad;
-                if (step == 0) continue;
-                residual[(l - from) * pad + j] -= step;
-                if (s->h) bitstack_nest_axpy_(g, s->h + j * pad, -step, pad);
-                else g[j] -= step * curvature;
-            }
+        const int last = sweep + 1 == s->sweeps && !s->fit; /* a fit finds the errors, too */
+        for (size_t j0 = 0; j0 < s->n; j0 += block) {
+            const float *own = s->h ? s->h + j0 * pad + j0 : NULL;
+            float *r = residual + j0 * across;
+            if (s->h) {
+                memset(aim, 0, block * across * sizeof *aim);
+                bitstack_nest_multiply_(s, block, j0, s->h + j0 * pad, pad, 1, residual, across, aim);
+                if (last) memcpy(before, aim, block * across * sizeof *aim);
+                bitstack_nest_multiply_(s, block, s->n - j0, own, pad, 1, r, across, aim);
+            } else
+                bitstack_nest_times_diagonal_(s, r, j0, across, aim);
+            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
+                bitstack_nest_block_(s, bitstack_nest_u_(s, panel, s->from) + g, j0, s->w + at + j0 * rows + g,
+                                     s->code + at + j0 * rows + g, own, 0, heat, aim + g, r + g,
+                                     z + g / BITSTACK_NEST_LANES_);
+            if (!last) continue;
+            if (s->h) {
+                for (size_t k = 0; k < block * across; k++) before[k] *= 2;
+                bitstack_nest_multiply_(s, block, block, own, pad, 1, r, across, before);
+            } else
+                bitstack_nest_times_diagonal_(s, r, j0, across, before);
+            bitstack_nest_products_(s, r, before, block, error);
         }
     }
 }
 
-/* Gradients of a task's rows; sweeps over their codes; least squares for their coefficients; their
- * errors and, where s->slope, what the column factors' systems need of them.
- * room: residuals and gradients (a level and row each), signed columns and their products with H, packing. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const size_t n = s->n, pad = s->pad, begin = task * s->rows;
-    const size_t rows = BITSTACK_MIN_(s->rows, s->m - begin), levels = s->to - s->from, streams = levels * rows;
-    float *residual = s->room + worker * s->room_each, *gradient = residual + streams * pad;
-    float *t = gradient + streams * pad, *y = t + s->batch * pad;
-    float *pack = y + s->batch * pad;
-    bitstack_nest_row_ sums;
-
-    for (size_t i = 0; i < rows; i++) {
-        const uint32_t *code = s->code + (begin + i) * pad;
-        const float *w = s->w + (begin + i) * pad;
-        bitstack_nest_row_start_(s, begin + i, &sums);
-        for (size_t j = 0; j < n; j++) {
-            bitstack_nest_row_at_(s, begin + i, j, &sums);
-            for (uint32_t l = s->from; l < s->to; l++)
-                residual[(i * levels + l - s->from) * pad + j] = w[j] - bitstack_nest_value_(s, &sums, l, code[j]);
-        }
-        for (uint32_t l = 0; l < levels; l++) memset(residual + (i * levels + l) * pad + n, 0, (pad - n) * sizeof *residual);
-    }
-    bitstack_nest_times_h_(s, residual, gradient, streams, pack);
-    for (size_t i = 0; i < rows && s->sweeps; i++)
-        bitstack_nest_sweep_(s, begin + i, residual + i * levels * pad, gradient + i * levels * pad);
-
-    for (uint32_t l = s->from; l < s->to; l++) {
-        const size_t each = (size_t)(l + 1) * s->rank, batch = s->batch / each;
-        float *slope = s->slope ? s->slope + ((size_t)task * s->levels + l) * pad : NULL;
-        double error = 0, plain = 0;
-        if (slope) memset(slope, 0, pad * sizeof *slope);
-        for (size_t i0 = 0; i0 < rows; i0 += batch) {
-            const size_t some = BITSTACK_MIN_(batch, rows - i0);
-            for (size_t i = 0; s->fit && i < some; i++) bitstack_nest_signed_(s, begin + i0 + i, l, t + i * each * pad);
-            if (s->fit) bitstack_nest_times_h_(s, t, y, some * each, pack);
-            for (size_t i = 0; i < some; i++) {
-                const size_t row = begin + i0 + i, k = ((i0 + i) * levels + l - s->from) * pad;
-                error += bitstack_nest_dot_(residual + k, gradient + k, pad);
-                plain += bitstack_nest_dot_(residual + k, residual + k, pad);
-                if (s->fit)
-                    error -= bitstack_nest_fit_(s, row, l, t + i * each * pad, y + i * each * pad, gradient + k,
-                                                s->small + worker * s->small_each);
-                if (slope) { /* what the row decodes to, times its gradient */
-                    const float *u = bitstack_nest_u_(s, row, l);
-                    memset(y, 0, pad * sizeof *y);
-                    for (size_t p = 0; p < each; p++) bitstack_nest_axpy_(y, t + (i * each + p) * pad, u[p], pad);
-                    for (size_t j = 0; j < pad; j++) slope[j] += y[j] * gradient[k + j];
+/* t [column][term][ROWS]: the column factors with a panel's signs, one for each level, plane and rank. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t panel, size_t j0, size_t wide, float *t) {
+    for (size_t j = j0; j < j0 + wide; j++) {
+        const uint32_t *code = s->code + (panel * s->pad + j) * BITSTACK_NEST_ROWS_;
+        for (uint32_t l = s->from; l < s->to; l++)
+            for (uint32_t p = 0; p <= l; p++)
+                for (uint32_t q = 0; q < s->rank; q++, t += BITSTACK_NEST_ROWS_) {
+                    const uint32_t v = bitstack_bits_from_float_(bitstack_nest_v_(s, l, q)[j]);
+                    BITSTACK_NEST_ROW_(r) t[r] = bitstack_float_from_bits_(v ^ (~code[r] >> p & 1) << 31);
                 }
+    }
+}
+
+/* a += x y, a and the sums of a and of x y over a block. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_add_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ x,
+                                              const float *BITSTACK_RESTRICT_ y) {
+    BITSTACK_NEST_ROW_(r) to[r] += x[r] * y[r];
+}
+
+/* Least squares for a panel's coefficients as a correction, the gradient being exact: the system is t H t^T with
+ * H = low^T low + diag(rest), the right side t g. Takes by how much errors fall off `error`. change gets the
+ * corrections, projected (low t^T) their terms, both [..][term][ROWS]. room: t of a block, sums. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_fit_panel_(const bitstack_nest_ *s, size_t panel, const float *gradient, float *t,
+                                                    float *projected, float *change, double *total, double *error) {
+    const size_t rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_, levels = s->to - s->from;
+    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank), pairs = bitstack_nest_pairs_(s->from, s->to, s->rank);
+    float *part = change; /* right sides, then systems; free again before the corrections */
+    double *a = total + (terms + pairs) * rows;
+    memset(projected, 0, BITSTACK_NEST_LOW_ * terms * rows * sizeof *projected);
+    memset(total, 0, (terms + pairs) * rows * sizeof *total);
+    for (size_t j0 = 0; j0 < s->n; j0 += block) {
+        const size_t wide = BITSTACK_MIN_(block, s->n - j0);
+        bitstack_nest_signed_(s, panel, j0, wide, t);
+        if (s->low)
+            bitstack_nest_multiply_(s, BITSTACK_NEST_LOW_, wide, s->low + j0, s->pad, 1, t, terms * rows, projected);
+        memset(part, 0, (terms + pairs) * rows * sizeof *part);
+        for (size_t j = 0; j < wide; j++) {
+            const float rest = s->rest[j0 + j], *tj = t + j * terms * rows, *g = gradient + (j0 + j) * levels * rows;
+            float *b = part, *system = part + terms * rows;
+            for (uint32_t l = s->from; l < s->to; l++, g += rows) {
+                const size_t k = (size_t)(l + 1) * s->rank;
+                for (size_t i = 0; i < k; i++, b += rows) {
+                    float y[BITSTACK_NEST_ROWS_];
+                    BITSTACK_NEST_ROW_(r) y[r] = rest * tj[i * rows + r];
+                    bitstack_nest_add_(b, tj + i * rows, g);
+                    for (size_t c = 0; c <= i; c++, system += rows) bitstack_nest_add_(system, y, tj + c * rows);
+                }
+                tj += k * rows;
             }
         }
-        s->sum[task][0][l] = error, s->sum[task][1][l] = plain;
+        for (size_t k = 0; k < (terms + pairs) * rows; k++) total[k] += (double)part[k];
     }
+    double *b = total, *system = total + terms * rows;
+    for (uint32_t l = s->from, first = 0; l < s->to; l++) {
+        const uint32_t k = (l + 1) * s->rank;
+        double *x = a + (size_t)k * k, fall = 0;
+        for (uint32_t i = 0, pair = 0; i < k && s->low; i++)
+            for (uint32_t c = 0; c <= i; c++, pair++) {
+                float sum[BITSTACK_NEST_ROWS_] = {0};
+                for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++)
+                    bitstack_nest_add_(sum, projected + (q * terms + first + i) * rows, projected + (q * terms + first + c) * rows);
+                BITSTACK_NEST_ROW_(r) system[pair * rows + r] += (double)sum[r];
+            }
+        for (size_t r = 0; r < rows; r++) {
+            float *u = bitstack_nest_u_(s, panel, l) + r;
+            double trace = 0;
+            for (uint32_t i = 0, pair = 0; i < k; i++) {
+                for (uint32_t c = 0; c <= i; c++, pair++) a[(size_t)i * k + c] = system[pair * rows + r];
+                trace += a[(size_t)i * k + i];
+                x[i] = b[(first + i) * rows + r];
+            }
+            for (uint32_t i = 0; i < k; i++) a[(size_t)i * k + i] += 1e-7 * trace / k;
+            if (trace > 0 && bitstack_cholesky_small_(a, k, k)) bitstack_cholesky_solve_(a, k, k, x);
+            else memset(x, 0, k * sizeof *x);
+            for (uint32_t i = 0; i < k; i++) {
+                u[i * rows] += (float)x[i];
+                fall += b[(first + i) * rows + r] * x[i];
+                change[(first + i) * rows + r] = (float)x[i];
+            }
+        }
+        error[l] -= fall;
+        first += k;
+        system += (size_t)k * (k + 1) / 2 * rows;
+    }
+}
+
+/* After a fit: for each column and level the sums over rows of decoded weight times gradient, and of its square. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_slope_panel_(const bitstack_nest_ *s, size_t panel, const float *gradient, float *t,
+                                                      const float *projected, const float *change, float *room,
+                                                      float *slope) {
+    const size_t rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_, levels = s->to - s->from, across = levels * rows;
+    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank);
+    float *changed = room, *pushed = room + BITSTACK_NEST_LOW_ * across; /* [q][level][ROWS], [column][level][ROWS] */
+    memset(changed, 0, BITSTACK_NEST_LOW_ * across * sizeof *changed);
+    for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++)
+        for (size_t l = 0, i = 0; l < levels; l++)
+            for (size_t k = (s->from + l + 1) * s->rank; k > 0; k--, i++)
+                bitstack_nest_add_(changed + (q * levels + l) * rows, projected + (q * terms + i) * rows, change + i * rows);
+    for (size_t j0 = 0; j0 < s->n; j0 += block) {
+        const size_t wide = BITSTACK_MIN_(block, s->n - j0);
+        const float *tj = t;
+        bitstack_nest_signed_(s, panel, j0, wide, t);
+        memset(pushed, 0, block * across * sizeof *pushed);
+        if (s->low)
+            bitstack_nest_multiply_(s, wide, BITSTACK_NEST_LOW_, s->low + j0, 1, s->pad, changed, across, pushed);
+        for (size_t j = 0; j < wide; j++)
+            for (size_t l = 0, i = 0; l < levels; l++) {
+                const float *u = bitstack_nest_u_(s, panel, s->from + (uint32_t)l), *g = gradient + ((j0 + j) * levels + l) * rows;
+                float value[BITSTACK_NEST_ROWS_] = {0}, shift[BITSTACK_NEST_ROWS_] = {0}, dot = 0, square = 0;
+                for (size_t k = (s->from + l + 1) * s->rank; k > 0; k--, i++, tj += rows, u += rows) {
+                    bitstack_nest_add_(value, u, tj);
+                    bitstack_nest_add_(shift, change + i * rows, tj);
+                }
+                BITSTACK_NEST_ROW_(r) {
+                    shift[r] = (g[r] - s->rest[j0 + j] * shift[r] - pushed[(j * levels + l) * rows + r]) * value[r];
+                    value[r] *= value[r];
+                }
+                for (size_t r = 0; r < rows; r++) dot += shift[r], square += value[r];
+                slope[(s->from + l) * s->pad + j0 + j] += dot;
+                slope[(s->levels + s->from + l) * s->pad + j0 + j] += square;
+            }
+    }
+}
+
+/* The panels of a task: new codes, errors, a fit of the factors. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_task_(const bitstack_nest_ *s, uint32_t task, uint32_t worker, int feedback) {
+    const size_t across = (s->to - s->from) * BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
+    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank);
+    float *residual = s->room + worker * s->room_each, *gradient = residual + s->pad * across;
+    float *room = gradient + s->pad * across, *t = room + (BITSTACK_NEST_LOW_ + block) * across;
+    float *projected = t + block * terms * BITSTACK_NEST_ROWS_;
+    float *change = projected + BITSTACK_NEST_LOW_ * terms * BITSTACK_NEST_ROWS_;
+    float *slope = s->slope && s->fit ? s->slope + (size_t)task * 2 * s->levels * s->pad : NULL;
+    if (slope) memset(slope, 0, 2 * s->levels * s->pad * sizeof *slope);
+    memset(s->sum[task], 0, sizeof s->sum[task]);
+    for (size_t panel = task * s->panels / s->tasks; panel < (task + (size_t)1) * s->panels / s->tasks; panel++) {
+        double error[BITSTACK_MAX_LEVELS] = {0};
+        if (feedback) bitstack_nest_feedback_panel_(s, panel, residual, gradient, room, error);
+        else bitstack_nest_residual_(s, panel, residual);
+        if (s->sweeps && !feedback) bitstack_nest_sweep_panel_(s, panel, residual, room, error);
+        if (s->fit && !feedback) {
+            memset(error, 0, sizeof error);
+            bitstack_nest_gradient_panel_(s, residual, gradient, error);
+        }
+        for (size_t j0 = 0; j0 < s->n; j0 += block)
+            bitstack_nest_products_(s, residual + j0 * across, residual + j0 * across, block, s->sum[task][1]);
+        if (s->fit)
+            bitstack_nest_fit_panel_(s, panel, gradient, t, projected, change, s->small + worker * s->small_each, error);
+        if (slope) bitstack_nest_slope_panel_(s, panel, gradient, t, projected, change, room, slope);
+        for (uint32_t l = s->from; l < s->to; l++) s->sum[task][0][l] += error[l];
+    }
+}
+BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    bitstack_nest_task_(s, task, worker, 1);
+}
+BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    bitstack_nest_task_(s, task, worker, 0);
 }
 
 /* Column factors by the diagonal of H alone: each column of each level is a least-squares problem of its own. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const size_t rank = s->rank, begin = (size_t)task * BITSTACK_NEST_COLS_;
-    const size_t end = BITSTACK_MIN_(begin + BITSTACK_NEST_COLS_, s->n), size = rank * rank + rank;
-    double *sums = s->small + worker * s->small_each; /* a column: system, right side */
+BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const size_t rank = s->rank, begin = (size_t)task * BITSTACK_NEST_COLS_, rows = BITSTACK_NEST_ROWS_;
+    const size_t end = BITSTACK_MIN_(begin + BITSTACK_NEST_COLS_, s->n), size = rank * (rank + 1) / 2 + rank;
+    float *sums = s->room + worker * s->room_each; /* a column: right side, system's lower triangle, ROWS each */
+    double *a = s->small + worker * s->small_each, *b = a + rank * rank;
     for (uint32_t l = s->from; l < s->to; l++) {
-        memset(sums, 0, BITSTACK_NEST_COLS_ * size * sizeof *sums);
-        for (size_t i = 0; i < s->m; i++) {
-            const float *u = bitstack_nest_u_(s, i, l);
+        memset(sums, 0, BITSTACK_NEST_COLS_ * size * rows * sizeof *sums);
+        for (size_t panel = 0; panel < s->panels; panel++)
             for (size_t j = begin; j < end; j++) {
-                double *a = sums + (j - begin) * size, *b = a + rank * rank;
-                float sum[BITSTACK_NEST_RANK_];
-                uint32_t code = s->code[i * s->pad + j];
-                for (size_t q = 0; q < rank; q++) sum[q] = 0;
+                const float *u = bitstack_nest_u_(s, panel, l), *w = s->w + (panel * s->pad + j) * rows;
+                const uint32_t *code = s->code + (panel * s->pad + j) * rows;
+                float sum[BITSTACK_NEST_RANK_][BITSTACK_NEST_ROWS_], *to = sums + (j - begin) * size * rows;
+                memset(sum, 0, rank * sizeof *sum);
                 for (uint32_t p = 0; p <= l; p++)
-                    for (size_t q = 0; q < rank; q++) sum[q] += code >> p & 1 ? u[p * rank + q] : -u[p * rank + q];
-                for (size_t q = 0; q < rank; q++) {
-                    b[q] += (double)sum[q] * (double)s->w[i * s->pad + j];
-                    for (size_t k = 0; k <= q; k++) a[q * rank + k] += (double)sum[q] * (double)sum[k];
-                }
+                    for (size_t q = 0; q < rank; q++, u += rows)
+                        BITSTACK_NEST_ROW_(r) {
+                            const uint32_t bits = bitstack_bits_from_float_(u[r]) ^ (~code[r] >> p & 1) << 31;
+                            sum[q][r] += bitstack_float_from_bits_(bits);
+                        }
+                for (size_t q = 0; q < rank; q++, to += rows) bitstack_nest_add_(to, sum[q], w);
+                for (size_t q = 0; q < rank; q++)
+                    for (size_t k = 0; k <= q; k++, to += rows) bitstack_nest_add_(to, sum[q], sum[k]);
             }
-        }
         for (size_t j = begin; j < end; j++) {
-            double *a = sums + (j - begin) * size, *b = a + rank * rank, trace = 0;
-            for (size_t q = 0; q < rank; q++) trace += a[q * rank + q];
+            const float *from = sums + (j - begin) * size * rows;
+            double trace = 0;
+            for (size_t q = 0; q < rank; q++) b[q] = 0;
+            for (size_t q = 0; q < rank; q++, from += rows)
+                for (size_t r = 0; r < rows; r++) b[q] += (double)from[r];
+            for (size_t q = 0; q < rank; q++)
+                for (size_t k = 0; k <= q; k++, from += rows) {
+                    a[q * rank + k] = 0;
+                    for (size_t r = 0; r < rows; r++) a[q * rank + k] += (double)from[r];
+                    if (k == q) trace += a[q * rank + q];
+                }
             for (size_t q = 0; q < rank; q++) a[q * rank + q] += 1e-9 * trace;
             if (!(trace > 0) || !bitstack_cholesky_small_(a, rank, rank)) continue;
             bitstack_cholesky_solve_(a, rank, rank, b);
@@ -2106,61 +2302,76 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(const bitstack_nest_ *s, 
     }
 }
 
-/* Rows of the system for one level's column factor: system_jk = H_jk sum over i of w_ij w_ik, w as decoded, for a
- * block of columns j. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_system_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const size_t pad = s->pad, begin = (size_t)task * BITSTACK_NEST_COLS_;
-    const size_t rows = BITSTACK_MIN_((size_t)BITSTACK_NEST_COLS_, s->n - begin);
-    float *to = s->system + begin * pad;
-    memset(to, 0, rows * pad * sizeof *to);
-    bitstack_gemm_f32_(rows, s->n, s->sampled, (float)((double)s->m / (double)s->sampled), s->decoded + begin, 1, pad,
-                       s->decoded, pad, 1, to, pad, s->room + worker * s->room_each);
-    for (size_t i = 0; i < rows * pad; i++) to[i] *= s->h[begin * pad + i];
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_decode_body_(const bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const uint32_t l = s->level;
-    bitstack_nest_row_ r;
+/* With x the weights as decoded times p of their column: the sums of x H x^T over some panels, and what H's diagonal
+ * has of it. A task is a level. */
+BITSTACK_NEST_INLINE_ void bitstack_nest_curve_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
+    const uint32_t l = s->from + task;
+    const size_t samples = BITSTACK_MIN_(s->panels, 8), rows = BITSTACK_NEST_ROWS_;
+    const float *p = s->slope + l * s->pad;
+    double whole = 0, part = 0;
     (void)worker;
-    for (size_t k = task * s->rows; k < BITSTACK_MIN_((task + 1) * s->rows, s->sampled); k++) {
-        const size_t i = k * s->m / s->sampled;
-        float *to = s->decoded + k * s->pad;
-        bitstack_nest_row_start_(s, i, &r);
-        memset(to, 0, s->pad * sizeof *to);
+    for (size_t k = 0; k < samples; k++) {
+        const size_t panel = k * s->panels / samples;
+        float z[BITSTACK_NEST_LOW_][BITSTACK_NEST_ROWS_], own[BITSTACK_NEST_ROWS_] = {0}, all[BITSTACK_NEST_ROWS_] = {0};
+        memset(z, 0, sizeof z);
         for (size_t j = 0; j < s->n; j++) {
-            bitstack_nest_row_at_(s, i, j, &r);
-            to[j] = bitstack_nest_value_(s, &r, l, s->code[i * s->pad + j]);
+            float x[BITSTACK_NEST_ROWS_], y[BITSTACK_NEST_ROWS_];
+            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
+                bitstack_nest_value_(s, bitstack_nest_u_(s, panel, l) + g, l, j, s->code + (panel * s->pad + j) * rows + g, x + g);
+            BITSTACK_NEST_ROW_(r) {
+                x[r] *= p[j];
+                all[r] += s->diagonal[j] * x[r] * x[r];
+                own[r] += s->rest[j] * x[r] * x[r];
+            }
+            for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) {
+                BITSTACK_NEST_ROW_(r) y[r] = s->low[q * s->pad + j];
+                bitstack_nest_add_(z[q], x, y);
+            }
+        }
+        for (size_t r = 0; r < rows; r++) {
+            whole += (double)own[r], part += (double)all[r];
+            for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) whole += (double)z[q][r] * (double)z[q][r];
         }
     }
+    s->curve[l][0] = whole, s->curve[l][1] = part;
 }
 
-/* The workers proper, for any CPU and for AVX2. */
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_NEST_AVX2_(name)                                                                              \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_##name##_avx2_(void *arg, uint32_t task, \
-                                                                                           uint32_t worker) {  \
-        bitstack_nest_##name##_body_((const bitstack_nest_ *)arg, task, worker);                               \
+/* The workers proper. */
+#define BITSTACK_NEST_VARIANT_(name, isa, attribute)                                                           \
+    attribute BITSTACK_PRIVATE_ void bitstack_nest_##name##isa##_(void *arg, uint32_t task, uint32_t worker) { \
+        bitstack_nest_##name##_body_((bitstack_nest_ *)arg, task, worker);                                     \
     }
-#define BITSTACK_NEST_FAST_(name) \
-    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? bitstack_nest_##name##_avx2_ : bitstack_nest_##name##_
+#ifdef BITSTACK_LINALG_AVX2_
+#define BITSTACK_NEST_FAST_(name)                                                                              \
+    BITSTACK_NEST_VARIANT_(name, _avx2, __attribute__((target("avx2,fma"))))                                   \
+    BITSTACK_NEST_VARIANT_(name, _avx512, __attribute__((target(BITSTACK_NEST_AVX512_))))                      \
+    BITSTACK_NEST_VARIANT_(name, _any, )                                                                       \
+    BITSTACK_PRIVATE_ bitstack_task_ bitstack_nest_pick_##name##_(void) {                                      \
+        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return bitstack_nest_##name##_any_; \
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                      \
+                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")                \
+                   ? bitstack_nest_##name##_avx512_                                                            \
+                   : bitstack_nest_##name##_avx2_;                                                             \
+    }
+#ifdef __clang__
+#define BITSTACK_NEST_AVX512_ "avx512f,avx512vl,avx512dq,avx512bw,fma"
 #else
-#define BITSTACK_NEST_AVX2_(name)
-#define BITSTACK_NEST_FAST_(name) bitstack_nest_##name##_
+#define BITSTACK_NEST_AVX512_ "avx512f,avx512vl,avx512dq,avx512bw,fma,prefer-vector-width=512"
 #endif
-#define BITSTACK_NEST_WORKER_(name)                                                                     \
-    BITSTACK_PRIVATE_ void bitstack_nest_##name##_(void *arg, uint32_t task, uint32_t worker) {          \
-        bitstack_nest_##name##_body_((const bitstack_nest_ *)arg, task, worker);                         \
-    }                                                                                                   \
-    BITSTACK_NEST_AVX2_(name)                                                                           \
-    BITSTACK_PRIVATE_ void bitstack_nest_run_##name##_(bitstack_nest_ *s, size_t tasks) {                \
-        bitstack_parallel_(s->threads, (uint32_t)tasks, BITSTACK_NEST_FAST_(name), s);                   \
+#else
+#define BITSTACK_NEST_FAST_(name)                                                                              \
+    BITSTACK_NEST_VARIANT_(name, _any, )                                                                       \
+    BITSTACK_PRIVATE_ bitstack_task_ bitstack_nest_pick_##name##_(void) { return bitstack_nest_##name##_any_; }
+#endif
+#define BITSTACK_NEST_WORKER_(name)                                                                            \
+    BITSTACK_NEST_FAST_(name)                                                                                  \
+    BITSTACK_PRIVATE_ void bitstack_nest_run_##name##_(bitstack_nest_ *s, size_t tasks) {                      \
+        bitstack_parallel_(s->threads, (uint32_t)tasks, bitstack_nest_pick_##name##_(), s);                    \
     }
 BITSTACK_NEST_WORKER_(feedback)
 BITSTACK_NEST_WORKER_(descend)
 BITSTACK_NEST_WORKER_(columns)
-BITSTACK_NEST_WORKER_(system)
-BITSTACK_NEST_WORKER_(decode)
-
-BITSTACK_PRIVATE_ size_t bitstack_nest_tasks_(const bitstack_nest_ *s) { return (s->m + s->rows - 1) / s->rows; }
+BITSTACK_NEST_WORKER_(curve)
 
 /* The levels' weights in the next sweep; `soft` of the coarsest error is added to the finer ones'. */
 BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
@@ -2173,75 +2384,56 @@ BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
     for (uint32_t l = s->from; l < s->to; l++) s->weight[l] = (float)(weight[l] / largest);
 }
 
-BITSTACK_PRIVATE_ void bitstack_nest_lay_across_(bitstack_nest_ *s) {
-    for (uint32_t l = 0; l < s->joint; l++)
-        for (size_t j = 0; j < s->n; j++) s->across[8 * j + l] = bitstack_nest_v_(s, l, 0)[j];
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_feedback_all_(bitstack_nest_ *s) {
-    bitstack_nest_lay_across_(s);
-    bitstack_nest_run_feedback_(s, bitstack_nest_tasks_(s));
-}
-
-/* Sweep over the codes and fit the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweeps, int fit, double plain[BITSTACK_MAX_LEVELS]) {
-    const size_t tasks = bitstack_nest_tasks_(s);
-    s->sweeps = sweeps, s->fit = fit;
-    bitstack_nest_lay_across_(s);
-    bitstack_nest_run_descend_(s, tasks);
+BITSTACK_PRIVATE_ void bitstack_nest_gather_(bitstack_nest_ *s) {
     for (uint32_t l = s->from; l < s->to; l++) {
-        s->error[l] = 0;
-        if (plain) plain[l] = 0;
-        for (size_t t = 0; t < tasks; t++) {
-            s->error[l] += s->sum[t][0][l];
-            if (plain) plain[l] += s->sum[t][1][l];
-        }
+        s->error[l] = s->plain[l] = 0;
+        for (size_t t = 0; t < s->tasks; t++) s->error[l] += s->sum[t][0][l], s->plain[l] += s->sum[t][1][l];
         s->error[l] = BITSTACK_MAX_(s->error[l], 0);
     }
 }
+/* Error feedback, then a fit of the coefficients. */
+BITSTACK_PRIVATE_ void bitstack_nest_feedback_all_(bitstack_nest_ *s) {
+    s->sweeps = 0, s->fit = 1;
+    bitstack_nest_run_feedback_(s, s->tasks);
+    bitstack_nest_gather_(s);
+}
+/* Sweeps over the codes and, if `fit`, a fit of the coefficients. */
+BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweeps, int fit) {
+    s->sweeps = sweeps, s->fit = fit;
+    bitstack_nest_run_descend_(s, s->tasks);
+    bitstack_nest_gather_(s);
+}
 
-/* Column factors, from the gradients that the last descent left: (H .* decoded^T decoded) x = slope for relative
- * changes x, by conjugate gradients scaled by the diagonal, which dominates. */
+/* Column factors, by what the last fit left: each gets a relative change of slope over (diagonal of H times squares),
+ * all of a level by one factor that is best along that line. */
 BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
-    const size_t n = s->n, pad = s->pad, tasks = bitstack_nest_tasks_(s), blocks = (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_;
+    const size_t n = s->n, pad = s->pad;
     if (!s->h) {
-        bitstack_nest_run_columns_(s, blocks);
+        bitstack_nest_run_columns_(s, (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_);
         return;
     }
     if (!s->slope) return;
-    float *b = s->room, *x = b + pad, *p = x + pad, *z = p + pad, *d = z + pad;
+    double gain[BITSTACK_MAX_LEVELS] = {0}, bend[BITSTACK_MAX_LEVELS] = {0};
     for (uint32_t l = s->from; l < s->to; l++) {
-        double energy = 0, first;
-        s->level = l;
-        bitstack_nest_run_decode_(s, (s->sampled + s->rows - 1) / s->rows);
-        bitstack_nest_run_system_(s, blocks);
-        memset(b, 0, 5 * pad * sizeof *b);
-        for (size_t t = 0; t < tasks; t++) bitstack_nest_axpy_(b, s->slope + (t * s->levels + l) * pad, 1, pad);
+        float *b = s->slope + l * pad, *square = b + s->levels * pad;
+        for (size_t t = 1; t < s->tasks; t++)
+            for (size_t j = 0; j < n; j++) {
+                b[j] += b[t * 2 * s->levels * pad + j];
+                square[j] += square[t * 2 * s->levels * pad + j];
+            }
         for (size_t j = 0; j < n; j++) {
-            d[j] = s->system[j * pad + j] > 0 ? 1 / s->system[j * pad + j] : 0;
-            p[j] = b[j] * d[j];
-            energy += (double)b[j] * (double)p[j];
+            const double d = (double)s->diagonal[j] * (double)square[j], p = d > 0 ? (double)b[j] / d : 0;
+            gain[l] += p * (double)b[j], bend[l] += p * p * d;
+            b[j] = (float)p;
         }
-        first = energy;
-        for (int step = 0; step < 16 && energy > 1e-6 * first; step++) {
-            double curvature = 0, next = 0;
-            for (size_t j = 0; j < n; j++) {
-                z[j] = (float)bitstack_nest_dot_(s->system + j * pad, p, pad);
-                curvature += (double)z[j] * (double)p[j];
-            }
-            if (!(curvature > 0)) break;
-            float alpha = (float)(energy / curvature);
-            for (size_t j = 0; j < n; j++) {
-                x[j] += alpha * p[j];
-                b[j] -= alpha * z[j];
-                next += (double)b[j] * (double)b[j] * (double)d[j];
-            }
-            for (size_t j = 0; j < n; j++) p[j] = b[j] * d[j] + (float)(next / energy) * p[j];
-            energy = next;
-        }
+    }
+    bitstack_nest_run_curve_(s, s->to - s->from);
+    for (uint32_t l = s->from; l < s->to; l++) {
+        const double curve = s->curve[l][1] > 0 ? bend[l] * s->curve[l][0] / s->curve[l][1] : 0;
+        const float *p = s->slope + l * pad, alpha = curve > 0 ? (float)BITSTACK_MIN_(gain[l] / curve, 1.5) : 0;
         float *v = bitstack_nest_v_(s, l, 0);
         for (size_t j = 0; j < n; j++) /* far steps would come from columns that hardly count */
-            if (d[j] > 0) v[j] *= 1 + BITSTACK_MAX_(-0.5f, BITSTACK_MIN_(x[j], 0.5f));
+            v[j] *= 1 + BITSTACK_MAX_(-0.5f, BITSTACK_MIN_(alpha * p[j], 0.5f));
     }
 }
 
@@ -2255,67 +2447,94 @@ BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t leve
 
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
-    bitstack_drop_(s->across);
-    bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->factor), bitstack_drop_(s->sum);
-    bitstack_drop_(s->slope), bitstack_drop_(s->room), bitstack_drop_(s->small), bitstack_drop_(s->system);
-    bitstack_drop_(s->decoded);
+    bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->rest), bitstack_drop_(s->low);
+    bitstack_drop_(s->factor), bitstack_drop_(s->sum), bitstack_drop_(s->slope), bitstack_drop_(s->room);
+    bitstack_drop_(s->small);
 }
 
 /* What does not depend on moments. n, m, levels, rank, threads are set. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
-    const size_t n = s->n, m = s->m, terms = (size_t)s->levels * s->rank;
-    s->pad = (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_ * BITSTACK_NEST_COLS_;
+    const size_t n = s->n, rows = BITSTACK_NEST_ROWS_, cols = BITSTACK_NEST_COLS_, low = BITSTACK_NEST_LOW_;
+    s->pad = (n + cols - 1) / cols * cols;
+    if (s->pad % 1024 == 0) s->pad += cols;
+    s->panels = (s->m + rows - 1) / rows;
+    s->tasks = BITSTACK_MIN_(s->panels, (size_t)BITSTACK_NEST_TASKS_);
     s->joint = BITSTACK_MIN_(s->levels, (uint32_t)BITSTACK_NEST_JOINT_);
-    s->rows = BITSTACK_MAX_(1, BITSTACK_MIN_((size_t)BITSTACK_NEST_ROWS_, ((size_t)1 << 18) / s->pad));
-    s->batch = BITSTACK_MAX_(terms, BITSTACK_MIN_((size_t)192, ((size_t)1 << 20) / s->pad));
     s->width = (size_t)s->levels * (s->levels + 1) / 2 * s->rank;
-    const size_t tasks = bitstack_nest_tasks_(s), blocks = s->pad / BITSTACK_NEST_COLS_;
-    const uint64_t workers = bitstack_workers_(s->threads, BITSTACK_MAX_(tasks, blocks));
-    s->room_each = (2 * s->joint * s->rows + 2 * s->batch + 8) * s->pad + BITSTACK_PACK_;
-    s->small_each = BITSTACK_MAX_(terms * (terms + 2), BITSTACK_NEST_COLS_ * ((size_t)s->rank + 1) * s->rank);
-    s->w = (float *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(float));
-    s->code = (uint32_t *)bitstack_zeros_((uint64_t)m * s->pad, sizeof(uint32_t));
-    s->v = (float *)bitstack_zeros_((uint64_t)terms * s->pad, sizeof(float));
-    s->across = (float *)bitstack_zeros_((uint64_t)s->pad * 8, sizeof(float));
-    s->u = (float *)bitstack_zeros_((uint64_t)m * s->width, sizeof(float));
+    s->tile = bitstack_gemm_tile_pick_f32_();
+    const size_t across = s->joint * rows;
+    size_t terms = bitstack_nest_terms_(0, s->joint, s->rank), pairs = bitstack_nest_pairs_(0, s->joint, s->rank);
+    const size_t last = (size_t)s->levels * s->rank, system = last * last + last;
+    if (s->levels > s->joint) terms = BITSTACK_MAX_(terms, last), pairs = BITSTACK_MAX_(pairs, last * (last + 1) / 2);
+    const uint64_t workers = bitstack_workers_(s->threads, BITSTACK_MAX_(s->tasks, s->pad / cols));
+    s->room_each = 2 * s->pad * across + (low + cols) * across + (cols + low + 1) * terms * rows + pairs * rows;
+    s->room_each = BITSTACK_MAX_(s->room_each, 2 * s->pad * across + 2 * cols * across + cols * cols);
+    s->room_each = BITSTACK_MAX_(s->room_each, cols * ((size_t)s->rank + 3) * s->rank / 2 * rows);
+    s->small_each = BITSTACK_MAX_((terms + pairs) * rows + system, ((size_t)s->rank + 1) * s->rank);
+    s->w = (float *)bitstack_zeros_((uint64_t)s->panels * s->pad * rows, sizeof(float));
+    s->code = (uint32_t *)bitstack_zeros_((uint64_t)s->panels * s->pad * rows, sizeof(uint32_t));
+    s->v = (float *)bitstack_zeros_((uint64_t)s->levels * s->rank * s->pad, sizeof(float));
+    s->u = (float *)bitstack_zeros_((uint64_t)s->panels * s->width * rows, sizeof(float));
     s->diagonal = (float *)bitstack_zeros_(s->pad, sizeof(float));
-    s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(tasks, sizeof *s->sum);
+    s->rest = (float *)bitstack_zeros_(s->pad, sizeof(float));
+    s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(s->tasks, sizeof *s->sum);
     s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
     s->small = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
-    return s->w && s->code && s->v && s->across && s->u && s->diagonal && s->sum && s->room && s->small ? BITSTACK_OK
-                                                                                           : BITSTACK_ERROR_MEMORY;
+    return s->w && s->code && s->v && s->u && s->diagonal && s->rest && s->sum && s->room && s->small ? BITSTACK_OK
+                                                                                                    : BITSTACK_ERROR_MEMORY;
 }
 
-/* H in the order of coding as float, and the factor that feedback walks along. */
+/* H in the order of coding as float, its partial Cholesky factor, the factor that feedback walks along. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *s, const double *h, const uint32_t *order,
                                                                 double unit) {
     const size_t n = s->n, pad = s->pad;
-    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double)), mean = 0;
+    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double));
     bitstack_result result = BITSTACK_OK;
-    s->h = (float *)bitstack_zeros_((uint64_t)n * pad, sizeof(float));
-    s->factor = (float *)bitstack_zeros_((uint64_t)s->pad * pad, sizeof(float));
-    if (!a || !s->h || !s->factor) result = BITSTACK_ERROR_MEMORY;
-    for (size_t i = 0; i < n; i++) mean += h[i * n + i] * unit / (double)n;
-    /* damping as GPTQ's; more where rounding leaves H indefinite */
-    for (double damping = 0.01; result == BITSTACK_OK; damping *= 10) {
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < n; j++) {
-                double t = h[(size_t)order[i] * n + order[j]] * unit;
-                s->h[i * pad + j] = (float)(i == j ? t + s->ridge * mean : t);
-                a[i * n + j] = t + (i == j ? damping * mean : 0);
-            }
-        result = bitstack_inverse_factor_(a, n, s->threads);
-        if (result != BITSTACK_ERROR_NUMERIC || damping > 100) break;
-        result = BITSTACK_OK;
+    s->h = (float *)bitstack_zeros_((uint64_t)pad * pad, sizeof(float));
+    s->factor = (float *)bitstack_zeros_((uint64_t)pad * pad, sizeof(float));
+    s->low = (float *)bitstack_zeros_((uint64_t)BITSTACK_NEST_LOW_ * pad, sizeof(float));
+    if (s->rank == 1)
+        s->slope = (float *)bitstack_array_((uint64_t)s->tasks * 2 * s->levels * pad, sizeof(float));
+    if (!a || !s->h || !s->factor || !s->low || (s->rank == 1 && !s->slope)) result = BITSTACK_ERROR_MEMORY;
+    /* damping as GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares. With J
+     * the reversal of indices and J (H + damping) J = L L^T, U = J L^-1 J: a third of the work of inverting first. */
+    s->damping = 0.01;
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
+        const double *from = h + (size_t)order[i] * n;
+        double *to = a + (n - 1 - i) * n + n - 1;
+        for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[order[j]] * unit;
+        *(to - i) += s->damping;
     }
-    for (size_t i = 0; i < n && result == BITSTACK_OK; i++)
-        for (size_t j = i; j < n; j++) s->factor[i * pad + j] = (float)a[i * n + j];
-    if (s->rank == 1 && result == BITSTACK_OK) { /* for the column factors */
-        s->sampled = BITSTACK_MIN_(s->m, BITSTACK_MAX_((size_t)512, n / 4));
-        s->system = (float *)bitstack_array_((uint64_t)n * pad, sizeof(float));
-        s->decoded = (float *)bitstack_array_((uint64_t)s->sampled * pad, sizeof(float));
-        s->slope = (float *)bitstack_array_((uint64_t)bitstack_nest_tasks_(s) * s->levels * pad, sizeof(float));
-        if (!s->system || !s->decoded || !s->slope) result = BITSTACK_ERROR_MEMORY;
+    if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, s->threads);
+    if (result == BITSTACK_OK) {
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = i + 1; j < n; j++) s->factor[i * pad + j] = (float)a[(n - 1 - i) * n + n - 1 - j];
+        result = bitstack_triangle_inverse_(a, n, s->threads);
+    }
+    if (result == BITSTACK_OK) {
+        for (size_t j = 0; j < n; j++)
+            for (size_t k = j; k < n; k++) s->factor[k * pad + j] = (float)a[(n - 1 - j) * n + n - 1 - k];
+        for (size_t i = 0; i < n; i++) {
+            const double *from = h + (size_t)order[i] * n;
+            for (size_t j = 0; j < n; j++) s->h[i * pad + j] = (float)(from[order[j]] * unit);
+            s->h[i * pad + i] += (float)s->ridge;
+            s->rest[i] = s->diagonal[i] = s->h[i * pad + i];
+        }
+        for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) {
+            float *to = s->low + q * pad;
+            size_t pivot = 0;
+            for (size_t j = 1; j < n; j++) pivot = s->rest[j] > s->rest[pivot] ? j : pivot;
+            if (!(s->rest[pivot] > 1e-3f)) break; /* of a mean of 1 */
+            memcpy(to, s->h + pivot * pad, n * sizeof *to);
+            for (size_t p = 0; p < q; p++)
+                for (size_t j = 0; j < n; j++) to[j] -= s->low[p * pad + pivot] * s->low[p * pad + j];
+            const float scale = 1 / sqrtf(s->rest[pivot]);
+            for (size_t j = 0; j < n; j++) {
+                to[j] *= scale;
+                s->rest[j] = BITSTACK_MAX_(s->rest[j] - to[j] * to[j], 0);
+            }
+            s->rest[pivot] = 0;
+        }
     }
     bitstack_drop_(a);
     return result;
@@ -2324,22 +2543,21 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
 /* Codes and coefficients to begin with: magnitudes u v^T of about the mean |w|, planes halving. With rank 1 they
  * are the columns' root mean squares; otherwise the singular vectors of |W|. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s, uint64_t seed) {
-    const size_t n = s->n, m = s->m, pad = s->pad, rank = s->rank;
+    const size_t n = s->n, m = s->m, pad = s->pad, rank = s->rank, rows = BITSTACK_NEST_ROWS_;
     const float reach = 2.5f; /* of a row's root mean square: the largest sum of a level with many planes */
     float *v = s->v;
     if (rank == 1) {
+        double over = 0;
         for (size_t j = 0; j < n; j++) {
             double sum = 0;
-            for (size_t i = 0; i < m; i++) sum += (double)s->w[i * pad + j] * (double)s->w[i * pad + j];
+            for (size_t i = 0; i < m; i++) sum += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2);
             v[j] = (float)sqrt(sum / (double)m);
+            over += (double)v[j] * (double)v[j];
         }
         for (size_t i = 0; i < m; i++) {
-            double sum = 0, over = 0;
-            for (size_t j = 0; j < n; j++) {
-                sum += (double)s->w[i * pad + j] * (double)s->w[i * pad + j];
-                over += (double)v[j] * (double)v[j];
-            }
-            s->u[i * s->width] = over > 0 ? reach * (float)sqrt(sum / over) : 0;
+            double sum = 0;
+            for (size_t j = 0; j < n; j++) sum += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2);
+            *bitstack_nest_row_u_(s, i, 0) = over > 0 ? reach * (float)sqrt(sum / over) : 0;
         }
     } else {
         float *a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float)), *u = (float *)bitstack_array_(m * rank, sizeof(float));
@@ -2347,14 +2565,15 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s, uint64
         bitstack_result result = a && u && sv && vt ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
         if (result == BITSTACK_OK) {
             for (size_t i = 0; i < m; i++)
-                for (size_t j = 0; j < n; j++) a[i * n + j] = fabsf(s->w[i * pad + j]);
+                for (size_t j = 0; j < n; j++) a[i * n + j] = fabsf(s->w[bitstack_nest_at_(s, i, j)]);
             result = bitstack_svd_truncated(a, (uint32_t)m, (uint32_t)n, n, (uint32_t)rank, NULL, seed, s->threads, u, sv, vt);
         }
         if (result == BITSTACK_OK) { /* v of root mean square 1, u of |w| */
             float size = sqrtf((float)n);
             for (size_t q = 0; q < rank; q++) {
                 for (size_t j = 0; j < n; j++) v[q * pad + j] = vt[q * n + j] * size;
-                for (size_t i = 0; i < m; i++) s->u[i * s->width + q] = u[i * rank + q] * sv[q] / size * reach / 0.8f;
+                for (size_t i = 0; i < m; i++)
+                    bitstack_nest_row_u_(s, i, 0)[q * rows] = u[i * rank + q] * sv[q] / size * reach / 0.8f;
             }
         }
         bitstack_drop_(a), bitstack_drop_(u), bitstack_drop_(sv), bitstack_drop_(vt);
@@ -2365,41 +2584,48 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s, uint64
         for (size_t i = 0; i < m; i++)
             for (uint32_t p = 0; p <= l; p++)
                 for (size_t q = 0; q < rank; q++)
-                    bitstack_nest_u_(s, i, l)[p * rank + q] = (float)ldexp((double)s->u[i * s->width + q], -(int)(p + 1));
+                    bitstack_nest_row_u_(s, i, l)[(p * rank + q) * rows] =
+                        (float)ldexp((double)bitstack_nest_row_u_(s, i, 0)[q * rows], -(int)(p + 1));
     }
     s->norm = 0;
     for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++)
-            s->norm += (double)s->w[i * pad + j] * (double)s->w[i * pad + j] * (double)s->diagonal[j];
+        for (size_t j = 0; j < n; j++) s->norm += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2) * (double)s->diagonal[j];
     for (uint32_t l = 0; l < s->joint; l++) s->error[l] = s->norm * pow(0.33, (double)(l + 1));
     return BITSTACK_OK;
 }
 
 /* Level l from the one before: one more plane at `share` of the last one's size. */
 BITSTACK_PRIVATE_ void bitstack_nest_extend_(bitstack_nest_ *s, uint32_t l, float share) {
-    const size_t rank = s->rank;
+    const size_t rank = s->rank, rows = BITSTACK_NEST_ROWS_;
     memcpy(bitstack_nest_v_(s, l, 0), bitstack_nest_v_(s, l - 1, 0), rank * s->pad * sizeof(float));
-    for (size_t i = 0; i < s->m; i++) {
-        float *u = bitstack_nest_u_(s, i, l);
-        memcpy(u, bitstack_nest_u_(s, i, l - 1), l * rank * sizeof *u);
-        for (size_t q = 0; q < rank; q++) u[l * rank + q] = share * u[(l - 1) * rank + q];
+    for (size_t panel = 0; panel < s->panels; panel++) {
+        float *u = bitstack_nest_u_(s, panel, l);
+        memcpy(u, bitstack_nest_u_(s, panel, l - 1), l * rank * rows * sizeof *u);
+        for (size_t k = 0; k < rank * rows; k++) u[l * rank * rows + k] = share * u[(l - 1) * rank * rows + k];
     }
 }
 
-/* Rounds the column factors to what is stored, then, with the coefficients fitted to that, those. */
-BITSTACK_PRIVATE_ void bitstack_nest_round_(bitstack_nest_ *s, bitstack_type type) {
-    const size_t terms = (size_t)s->levels * s->rank;
-    for (size_t i = 0; i < terms * s->pad; i++) s->v[i] = bitstack_factor_round_(s->v[i], type);
-    for (s->from = 0, s->to = s->joint; s->from < s->levels; s->from = s->to, s->to++)
-        bitstack_nest_descend_all_(s, 0, 1, NULL);
-    for (size_t i = 0; i < s->m * s->width; i++) s->u[i] = bitstack_factor_round_(s->u[i], type);
+/* The levels that are worked on as they are stored: column factors rounded, the coefficients fitted to that and
+ * rounded, the codes once more the best for these. */
+BITSTACK_PRIVATE_ void bitstack_nest_finish_(bitstack_nest_ *s, bitstack_type type, int fit, double soft) {
+    const size_t rank = s->rank, rows = BITSTACK_NEST_ROWS_;
+    for (uint32_t l = s->from; l < s->to; l++)
+        for (size_t k = 0; k < rank * s->pad; k++)
+            bitstack_nest_v_(s, l, 0)[k] = bitstack_factor_round_(bitstack_nest_v_(s, l, 0)[k], type);
+    if (fit) bitstack_nest_descend_all_(s, 0, 1);
+    for (size_t panel = 0; panel < s->panels; panel++)
+        for (uint32_t l = s->from; l < s->to; l++)
+            for (size_t k = 0; k < (l + 1) * rank * rows; k++)
+                bitstack_nest_u_(s, panel, l)[k] = bitstack_factor_round_(bitstack_nest_u_(s, panel, l)[k], type);
+    bitstack_nest_weigh_(s, soft);
+    bitstack_nest_descend_all_(s, 1, 0);
 }
 
 /* Where rounding is all that is left a plane may do harm: then it gets coefficients of zero. */
-BITSTACK_PRIVATE_ void bitstack_nest_keep_(bitstack_nest_ *s, double plain[BITSTACK_MAX_LEVELS]) {
+BITSTACK_PRIVATE_ void bitstack_nest_keep_(bitstack_nest_ *s) {
     for (uint32_t l = 1; l < s->levels; l++) {
         if (s->error[l] <= s->error[l - 1]) continue;
-        s->error[l] = s->error[l - 1], plain[l] = plain[l - 1];
+        s->error[l] = s->error[l - 1], s->plain[l] = s->plain[l - 1];
         bitstack_nest_extend_(s, l, 0);
     }
 }
@@ -2407,7 +2633,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_keep_(bitstack_nest_ *s, double plain[BITST
 BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32_t *order, bitstack_coded *coded) {
     const size_t n = s->n, rank = s->rank;
     const bitstack_type type = coded->shape.factor_type;
-    float *row = s->room; /* there is room for a tile's rows: see bitstack_nest_allocate_ */
+    float *row = s->room;
     for (uint32_t l = 0; l < s->levels; l++) {
         unsigned char *columns = bitstack_coded_columns_(coded, l + 1);
         unsigned char *coefficients = bitstack_coded_coefficients_(coded, l + 1);
@@ -2415,9 +2641,11 @@ BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32
             for (size_t j = 0; j < n; j++)
                 bitstack_factor_store_(columns, q * n + order[j], bitstack_nest_v_(s, l, (uint32_t)q)[j], type);
         for (size_t i = 0; i < s->m; i++) {
-            const float *u = bitstack_nest_u_(s, i, l);
-            for (size_t k = 0; k < (l + 1) * rank; k++) bitstack_factor_store_(coefficients, k * s->m + i, u[k], type);
-            for (size_t j = 0; j < n; j++) row[order[j]] = s->code[i * s->pad + j] >> l & 1 ? 1.0f : -1.0f;
+            const float *u = bitstack_nest_row_u_(s, i, l);
+            for (size_t k = 0; k < (l + 1) * rank; k++)
+                bitstack_factor_store_(coefficients, k * s->m + i, u[k * BITSTACK_NEST_ROWS_], type);
+            for (size_t j = 0; j < n; j++)
+                row[order[j]] = s->code[bitstack_nest_at_(s, i, j)] >> l & 1 ? 1.0f : -1.0f;
             bitstack_pack_signs_(row, (uint32_t)i, 1, (uint32_t)n, n, bitstack_coded_signs_(coded, l + 1));
         }
     }
@@ -2447,26 +2675,32 @@ typedef struct bitstack_nest_source_ {
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_load_(bitstack_nest_ *s, const bitstack_nest_source_ *from) {
     bitstack_result result = bitstack_nest_allocate_(s);
     if (result != BITSTACK_OK) return result;
+    const float half = (float)ldexp(1, -from->exponent / 2), rest = (float)ldexp(1, -from->exponent + from->exponent / 2);
     for (size_t i = 0; i < s->m; i++) {
         const float *w = from->w + (size_t)((uint64_t)i * from->rows / s->m) * from->stride;
-        for (size_t j = 0; j < s->n; j++) s->w[i * s->pad + j] = (float)ldexp((double)w[from->order[j]], -from->exponent);
+        for (size_t j = 0; j < s->n; j++) s->w[bitstack_nest_at_(s, i, j)] = w[from->order[j]] * half * rest;
     }
     memcpy(s->diagonal, from->diagonal, s->n * sizeof(float));
+    memcpy(s->rest, from->diagonal, s->n * sizeof(float));
     for (uint32_t l = 0; l < s->levels; l++)
         s->lambda[l] = bitstack_nest_lambda_(from->options->level_weights, l, from->weighted);
     s->from = 0, s->to = s->joint;
     return bitstack_nest_start_(s, from->options->seed);
 }
 
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_progress_(bitstack_nest_ *s) {
+    const bitstack_encode_options *options = s->options;
+    s->step++;
+    return options && options->progress && options->progress(options->progress_user, (double)s->step / s->steps)
+               ? BITSTACK_ERROR_CANCELLED
+               : BITSTACK_OK;
+}
+
 /* One round of descent. Returns CANCELLED if the caller says so. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_round_trip_(bitstack_nest_ *s, int sweeps) {
-    const bitstack_encode_options *options = s->options;
-    bitstack_nest_descend_all_(s, sweeps, 1, NULL);
+    bitstack_nest_descend_all_(s, sweeps, 1);
     bitstack_nest_columns_all_(s);
-    s->step++;
-    if (options && options->progress && options->progress(options->progress_user, (double)s->step / s->steps))
-        return BITSTACK_ERROR_CANCELLED;
-    return BITSTACK_OK;
+    return bitstack_nest_progress_(s);
 }
 
 /* Joint levels with nothing but H's diagonal. */
@@ -2485,7 +2719,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_weighted_(bitstack_nest_ *s, int
     bitstack_result result;
     bitstack_nest_weigh_(s, soft);
     bitstack_nest_feedback_all_(s);
-    result = bitstack_nest_round_trip_(s, 0);
+    bitstack_nest_columns_all_(s);
+    result = bitstack_nest_progress_(s);
+    if (!noisy) return result;
     bitstack_nest_weigh_(s, soft);
     if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(s, 1);
     bitstack_nest_weigh_(s, 0);
@@ -2506,17 +2742,19 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_weighted_(bitstack_nest_ *s, int
 }
 
 /* The rank that is worth its bytes: tried out on some rows with H's diagonal alone, for as long as one more lowers
- * the levels' mean of log E plus what its bits would lower it by as planes. More than one must gain 3 %: products
- * take that much longer. */
+ * the levels' mean of log E plus what its bits would lower it by as planes. That is 1.1 a bit; rank need do but 0.85,
+ * because all levels have it, the first, too. More than one must gain 3 %: products take that much longer. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_rank_(const bitstack_nest_source_ *from, uint32_t cols, uint32_t levels,
                                                       bitstack_shape shape, uint32_t *rank) {
-    const double log_error_a_bit = 1.1, least_gain = 0.03;
+    const double log_error_a_bit = 0.85, least_gain = 0.03, most_bits = 0.2; /* most_bits: factors' at level 1 */
     double best = 0, first = 0;
     for (shape.rank = 1; shape.rank <= BITSTACK_MIN_(8, BITSTACK_MIN_(shape.rows, cols)); shape.rank++) {
         bitstack_nest_ s;
         double score = 0, total = 0;
+        if (shape.rank > 1 && 16.0 * shape.rank * (1.0 / (double)from->rows + 1.0 / cols) > most_bits) break;
         memset(&s, 0, sizeof s);
-        s.m = BITSTACK_MIN_(from->rows, 512), s.n = cols, s.threads = from->options->threads;
+        s.m = (size_t)BITSTACK_MIN_(from->rows, BITSTACK_MAX_(128, BITSTACK_MIN_(((uint64_t)1 << 29) / cols / cols, 1024))), s.n = cols, s.threads = from->options->threads;
+        shape.rows = (uint32_t)s.m; /* so many rows carry the cost of the column factors that are fitted to them */
         s.levels = BITSTACK_MIN_(levels, 5), s.rank = shape.rank;
         bitstack_result result = bitstack_nest_load_(&s, from);
         if (result == BITSTACK_OK) result = bitstack_nest_plain_(&s, 4);
@@ -2569,7 +2807,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
     bitstack_nest_source_ from;
     bitstack_shape *shape = &coded->shape;
     bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(n, sizeof *ranked);
-    double largest = 0, mean = 1, norm[2], plain[BITSTACK_MAX_LEVELS];
+    double largest = 0, mean = 1, norm[2];
     bitstack_result result = BITSTACK_OK;
 
     memset(&s, 0, sizeof s);
@@ -2597,34 +2835,40 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
     if (result == BITSTACK_OK) result = bitstack_coded_allocate_(coded);
     if (result == BITSTACK_OK) result = bitstack_nest_load_(&s, &from);
     if (result == BITSTACK_OK) {
-        const int noisy = n <= 1024 ? 5 : n <= 2048 ? 2 : 0, plain_rounds = h ? 2 : 16;
-        s.steps = plain_rounds + (h ? 4 + noisy : 0) + 2 * (int)(s.levels - s.joint);
+        const int noisy = n <= 1024 ? 5 : n < 2048 ? 2 : 0, plain_rounds = h ? 2 : 16;
+        s.steps = plain_rounds + (h ? 1 + (noisy ? 3 + noisy : 0) : 0) + 1 + 3 * (int)(s.levels - s.joint);
         result = bitstack_nest_plain_(&s, plain_rounds);
         if (h) s.ridge = 0.002;
         if (h && result == BITSTACK_OK) result = bitstack_nest_second_moments_(&s, h, from.order, 1 / mean);
         if (h && result == BITSTACK_OK) result = bitstack_nest_weighted_(&s, noisy);
+        if (result == BITSTACK_OK) {
+            bitstack_nest_finish_(&s, shape->factor_type, !h || noisy, h && !noisy ? 0.03 : 0);
+            result = bitstack_nest_progress_(&s);
+        }
     }
     for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
         bitstack_nest_extend_(&s, l, 0.5f);
         s.from = l, s.to = l + 1, s.weight[l] = 1;
         if (h) bitstack_nest_feedback_all_(&s);
-        result = bitstack_nest_round_trip_(&s, !h);
+        else bitstack_nest_descend_all_(&s, 1, 1);
+        bitstack_nest_columns_all_(&s);
+        result = bitstack_nest_progress_(&s);
         if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(&s, 1);
+        if (result == BITSTACK_OK) {
+            bitstack_nest_finish_(&s, shape->factor_type, 1, 0);
+            result = bitstack_nest_progress_(&s);
+        }
     }
-    if (result == BITSTACK_OK) {
-        bitstack_nest_round_(&s, shape->factor_type);
-        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, moments ? moments->h : NULL, s.threads, norm);
-    }
+    if (result == BITSTACK_OK)
+        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, moments ? moments->h : NULL, cols > 1024, s.threads, norm);
     if (result == BITSTACK_OK) {
         const int weighted = moments && moments->h;
-        for (s.from = 0, s.to = s.joint; s.from < s.levels; s.from = s.to, s.to++)
-            bitstack_nest_descend_all_(&s, 0, 0, plain);
-        bitstack_nest_keep_(&s, plain);
+        bitstack_nest_keep_(&s);
         bitstack_nest_pack_(&s, from.order, coded);
         coded->out_norm2 = weighted && moments->count ? norm[1] / (double)moments->count : norm[0];
         for (uint32_t l = 0; l < s.levels; l++) {
-            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(plain[l], 2 * from.exponent), norm[0]);
-            double error = (s.error[l] - s.ridge * plain[l]) * mean;
+            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(s.plain[l], 2 * from.exponent), norm[0]);
+            double error = (s.error[l] - s.ridge * s.plain[l]) * mean;
             coded->out_err2[l + 1] = weighted ? bitstack_ratio_(ldexp(error, 2 * from.exponent), norm[1]) : coded->rel_err2[l + 1];
         }
     }

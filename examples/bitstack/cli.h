@@ -9,6 +9,7 @@
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 /* The subcommands: each gets the arguments after its name and returns an exit status. */
+int command_plan(int argc, char **argv);
 int command_compress(int argc, char **argv);
 int command_compress_matrix(int argc, char **argv);
 int command_import(int argc, char **argv);

@@ -1,4 +1,4 @@
-/* bitstack compress: a GGUF model into a stack. Layer by layer: gather the moments of its inputs, encode its
+/* bitstack compress: a model into a stack. Layer by layer: gather the moments of its inputs, encode its
  * matrices, measure what each one's error does to the predictions, write them. */
 #include "cli.h"
 #include "encode.h"
@@ -17,7 +17,8 @@
 #include <sys/stat.h>
 
 static const char help[] =
-    "usage: bitstack compress MODEL.gguf -o OUT.bitstack [options]\n\n" ENCODE_HELP
+    "usage: bitstack compress MODEL -o OUT.bitstack [options]\n\n"
+    "MODEL: a GGUF file, or a folder with config.json, safetensors and tokenizer.json.\n\n" ENCODE_HELP
     "  --calibrate TEXT       text like that the model will see: keeps the errors small that matter there\n"
     "  --calibrate-self N     the same with N tokens of text that the model writes itself\n"
     "  --order predicted      blocks by predicted loss reduction a byte: the loss with each matrix at level 0, 1\n"
@@ -27,10 +28,13 @@ static const char help[] =
     "  --compress-embeddings auto|yes|no\n"
     "                         make the embedding and the output head matrices of the stack, too; auto does where\n"
     "                         their full precision would buy less a byte than the last blocks do (default)\n"
+    "  --memory SIZE          stay below that, as far as possible: wide inputs are then known by their diagonal only,\n"
+    "                         and large embeddings stay as they are; 4GB\n"
+    "  --probe N              tokens a row of the four rows that losses are measured on; 128\n"
     "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n\n"
     "Norms and the tokenizer are kept as they are and always resident.\n";
 
-enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4, PROBE_LENGTH = 129 };
+enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4 };
 
 typedef enum order { ORDER_PREDICTED, ORDER_LOSS, ORDER_PAPER } order;
 typedef enum choice { CHOICE_AUTO, CHOICE_YES, CHOICE_NO } choice;
@@ -52,6 +56,8 @@ typedef struct compression {
     double fractions[PLACES];
     pthread_mutex_t lock;
     choice embeddings;
+    uint64_t memory;
+    uint32_t probe_length; /* ids */
     journal journal;
     int first; /* of the matrices encoded now */
 
@@ -83,6 +89,30 @@ static bitstack_result write_resident(compression *c) {
     for (size_t i = 0; i < s->tensor_count && result == BITSTACK_OK; i++)
         if (!is_matrix(&c->model, &s->tensors[i])) result = write_tensor(c->writer, &s->tensors[i]);
     return result;
+}
+
+/* ---- memory ---- */
+
+static void note(compression *c, const char *what, double needed) {
+    cli_progress_end(&c->progress);
+    fprintf(stderr, "bitstack: note: %s: --memory %.0fGB would do\n", what, ceil(needed / 1e9));
+}
+
+/* Inputs whose second moments, and the encoder's copies of them, do not fit beside a matrix and the calibration rows
+ * are known by their norms only. */
+static void choose_moments(compression *c, const llm_rows *rows) {
+    const llm_config *m = &c->model.config;
+    const double cols[LLM_INPUTS] = {m->width, (double)m->heads * m->head_width, m->width, m->hidden};
+    double held = 4.0 * (double)(rows->count * rows->length) * m->width, needed = 0;
+    for (int i = 0; i < LLM_INPUTS; i++) held += 8 * cols[i] * cols[i];
+    for (int i = LLM_INPUTS; i-- > 0 && rows->count; ) { /* the widest is the last */
+        double all = held + 24 * cols[i] * cols[i] + 20.0 * cols[i] * (i == LLM_IN_HIDDEN ? m->hidden : m->width);
+        if (all <= (double)c->memory) continue;
+        c->calibration.diagonal[i] = 1;
+        held -= 8 * cols[i] * cols[i];
+        if (all > needed) needed = all;
+    }
+    if (needed > 0) note(c, "of the widest inputs only the diagonal of their second moments is used", needed);
 }
 
 /* ---- the matrices ---- */
@@ -210,7 +240,8 @@ static bitstack_result compress_layer(compression *c) {
     int kept = 0;
     for (int i = 0; i < LLM_LINEARS; i++) {
         const llm_linear *linear = &c->model.layers[layer].linears[i];
-        double bytes = 20.0 * linear->rows * linear->cols + 24.0 * linear->cols * linear->cols;
+        int moments = c->calibration.rows && !c->calibration.diagonal[llm_linear_inputs[i]];
+        double bytes = 20.0 * linear->rows * linear->cols + (moments ? 24.0 * linear->cols * linear->cols : 0);
         if (bytes > largest) largest = bytes;
         c->fractions[i] = 0;
         snprintf(names[i], sizeof names[i], "blk.%u.%s.weight", layer, llm_linear_names[i]);
@@ -221,9 +252,9 @@ static bitstack_result compress_layer(compression *c) {
     }
     /* Also where all are kept: this is what takes the calibration rows through the layer. */
     if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
-    /* A layer's matrices at once as long as their working memory stays below a gigabyte, else one by one with
-     * all threads on it. */
-    int at_once = (int)(1e9 / largest), group = at_once > 1 ? LLM_LINEARS : 1;
+    /* A layer's matrices at once as long as their working memory stays below a quarter of what is allowed, else one
+     * by one with all threads on it. */
+    int at_once = (int)((double)c->memory / 4 / largest), group = at_once > 1 ? LLM_LINEARS : 1;
     if (at_once > c->threads) at_once = c->threads;
     if (at_once < 1) at_once = 1;
     c->options.threads = c->threads / at_once;
@@ -268,7 +299,14 @@ static bitstack_result compress_vocabulary(compression *c) {
     static const char *const names[2] = {"token_embd.weight", "output.weight"};
     const llm_linear *linears[2] = {&c->model.embedding, &c->model.head};
     bitstack_moments moments;
-    int gathered = c->embeddings != CHOICE_NO && llm_calibration_gather_head(&c->calibration, &moments) == 0;
+    choice embeddings = c->embeddings;
+    /* The encoder's room and a reconstruction; a loss that is measured needs no more. */
+    double needed = 24.0 * linears[0]->rows * linears[0]->cols;
+    if (embeddings == CHOICE_AUTO && needed > (double)c->memory) {
+        note(c, "the embeddings stay as they are", needed);
+        embeddings = CHOICE_NO;
+    }
+    int gathered = embeddings != CHOICE_NO && llm_calibration_gather_head(&c->calibration, &moments) == 0;
     if (gathered && tensors[0] == tensors[1]) look_up_too(&moments);
     bitstack_result result = BITSTACK_OK;
     for (int i = 0; i < (tensors[0] == tensors[1] ? 1 : 2) && result == BITSTACK_OK; i++) {
@@ -281,7 +319,7 @@ static bitstack_result compress_vocabulary(compression *c) {
          * planes of everything else. */
         if (options.method == BITSTACK_NESTED) options.levels = (options.levels ? options.levels : 5) + 2;
         if (options.levels > BITSTACK_MAX_LEVELS) options.levels = BITSTACK_MAX_LEVELS;
-        if (c->embeddings != CHOICE_NO && journal_next(&c->journal, &m) != 1) {
+        if (embeddings != CHOICE_NO && journal_next(&c->journal, &m) != 1) {
             float *w = malloc((size_t)linear->rows * linear->cols * sizeof *w);
             if (!w) result = BITSTACK_ERROR_MEMORY;
             else {
@@ -294,13 +332,14 @@ static bitstack_result compress_vocabulary(compression *c) {
             if (result == BITSTACK_OK) result = sensitivity(c, place, &m);
             if (result == BITSTACK_OK && journal_add(&c->journal, &m) != 0) journal_close(&c->journal);
         }
-        if (result != BITSTACK_OK || c->embeddings == CHOICE_NO) {
+        if (result != BITSTACK_OK || embeddings == CHOICE_NO) {
             if (result == BITSTACK_OK) result = write_tensor(c->writer, tensors[i]);
+            llm_tensor_forget(&c->model.source, tensors[i]);
             continue;
         }
         uint32_t top = m.coded.shape.levels;
         double saved = (double)tensors[i]->bytes - (double)bitstack_live_bytes(&m.coded.shape, top);
-        if (c->embeddings == CHOICE_AUTO && !(m.loss_at[top] < saved * last_blocks_value(c))) {
+        if (embeddings == CHOICE_AUTO && !(m.loss_at[top] < saved * last_blocks_value(c))) {
             result = write_tensor(c->writer, tensors[i]);
             bitstack_coded_free(&m.coded);
         } else result = record(c, names[i], &m);
@@ -339,11 +378,11 @@ static int make_probe(compression *c, const llm_rows *rows, llm_rows *probe) {
     uint32_t context = c->model.config.context;
     if (!rows->count) {
         c->progress.label = "writing";
-        return llm_generate_rows(probe, &c->model, PROBE_ROWS, context < PROBE_LENGTH ? context + 1 : PROBE_LENGTH,
+        return llm_generate_rows(probe, &c->model, PROBE_ROWS, context < c->probe_length ? context + 1 : c->probe_length,
                                  c->options.seed, c->threads, cli_show, &c->progress);
     }
     probe->count = rows->count < PROBE_ROWS ? rows->count : PROBE_ROWS;
-    probe->length = rows->length < PROBE_LENGTH ? rows->length : PROBE_LENGTH;
+    probe->length = rows->length < c->probe_length ? rows->length : c->probe_length;
     probe->ids = malloc(probe->count * probe->length * sizeof *probe->ids);
     for (size_t r = 0; r < probe->count && probe->ids; r++)
         memcpy(probe->ids + r * probe->length, rows->ids + r * rows->count / probe->count * rows->length,
@@ -423,6 +462,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
         status = cli_failed("%s: out of memory", path);
     else {
         bitstack_result result = bitstack_writer_open(&c->writer, target, NULL, &error);
+        choose_moments(c, rows);
         if (result == BITSTACK_OK) {
             result = write_resident(c);
             while (result == BITSTACK_OK && c->calibration.layer < c->model.config.layers) result = compress_layer(c);
@@ -451,21 +491,24 @@ static int compress(compression *c, const char *path, const char *out, const llm
 /* Tells a run from others whose finished matrices would not be the same. */
 static uint64_t journal_key(const compression *c, const char *path, const llm_rows *rows, const llm_rows *probe) {
     struct stat file;
-    uint64_t parts[10] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
+    uint64_t parts[12] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
                           (uint64_t)c->options.plain_columns, (uint64_t)(c->order == ORDER_LOSS)};
     if (stat(path, &file) == 0) parts[6] = (uint64_t)file.st_size, parts[7] = (uint64_t)file.st_mtime;
     if (rows->count) parts[8] = bitstack_checksum(rows->ids, rows->count * rows->length * sizeof *rows->ids);
     parts[9] = bitstack_checksum(probe->ids, probe->count * probe->length * sizeof *probe->ids);
+    parts[10] = c->memory, parts[11] = c->probe_length;
     return bitstack_checksum(parts, sizeof parts);
 }
 
 int command_compress(int argc, char **argv) {
     encode_arguments a = {"nested", NULL, 0, 0, (uint32_t)llm_processors(), 0};
     const char *path, *text = NULL, *order_name = "predicted", *embeddings = "auto";
-    uint32_t self = 0;
+    uint32_t self = 0, probe_tokens = 128;
+    uint64_t memory = 4000000000u;
     int resume = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
                                 {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
+                                {"--memory", CLI_SIZE, &memory}, {"--probe", CLI_WHOLE, &probe_tokens},
                                 {"--resume", CLI_FLAG, &resume}, {NULL, CLI_FLAG, NULL}};
     static compression c;
     static const char *const orders[] = {"predicted", "loss", "paper"}, *const choices[] = {"auto", "yes", "no"};
@@ -480,14 +523,21 @@ int command_compress(int argc, char **argv) {
     while (c.embeddings <= CHOICE_NO && strcmp(embeddings, choices[c.embeddings]) != 0) c.embeddings++;
     if (c.embeddings > CHOICE_NO)
         return cli_usage("compress", "--compress-embeddings: expected auto, yes or no, got '%s'", embeddings);
+    if (probe_tokens < 1 || probe_tokens > 1 << 16) return cli_usage("compress", "--probe: expected 1 to 65536");
+    c.memory = memory;
+    c.probe_length = probe_tokens + 1;
     if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");
     pthread_mutex_init(&c.lock, NULL);
 
     llm_error error;
     llm_rows rows = {NULL, 0, 0}, probe = {NULL, 0, 0};
-    if (llm_model_open(&c.model, path, NULL, &error) != 0) return cli_failed("%s", error.message);
+    llm_model_options load;
+    memset(&load, 0, sizeof load);
+    load.forget = 1;
+    load.unpack_bytes = memory / 8 + 1;
+    if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     size_t length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
-    if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a GGUF file, this is a stack already", path);
+    if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
     if (status == CLI_OK && text) status = read_calibration(&c, text, length, &rows);
     if (status == CLI_OK && self) {
         c.progress.label = "writing";

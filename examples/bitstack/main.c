@@ -8,7 +8,8 @@ static const struct {
     const char *name, *summary;
     int (*command)(int argc, char **argv);
 } commands[] = {
-    {"compress", "a GGUF model into a stack", command_compress},
+    {"plan", "what a model's stack will measure, and what fits this machine", command_plan},
+    {"compress", "a model into a stack", command_compress},
     {"compress-matrix", "one matrix of raw floats into a stack", command_compress_matrix},
     {"import", "a published BitStack checkpoint into a stack", command_import},
     {"info", "what a stack holds", command_info},

@@ -164,7 +164,7 @@ int llm_calibration_gather(llm_calibration *c) {
     drop_moments(c);
     memset(shards, 0, sizeof shards);
     for (int s = 0; s < c->shards; s++)
-        for (int i = 0; i < LLM_INPUTS && !failed; i++) failed = bitstack_moments_init(&shards[s][i], cols[i], 1) != BITSTACK_OK;
+        for (int i = 0; i < LLM_INPUTS && !failed; i++) failed = bitstack_moments_init(&shards[s][i], cols[i], !c->diagonal[i]) != BITSTACK_OK;
     if (!failed) llm_parallel(c->threads, (size_t)c->shards, gather_shard, &j);
     for (int s = 0; s < c->shards; s++)
         for (int i = 0; i < LLM_INPUTS; i++) {

@@ -17,6 +17,7 @@ typedef struct llm_calibration {
     int shards;           /* sums of moments made apart, so that their rounding does not depend on threads */
     bitstack_moments moments[LLM_INPUTS]; /* of the layer at hand */
     int has_moments;
+    int diagonal[LLM_INPUTS]; /* set by the caller: of these inputs only norms are gathered, for want of memory */
 
     const llm_rows *probe; /* rows on which losses are measured */
     float *probe_x;        /* their residual stream at the layer's input */

@@ -270,7 +270,10 @@ void llm_linear_rows(const llm_model *m, const llm_linear *linear, uint64_t firs
     if (linear->dense) memcpy(out, linear->dense + first * linear->cols, count * linear->cols * sizeof *out);
     else if (linear->matrix >= 0)
         bitstack_dequantize_rows(m->source.stack, linear->matrix, (uint32_t)first, (uint32_t)count, out, linear->cols);
-    else llm_tensor_read(linear->tensor, first, count, out);
+    else {
+        llm_tensor_read(linear->tensor, first, count, out);
+        if (m->forget && count == linear->rows) llm_tensor_forget(&m->source, linear->tensor);
+    }
 }
 
 /* Work that is cut into as many parts as the model has threads. */
@@ -324,23 +327,44 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
 
 /* ---- running ---- */
 
+enum { STATE_PARTS = 11 };
+
+/* Floats of each part of a state, in the order of llm_state_init. */
+static void state_parts(const llm_model *m, size_t context, size_t batch, size_t parts[STATE_PARTS]) {
+    const llm_config *c = &m->config;
+    size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width, threads = (size_t)parts_of(m);
+    size_t width = c->width, hidden = c->hidden, widest = hidden > q ? hidden : q;
+    if (width > widest) widest = width;
+    const size_t counts[STATE_PARTS] = {
+        c->layers * kv * context, c->layers * kv * context, batch * width, batch * width, batch * q, batch * q, batch * hidden, batch * hidden,
+        threads * context, context * (c->rope_width / 2) * 2, threads * UNPACK_ROWS * widest};
+    memcpy(parts, counts, sizeof counts);
+}
+
+static uint32_t batch_of(uint32_t context, uint32_t batch) {
+    if (!batch) batch = 256;
+    return batch < context ? batch : context;
+}
+
+uint64_t llm_state_bytes(const llm_model *m, uint32_t context, uint32_t batch) {
+    size_t parts[STATE_PARTS];
+    uint64_t sum = 0;
+    state_parts(m, context, batch_of(context, batch), parts);
+    for (int i = 0; i < STATE_PARTS; i++) sum += parts[i] * sizeof(float);
+    return sum;
+}
+
 int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t batch) {
     const llm_config *c = &m->config;
-    size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
-    size_t widest = c->hidden > q ? c->hidden : q, threads = (size_t)parts_of(m);
-    if (c->width > widest) widest = c->width;
+    size_t parts[STATE_PARTS];
     memset(s, 0, sizeof *s);
     s->context = context;
-    s->batch = batch ? batch : 256;
-    if (s->batch > context) s->batch = context;
-    struct { float **at; size_t count; } parts[] = {
-        {&s->keys, c->layers * kv * context}, {&s->values, c->layers * kv * context}, {&s->x, s->batch * (size_t)c->width},
-        {&s->normed, s->batch * (size_t)c->width}, {&s->q, s->batch * q}, {&s->attended, s->batch * q},
-        {&s->up, s->batch * (size_t)c->hidden}, {&s->gate, s->batch * (size_t)c->hidden}, {&s->scores, threads * context},
-        {&s->rope, (size_t)context * (c->rope_width / 2) * 2}, {&s->unpacked, threads * UNPACK_ROWS * widest},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (!(*parts[i].at = malloc((parts[i].count + 1) * sizeof(float)))) {
+    s->batch = batch_of(context, batch);
+    float **at[STATE_PARTS] = {&s->keys, &s->values, &s->x, &s->normed, &s->q, &s->attended, &s->up, &s->gate,
+                               &s->scores, &s->rope, &s->unpacked};
+    state_parts(m, context, s->batch, parts);
+    for (int i = 0; i < STATE_PARTS; i++)
+        if (!(*at[i] = malloc((parts[i] + 1) * sizeof(float)))) {
             llm_state_free(s);
             return -1;
         }

@@ -94,7 +94,8 @@ typedef struct llm_state {
     void *observe_user;
 } llm_state;
 
-/* batch 0: 256. -1 for lack of memory. */
+/* batch 0: 256. Bytes that a state takes; and -1 for lack of memory. */
+uint64_t llm_state_bytes(const llm_model *model, uint32_t context, uint32_t batch);
 int llm_state_init(llm_state *state, const llm_model *model, uint32_t context, uint32_t batch);
 void llm_state_free(llm_state *state);
 

@@ -1,0 +1,93 @@
+/* How much memory and time compressing a large model takes: writes a GGUF file with random F16 weights in the shape of
+ * Llama 3 8B (4096 wide, feed-forward 14336, 32 heads on 8, 128256 tokens) with as many layers as named, runs
+ *     build/bitstack compress FOLDER/memory.gguf -o FOLDER/memory.bitstack OPTIONS
+ * and prints the peak of its resident memory and its time. Memory does not depend on the number of layers. */
+#include "../tests/make_gguf.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WIDTH = 4096, KV = 1024, HIDDEN = 14336, VOCABULARY = 128256, BLOCK = 1 << 20 };
+
+static uint16_t block[BLOCK + WIDTH];
+
+static void write_tensor(FILE *file, uint64_t rows, uint64_t cols, uint64_t *seed) {
+    for (uint64_t i = 0; i < rows * cols; ) {
+        uint64_t some = rows * cols - i < WIDTH ? rows * cols - i : WIDTH;
+        fwrite(block + (make_random_(seed), *seed >> 44) % BLOCK, 2, some, file);
+        i += some;
+    }
+}
+
+int main(int argc, char **argv) {
+    static const char *const names[7] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+    static const uint64_t rows[7] = {WIDTH, KV, KV, WIDTH, HIDDEN, HIDDEN, WIDTH}, cols[7] = {WIDTH, WIDTH, WIDTH, WIDTH, WIDTH, WIDTH, HIDDEN};
+    const uint64_t vocabulary[2] = {WIDTH, VOCABULARY}, norm[1] = {WIDTH};
+    gguf_maker g;
+    char path[600], out[600], name[64];
+    char *command[64] = {(char *)(uintptr_t)"build/bitstack", (char *)(uintptr_t)"compress", path, (char *)(uintptr_t)"-o", out};
+    uint64_t seed = 1;
+    float ones[WIDTH];
+    int layers = argc > 2 ? atoi(argv[2]) : 0;
+    if (argc < 3 || layers < 1 || argc > 60) return fputs("usage: memory FOLDER LAYERS [options of bitstack compress]\n", stderr), 2;
+    snprintf(path, sizeof path, "%s/memory.gguf", argv[1]);
+    snprintf(out, sizeof out, "%s/memory.bitstack", argv[1]);
+    for (int i = 3; i < argc; i++) command[2 + i] = argv[i];
+    for (size_t i = 0; i < BLOCK + WIDTH; i++) block[i] = make_half_(0.02f * make_random_(&seed));
+    for (int i = 0; i < WIDTH; i++) ones[i] = 1;
+
+    make_start(&g, 3);
+    make_meta_string(&g, "general.architecture", "llama");
+    make_meta_u32(&g, "llama.context_length", 8192);
+    make_meta_u32(&g, "llama.vocab_size", VOCABULARY);
+    make_meta_u32(&g, "llama.embedding_length", WIDTH);
+    make_meta_u32(&g, "llama.block_count", (uint32_t)layers);
+    make_meta_u32(&g, "llama.feed_forward_length", HIDDEN);
+    make_meta_u32(&g, "llama.attention.head_count", 32);
+    make_meta_u32(&g, "llama.attention.head_count_kv", 8);
+    make_meta_f32(&g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    make_meta_f32(&g, "llama.rope.freq_base", 500000);
+    make_tensor(&g, "token_embd.weight", 2, vocabulary, 1, (uint64_t)WIDTH * VOCABULARY * 2);
+    make_tensor(&g, "output.weight", 2, vocabulary, 1, (uint64_t)WIDTH * VOCABULARY * 2);
+    make_tensor(&g, "output_norm.weight", 1, norm, 0, WIDTH * 4);
+    for (int l = 0; l < layers; l++) {
+        for (int i = 0; i < 7; i++) {
+            const uint64_t shape[2] = {cols[i], rows[i]};
+            snprintf(name, sizeof name, "blk.%d.%s.weight", l, names[i]);
+            make_tensor(&g, name, 2, shape, 1, rows[i] * cols[i] * 2);
+        }
+        for (int i = 0; i < 2; i++) {
+            snprintf(name, sizeof name, "blk.%d.%s.weight", l, i ? "ffn_norm" : "attn_norm");
+            make_tensor(&g, name, 1, norm, 0, WIDTH * 4);
+        }
+    }
+    make_finish(&g);
+    FILE *file = fopen(path, "wb"); /* all sizes are multiples of 32: no padding between tensors */
+    if (!file) return fprintf(stderr, "cannot write %s\n", path), 1;
+    fwrite(g.data, 1, g.bytes, file);
+    write_tensor(file, VOCABULARY, WIDTH, &seed), write_tensor(file, VOCABULARY, WIDTH, &seed);
+    fwrite(ones, sizeof ones, 1, file);
+    for (int l = 0; l < layers; l++) {
+        for (int i = 0; i < 7; i++) write_tensor(file, rows[i], cols[i], &seed);
+        fwrite(ones, sizeof ones, 1, file), fwrite(ones, sizeof ones, 1, file);
+    }
+    double size = (double)ftell(file), weights = 218103808.0 * layers;
+    if (fclose(file) != 0) return fprintf(stderr, "cannot write %s\n", path), 1;
+
+    struct timespec start, end;
+    struct rusage used;
+    int status = 0;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    pid_t child = fork();
+    if (child == 0) execv(command[0], command), _exit(127);
+    wait4(child, &status, 0, &used);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds = (double)(end.tv_sec - start.tv_sec), cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec);
+    printf("model %.2f GB, %d layers of %.3f billion weights; exit status %d\n", size / 1e9, layers, weights / layers / 1e9, WEXITSTATUS(status));
+    printf("peak resident memory %.2f GB; %.0f s, %.0f s of processors; a billion weights: %.0f s, %.0f s of processors\n",
+           (double)used.ru_maxrss * 1024 / 1e9, seconds, cpu, seconds / weights * 1e9, cpu / weights * 1e9);
+    free(g.data);
+    return status != 0;
+}

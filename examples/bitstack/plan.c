@@ -1,0 +1,157 @@
+/* bitstack plan: what a model's stack will measure, and what of it this machine has room for, before anything is
+ * compressed. Only headers are read. */
+#include "cli.h"
+#include "encode.h"
+#include "memory.h"
+#include "../llm/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: bitstack plan MODEL [--ram SIZE] [--context N] [--levels N] [--rank K] [--method nested|iabs] [--json]\n\n"
+    "A line for each number of blocks a matrix: bits a weight, memory of the model with the embeddings as they are and\n"
+    "with them compressed too, whether it fits, and the loss to expect. Sizes between the lines are available as well:\n"
+    "a stack is loaded block by block.\n\n"
+    "  --ram SIZE       memory to plan for; what this machine can spare now\n"
+    "  --context N      tokens of a text; the model's own, at most 4096\n"
+    "  --levels, --rank, --method   as for bitstack compress\n\n"
+    "kl, perplexity: divergence from full precision, nats a token, and growth of perplexity, as measured on the demo\n"
+    "model, calibrated. Larger models lose less at the same size.\n";
+
+/* The demo model's divergence and perplexity, embeddings left as they are (bench/results/quality.csv and README.md),
+ * by blocks a matrix. */
+static const struct { double kl, ppl; } expected[2][5] = {
+    {{0.321, 1.321}, {0.056, 1.040}, {0.0145, 1.009}, {0.0049, 1.004}, {0.0024, 1.002}},
+    {{0.425, 1.447}, {0.102, 1.087}, {0.042, 1.034}, {0.022, 1.015}, {0.0146, 1.009}}};
+enum { KNOWN = 5 };
+
+typedef struct sizes {
+    double weights;      /* of the layers' matrices */
+    double vocabulary;   /* weights of embedding and head */
+    uint64_t resident;   /* norms, biases, tokenizer, tables */
+    uint64_t kept;       /* embedding and head as they are */
+    uint64_t original;   /* bytes of the model as it is */
+    uint64_t layers[BITSTACK_MAX_LEVELS + 1], coded[BITSTACK_MAX_LEVELS + 1]; /* at each level: layers; embedding and head */
+} sizes;
+
+static void add_matrix(uint64_t *at, const llm_linear *linear, const bitstack_encode_options *o, uint32_t levels, uint32_t more) {
+    bitstack_shape shape = {linear->rows, linear->cols, levels + more, o->rank ? o->rank : o->method == BITSTACK_IABS ? 16 : 1, 0,
+                            BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1};
+    uint32_t least = linear->rows < linear->cols ? linear->rows : linear->cols;
+    if (o->method == BITSTACK_IABS) shape.columns = BITSTACK_COLUMNS_OWN, shape.coefficients = BITSTACK_COEFFICIENTS_OWN;
+    if (shape.rank > least) shape.rank = least;
+    if (shape.levels > BITSTACK_MAX_LEVELS) shape.levels = BITSTACK_MAX_LEVELS;
+    for (uint32_t l = 1; l <= levels; l++) /* more planes are spread over the levels */
+        at[l] += bitstack_live_bytes(&shape, l + l * (shape.levels - levels) / levels);
+}
+
+static void measure(const llm_model *m, const bitstack_encode_options *o, uint32_t levels, sizes *s) {
+    const llm_linear *vocabulary[2] = {&m->embedding, &m->head};
+    memset(s, 0, sizeof *s);
+    s->resident = 128;
+    for (size_t i = 0; i < m->source.meta_count; i++) {
+        const llm_meta *meta = &m->source.meta[i];
+        s->resident += 24 + (meta->key.bytes + 7) / 8 * 8 + 8 + meta->count * llm_value_bytes((int)meta->type);
+        for (uint64_t k = 0; meta->strings && k < meta->count; k++) s->resident += 4 + meta->strings[k].bytes;
+    }
+    for (size_t i = 0; i < m->source.tensor_count; i++) {
+        const llm_tensor *tensor = &m->source.tensors[i];
+        s->original += tensor->bytes;
+        s->resident += (tensor->dimensions < 2 ? tensor->bytes + 72 : 64 * (1 + levels)) + tensor->name.bytes + 64;
+    }
+    for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++) {
+        const llm_linear *linear = &m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS];
+        s->weights += (double)linear->rows * linear->cols;
+        add_matrix(s->layers, linear, o, levels, 0);
+    }
+    for (int i = 0; i < (m->head.tensor == m->embedding.tensor ? 1 : 2); i++) {
+        const llm_tensor *tensor = vocabulary[i]->tensor;
+        int blocks = llm_packing_of((uint32_t)tensor->type)->elements > 1; /* F16 in a stack */
+        s->vocabulary += (double)vocabulary[i]->rows * vocabulary[i]->cols;
+        s->kept += blocks ? 2 * (uint64_t)vocabulary[i]->rows * vocabulary[i]->cols : tensor->bytes;
+        add_matrix(s->coded, vocabulary[i], o, levels, o->method == BITSTACK_NESTED ? 2 : 0);
+    }
+}
+
+static void print_json(const sizes *s, uint32_t level, uint64_t state, uint64_t ram, int method) {
+    uint64_t kept = s->resident + s->layers[level] + s->kept, coded = s->resident + s->layers[level] + s->coded[level];
+    cli_json_begin();
+    cli_json_whole("levels", level);
+    cli_json_number("bits_per_weight", 8 * (double)s->layers[level] / s->weights);
+    cli_json_whole("model_bytes", kept);
+    cli_json_whole("model_bytes_embeddings_compressed", coded);
+    cli_json_whole("context_bytes", state);
+    cli_json_whole("ram_bytes", ram);
+    cli_json_whole("fits", kept + state <= ram);
+    cli_json_whole("fits_embeddings_compressed", coded + state <= ram);
+    cli_json_number("predicted_kl", level <= KNOWN ? expected[method][level - 1].kl : NAN);
+    cli_json_number("predicted_perplexity_factor", level <= KNOWN ? expected[method][level - 1].ppl : NAN);
+    cli_json_end();
+}
+
+static void print_table(const llm_model *m, const sizes *s, uint32_t levels, uint32_t context, uint64_t state, uint64_t ram, int method) {
+    uint64_t room = ram > state ? ram - state : 0;
+    printf("%.3f billion weights in %u layers, %.3f billion over the vocabulary; %s as it is\n", s->weights / 1e9, m->config.layers,
+           s->vocabulary / 1e9, cli_bytes(s->original));
+    printf("to plan for: %s, of which %s for a context of %u tokens\n\n", cli_bytes(ram), cli_bytes(state), context);
+    printf("%6s %7s %14s %6s %22s %6s %8s %11s\n", "levels", "bits", "model", "fits", "embeddings compressed", "fits", "kl", "perplexity");
+    for (uint32_t l = 1; l <= levels; l++) {
+        uint64_t kept = s->resident + s->layers[l] + s->kept, coded = s->resident + s->layers[l] + s->coded[l];
+        printf("%6u %7.2f %14s %6s %22s %6s", l, 8 * (double)s->layers[l] / s->weights, cli_bytes(kept), kept <= room ? "yes" : "no",
+               cli_bytes(coded), coded <= room ? "yes" : "no");
+        if (l <= KNOWN) printf(" %8.4f %10.1f%%\n", expected[method][l - 1].kl, 100 * (expected[method][l - 1].ppl - 1));
+        else printf(" %8s %11s\n", "less", "less");
+    }
+    /* Between two levels the budget decides block by block. */
+    uint64_t least = s->resident + s->layers[1] + s->coded[1], most = s->resident + s->layers[levels] + s->kept;
+    if (room < least) printf("\nNot even one block a matrix fits: %s are needed.\n", cli_bytes(least + state));
+    else if (room < most) printf("\nA budget of %s uses all of it.\n", cli_bytes(room));
+    else printf("\nEverything fits, and %s stay free.\n", cli_bytes(room - most));
+}
+
+int command_plan(int argc, char **argv) {
+    encode_arguments a = {"nested", "-", 0, 0, 1, 0};
+    const char *path;
+    uint64_t ram = 0;
+    uint32_t context = 0;
+    int json = 0;
+    const cli_option table[] = {{"--ram", CLI_SIZE, &ram}, {"--context", CLI_WHOLE, &context}, {"--levels", CLI_WHOLE, &a.levels},
+                                {"--rank", CLI_WHOLE, &a.rank}, {"--method", CLI_TEXT, &a.method}, {"--json", CLI_FLAG, &json},
+                                {NULL, CLI_FLAG, NULL}};
+    int stop = cli_parse(argc, argv, "plan", help, table, &path, 1);
+    if (stop) return stop - 1;
+    bitstack_encode_options options;
+    int status = encode_options(&a, "plan", &options);
+    if (status != CLI_OK) return status;
+
+    llm_model model;
+    llm_model_options load;
+    llm_error error;
+    memset(&load, 0, sizeof load);
+    load.unpack_bytes = 1; /* nothing is */
+    load.stack.load_nothing = 1;
+    if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
+    if (model.source.stack) status = cli_failed("%s: a stack already: bitstack info tells its sizes", path);
+    if (!context) context = model.config.context < 4096 ? model.config.context : 4096;
+    if (status == CLI_OK && context > model.config.context) status = cli_failed("%s: expected --context up to %u", path, model.config.context);
+    if (status == CLI_OK && !ram) {
+        memory_watch watch;
+        memory_reading reading;
+        memory_watch_init(&watch, NULL);
+        if (memory_read(&watch, 0, &reading) != 0) status = cli_failed("free memory cannot be told here: give --ram");
+        else ram = reading.available;
+    }
+    if (status == CLI_OK) {
+        sizes s;
+        uint32_t levels = options.levels ? options.levels : options.method == BITSTACK_IABS ? 16 : 5;
+        uint64_t state = llm_state_bytes(&model, context, 0) + (uint64_t)model.config.vocabulary * sizeof(float);
+        int method = options.method == BITSTACK_IABS;
+        measure(&model, &options, levels, &s);
+        if (!json) print_table(&model, &s, levels, context, state, ram, method);
+        for (uint32_t l = 1; l <= levels && json; l++) print_json(&s, l, state, ram, method);
+    }
+    llm_model_close(&model);
+    return status;
+}
