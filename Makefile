@@ -1,5 +1,6 @@
 # make            the command, the examples
-# make test       everything that must hold; the last line is "N passed, M failed"
+# make test       what must hold, in two minutes; the last line is "N passed, M failed"
+# make test-full  all of it: tests/README.md
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
 # make embedded   a network in flash on a bare Cortex-M4, in qemu
@@ -59,6 +60,13 @@ $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 
 test: all $(TESTS) $(BUILD)/tests/random_stack
 	@tests/run.sh $(wildcard tests/test_*.sh) $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
+
+# Everything in tests/README.md: all platforms, coverage, planted bugs, fuzzers. About half an hour on two cores.
+test-full: all $(TESTS) $(BUILD)/tests/random_stack
+	@BITSTACK_FULL=1 tests/run.sh tests/coverage.sh tests/test_everywhere.sh tests/mutants.sh $(BUILD)/tests/test_whole_model \
+	    $(filter-out %_everywhere.sh,$(wildcard tests/test_*.sh)) $(filter-out %/test_whole_model,$(TESTS))
+test-table: # the figures of the last full run into tests/README.md
+	tests/table.sh
 
 # A stack of the model in examples/models, calibrated on text that the model writes itself.
 demo: $(BUILD)/bitstack $(BUILD)/demo
@@ -127,4 +135,4 @@ bench-results: $(BENCH_PROGRAMS)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test demo bench bench-results quality compare readme-table readme readme-check clean
+.PHONY: all test test-full test-table demo bench bench-results quality compare readme-table readme readme-check clean

@@ -142,7 +142,7 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
  * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
- * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, or if an approximation of weights near the limit of float
+ * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h is not positive semidefinite, or if an approximation of weights near the limit of float
  * would. *coded is written only on success. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
@@ -2496,19 +2496,16 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *
     if (s->rank == 1)
         s->slope = (float *)bitstack_array_((uint64_t)s->tasks * 2 * s->levels * pad, sizeof(float));
     if (!a || !s->h || !s->factor || !s->low || (s->rank == 1 && !s->slope)) result = BITSTACK_ERROR_MEMORY;
-    /* damping as GPTQ's; more where rounding leaves H indefinite. With J the reversal of indices and
-     * J (H + damping) J = L L^T, U = J L^-1 J: a third of the work of inverting first. */
-    for (s->damping = 0.01; result == BITSTACK_OK; s->damping *= 10) {
-        for (size_t i = 0; i < n; i++) {
-            const double *from = h + (size_t)order[i] * n;
-            double *to = a + (n - 1 - i) * n + n - 1;
-            for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[order[j]] * unit;
-            *(to - i) += s->damping;
-        }
-        result = bitstack_cholesky_(a, n, s->threads);
-        if (result != BITSTACK_ERROR_NUMERIC || s->damping > 100) break;
-        result = BITSTACK_OK;
+    /* damping as GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares. With J
+     * the reversal of indices and J (H + damping) J = L L^T, U = J L^-1 J: a third of the work of inverting first. */
+    s->damping = 0.01;
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
+        const double *from = h + (size_t)order[i] * n;
+        double *to = a + (n - 1 - i) * n + n - 1;
+        for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[order[j]] * unit;
+        *(to - i) += s->damping;
     }
+    if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, s->threads);
     if (result == BITSTACK_OK) {
         for (size_t i = 0; i < n; i++)
             for (size_t j = i + 1; j < n; j++) s->factor[i * pad + j] = (float)a[(n - 1 - i) * n + n - 1 - j];

@@ -53,6 +53,13 @@ static inline void test_end_(void) {
     (test_end_(), printf("## %d %d %d\n", test_passed_, test_failed_, test_skipped_), \
      test_failed_ ? 1 : 0)
 
+/* Everything (make test-full), or what fits in `make test`? Lines of six spaces and a number are figures: tests/table.sh
+ * takes those of a full run into tests/README.md. */
+static inline int test_full(void) {
+    const char *full = getenv("BITSTACK_FULL");
+    return full && *full && *full != '0';
+}
+
 /* A seeded generator (splitmix64) so that every run sees the same numbers. */
 static inline uint64_t test_random(uint64_t *state) {
     uint64_t z = (*state += 0x9E3779B97F4A7C15u);

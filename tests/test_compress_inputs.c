@@ -101,10 +101,10 @@ int main(void) {
         bitstack_plane plane;
         bitstack_view view;
         bitstack_encode_options options = {.method = BITSTACK_IABS, .levels = 1, .rank = 1};
-        float z[8] = {0.0f, -0.0f, -1, 1, -0.0f, 0.0f, 1, -1};
-        CHECK(bitstack_encode_matrix(&coded, z, 2, 4, 4, NULL, &options) == BITSTACK_OK, "encode");
+        float z[12] = {0.0f, -0.0f, -1, 1, 0.0f, -1, -0.0f, 0.0f, 1, -1, -1, -0.0f}; /* rows of 6 */
+        CHECK(bitstack_encode_matrix(&coded, z, 2, 6, 6, NULL, &options) == BITSTACK_OK, "encode");
         CHECK(bitstack_coded_view(&coded, 1, &plane, &view) == BITSTACK_OK, "view");
-        CHECK(plane.signs[0] == 0xB && plane.signs[1] == 0x7, "%x %x", plane.signs[0], plane.signs[1]);
+        CHECK(plane.signs[0] == 0xB && plane.signs[1] == 0x7 && plane.signs[32] == 0x1 && plane.signs[33] == 0x2, "%x %x %x %x", plane.signs[0], plane.signs[1], plane.signs[32], plane.signs[33]);
         CHECK(bitstack_coded_view(&coded, 2, &plane, &view) == BITSTACK_ERROR_ARGUMENT, "level past the last");
         bitstack_coded_free(&coded);
     }

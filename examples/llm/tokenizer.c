@@ -33,12 +33,16 @@ static int64_t find(const llm_tokenizer *t, const char *text, size_t bytes) {
     return find_hashed(t, hash(text, bytes), text, bytes);
 }
 
-static void add(llm_tokenizer *t, uint32_t id) {
+/* 0 on success. Half of the slots stay free: a long run of others is no accident, but made to take time. */
+enum { LONGEST_RUN = 240 };
+static int add(llm_tokenizer *t, uint32_t id) {
     uint32_t slot = slot_of(hash(t->pieces[id].text, t->pieces[id].bytes)) & t->slot_mask;
-    if (find(t, t->pieces[id].text, t->pieces[id].bytes) >= 0) return; /* the first of equal pieces counts */
-    while (t->slots[slot]) slot = (slot + 1) & t->slot_mask;
+    if (find(t, t->pieces[id].text, t->pieces[id].bytes) >= 0) return 0; /* the first of equal pieces counts */
+    for (int met = 0; t->slots[slot]; met++, slot = (slot + 1) & t->slot_mask)
+        if (met == LONGEST_RUN) return -1;
     t->slots[slot] = id + 1;
     if (t->pieces[id].bytes > t->longest) t->longest = t->pieces[id].bytes;
+    return 0;
 }
 
 /* ---- pairs that merge ---- */
@@ -111,7 +115,8 @@ static int load_merge(llm_tokenizer *t, llm_string text, uint32_t rank, char *ro
     if (ids[0] < 0 || ids[1] < 0 || ids[2] < 0) return -1;
     if (find_merge(t, ids[0], ids[1])) return 0; /* the first of equals counts */
     uint32_t slot = pair_slot((uint32_t)ids[0], (uint32_t)ids[1]) & t->merge_mask;
-    while (t->merges[slot].rank) slot = (slot + 1) & t->merge_mask;
+    for (int met = 0; t->merges[slot].rank; met++, slot = (slot + 1) & t->merge_mask)
+        if (met == LONGEST_RUN) return -1;
     llm_merge merge = {(uint32_t)ids[0], (uint32_t)ids[1], (uint32_t)ids[2], rank + 1};
     t->merges[slot] = merge;
     return 0;
@@ -249,7 +254,10 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
     t->eos = special(source, "tokenizer.ggml.eos_token_id", t->count);
     t->unknown = special(source, "tokenizer.ggml.unknown_token_id", t->count);
     for (uint32_t i = 0; i < t->count; i++)
-        if ((t->types[i] == NORMAL || (t->types[i] == USER_DEFINED && t->kind == LLM_TOKENS_PIECES)) && t->pieces[i].bytes) add(t, i);
+        if ((t->types[i] == NORMAL || (t->types[i] == USER_DEFINED && t->kind == LLM_TOKENS_PIECES)) && t->pieces[i].bytes && add(t, i) != 0) {
+            llm_tokenizer_free(t);
+            return llm_fail(error, "%s: tokenizer.ggml.tokens: expected pieces that are not made to collide", source->path);
+        }
     for (int b = 0; b < 256; b++) {
         char byte = (char)b;
         int64_t id = t->kind == LLM_TOKENS_BYTES ? find(t, &byte, 1) : -1;

@@ -1,10 +1,12 @@
 /* fuzz_examples.c - the parsers of the examples: a GGUF file (with its tokenizer and, if it is small, the model
- * run for a few tokens), a stack as a model, JSON. The first byte chooses. */
+ * run for a few tokens), a stack as a model, JSON, safetensors. The first byte chooses. */
 #include "fuzz.h"
 #include <math.h>
 #include "examples/llm/gguf.h"
+#include "examples/llm/hf.h"
 #include "examples/llm/json.h"
 #include "examples/llm/model.h"
+#include "examples/llm/safetensors.h"
 #include "examples/llm/tokenizer.h"
 
 static void use_tokenizer(const llm_source *source) {
@@ -63,6 +65,21 @@ static void use_source(llm_source *source) {
     memset(source, 0, sizeof *source);
 }
 
+/* The same text as config.json, as tokenizer.json, and as tokenizer_config.json of the one before. */
+static void use_json(const char *text, size_t bytes) {
+    llm_error error;
+    for (int way = 0; way < 2; way++) {
+        llm_source source;
+        memset(&source, 0, sizeof source);
+        source.path = strdup("x.json");
+        error.message[0] = 0;
+        int result = (way ? llm_hf_tokenizer : llm_hf_config)(&source, text, bytes, "x.json", &error);
+        MUST(result == 0 || (!strncmp(error.message, "x.json: ", 8) && !strchr(error.message, '\n')));
+        if (result == 0 && way) llm_hf_tokenizer_settings(&source, text, bytes, "x.json", &error), use_tokenizer(&source);
+        llm_source_close(&source);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
     unsigned char *copy = (unsigned char *)malloc(size - 1 ? size - 1 : 1); /* exact: reading beyond is seen */
@@ -79,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 if (json.values[i].type == LLM_JSON_OBJECT) MUST(llm_json_member(&json, i, "key") < json.count);
             }
             llm_json_free(&json);
+            use_json((const char *)copy, size - 1);
         } else MUST(error.message[0] && !strchr(error.message, '\n'));
     } else if (data[0] % 4 == 1) {
         bitstack *stack;
@@ -88,6 +106,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             use_source(&source);
             llm_source_close(&source);
         }
+    } else if (data[0] % 4 == 3) {
+        llm_safetensors file;
+        if (llm_safetensors_open_memory(&file, copy, size - 1, "x.safetensors", &error) == 0) {
+            uint64_t bytes = 0;
+            volatile unsigned sum = 0;
+            for (size_t i = 0; i < file.count; i++) {
+                const llm_safetensor *t = &file.tensors[i];
+                bytes += t->bytes;
+                for (uint64_t k = 0; k < t->bytes; k++) sum += ((const unsigned char *)t->data)[k];
+                MUST(llm_safetensors_find(&file, "none") == NULL || i < file.count);
+            }
+            MUST(bytes <= size);
+            llm_safetensors_close(&file);
+        } else MUST(!strncmp(error.message, "x.safetensors", 13) && !strchr(error.message, '\n'));
     } else if (llm_gguf_open_memory(&source, copy, size - 1, "x.gguf", &error) == 0) {
         use_source(&source);
         llm_source_close(&source);
