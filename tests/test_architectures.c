@@ -4,6 +4,7 @@
 #include "make_gguf.h"
 #include "../examples/llm/hf.h"
 #include "../examples/llm/model.h"
+#include "../examples/llm/tokenizer.h"
 
 #include <sys/stat.h>
 
@@ -369,6 +370,30 @@ int main(int argc, char **argv) {
         double error = -1;
         CHECK(system(line) == 0 && run(stack, NULL, ids, logits) == 0 && (error = far(logits, want, &most)) < 0.03, "compressed: off by %g", error);
         CHECK(error < 0 || error > 1e-5, "compressed: off by only %g: not the stack's matrices", error);
+    }
+
+    TEST("the tokenizer of a folder goes into the stack");
+    make_weights(&architectures[0]);
+    write_folder(&architectures[0], folder);
+    snprintf(line, sizeof line, "cp tests/tokenizers/qwen2.json '%s/tokenizer.json' && '%.*s/../bitstack' compress '%s' -o '%s' --levels 1 --rank 1 >/dev/null", folder,
+             directory, here, folder, stack);
+    CHECK(system(line) == 0, "%s", line);
+    for (int way = 0; way < 2; way++) {
+        static const char text[] = "The captain's 42 ships;\n\n\xE6\xB5\xB7 <tool_call>x";
+        static uint32_t before[200];
+        llm_source source;
+        llm_tokenizer tokenizer;
+        llm_error why;
+        uint32_t *found;
+        int opened = llm_source_open(&source, way ? stack : folder, NULL, &why) == 0;
+        CHECK(opened && llm_tokenizer_load(&tokenizer, &source, &why) == 0, "%s", why.message);
+        if (test_bad_) break;
+        int64_t count = llm_encode(&tokenizer, text, sizeof text - 1, &found);
+        CHECK(count > 10 && count < 100 && (!way || memcmp(before, found, (size_t)count * 4) == 0), "%lld ids", (long long)count);
+        memcpy(before, found, (size_t)count * 4);
+        free(found);
+        llm_tokenizer_free(&tokenizer);
+        llm_source_close(&source);
     }
 
     TEST("folders that are not whole or not known end in one line");

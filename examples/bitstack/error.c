@@ -1,19 +1,19 @@
 /* bitstack error: how far each matrix of a stack is from the original, level by level. */
 #include "cli.h"
-#include "../llm/gguf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char help[] =
-    "usage: bitstack error FILE --against MODEL.gguf|W.f32 [--json]\n\n"
+    "usage: bitstack error FILE --against MODEL|W.f32 [--json]\n\n"
     "One line a matrix and level: rel_err2 = |W - W'|^2 / |W|^2, and bits a weight with all factors\n"
     "counted. W.f32: raw little-endian floats, row-major, for a stack with one matrix.\n";
 
 enum { ROWS_AT_ONCE = 64 };
 
-/* The originals: a GGUF model, or one matrix of raw floats dressed as one. */
+/* The originals: a model, or one matrix of raw floats dressed as one. */
 static int open_originals(llm_source *source, const char *path, const bitstack *stack) {
     llm_error error;
     size_t bytes;
@@ -21,9 +21,11 @@ static int open_originals(llm_source *source, const char *path, const bitstack *
     bitstack_matrix m;
     FILE *file = fopen(path, "rb");
     char magic[4] = {0};
-    int gguf = file && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    struct stat status;
+    int model = file && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
     if (file) fclose(file);
-    if (gguf) return llm_gguf_open(source, path, &error) == 0 ? 0 : cli_failed("%s", error.message);
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) model = 1;
+    if (model) return llm_source_open(source, path, NULL, &error) == 0 ? 0 : cli_failed("%s", error.message);
     if (bitstack_matrix_count(stack) != 1)
         return cli_failed("%s: offset 0: expected \"GGUF\": the stack has %d matrices, raw floats serve only for one",
                           path, bitstack_matrix_count(stack));

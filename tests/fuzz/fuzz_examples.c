@@ -3,6 +3,7 @@
 #include "fuzz.h"
 #include <math.h>
 #include "examples/llm/gguf.h"
+#include "examples/llm/hf.h"
 #include "examples/llm/json.h"
 #include "examples/llm/model.h"
 #include "examples/llm/safetensors.h"
@@ -64,6 +65,21 @@ static void use_source(llm_source *source) {
     memset(source, 0, sizeof *source);
 }
 
+/* The same text as config.json, as tokenizer.json, and as tokenizer_config.json of the one before. */
+static void use_json(const char *text, size_t bytes) {
+    llm_error error;
+    for (int way = 0; way < 2; way++) {
+        llm_source source;
+        memset(&source, 0, sizeof source);
+        source.path = strdup("x.json");
+        error.message[0] = 0;
+        int result = (way ? llm_hf_tokenizer : llm_hf_config)(&source, text, bytes, "x.json", &error);
+        MUST(result == 0 || (!strncmp(error.message, "x.json: ", 8) && !strchr(error.message, '\n')));
+        if (result == 0 && way) llm_hf_tokenizer_settings(&source, text, bytes, "x.json", &error), use_tokenizer(&source);
+        llm_source_close(&source);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
     unsigned char *copy = (unsigned char *)malloc(size - 1 ? size - 1 : 1); /* exact: reading beyond is seen */
@@ -80,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 if (json.values[i].type == LLM_JSON_OBJECT) MUST(llm_json_member(&json, i, "key") < json.count);
             }
             llm_json_free(&json);
+            use_json((const char *)copy, size - 1);
         } else MUST(error.message[0] && !strchr(error.message, '\n'));
     } else if (data[0] % 4 == 1) {
         bitstack *stack;
