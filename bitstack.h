@@ -377,8 +377,8 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
 
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
  * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
- * same bits. While a block is taken up, one superseded coefficient part exists beside its successor;
- * it is not counted. BITSTACK_ERROR_BUDGET, and no change, if `bytes` is below bitstack_base_bytes.
+ * same bits. While a block is taken up, one superseded coefficient part exists beside its successor, and
+ * where blocks are dropped, the coefficient parts that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if `bytes` is below bitstack_base_bytes.
  * BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be had are left out, each matrix
  * stays at its last good level, and everything else is done. */
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error);
@@ -1509,7 +1509,8 @@ static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
 #define BITSTACK_SHOW_(state, value) ((state)->shown = (value))
 #endif
 
-/* Points the set of planes that is not shown at what level `level` uses, and shows it. */
+/* Points the set of planes that is not shown at what level `level` uses, and shows it. Before the matrix is shown
+ * another level, and before anything of the old one is released, the readers must be waited for. */
 static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
     uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
@@ -1525,10 +1526,27 @@ static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t lev
             : bitstack_part_(stack, state, level, BITSTACK_COEFFICIENT_PART_) + (size_t)(p - 1) * step;
     }
     BITSTACK_SHOW_(state, 2 * level + set);
-    bitstack_wait_for_readers_(stack);
 }
 
-/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. */
+/* Releases what matrices [first, end) have beyond their levels, once no reader uses it any more. */
+static void bitstack_drop_unused_(bitstack *stack, uint32_t first, uint32_t end) {
+    uint32_t block;
+    int part;
+    bitstack_wait_for_readers_(stack);
+    for (; first < end && !stack->memory; first++) {
+        const bitstack_state_ *state = stack->states + first;
+        for (block = 1; block <= state->shape.levels; block++)
+            for (part = 0; part < BITSTACK_PARTS_; part++) {
+                bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+                if (!slot->raw[part] || bitstack_part_live_(&state->shape, block, part, state->level)) continue;
+                bitstack_give_aligned_(stack, slot->raw[part], bitstack_part_bytes_(&state->shape, block, part));
+                slot->raw[part] = NULL;
+            }
+    }
+}
+
+/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. What it had before
+ * is still there: bitstack_drop_unused_ must follow. */
 static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, uint32_t level, bitstack_error *error) {
     bitstack_result first = BITSTACK_OK, result;
     uint32_t block, old = state->level;
@@ -1546,14 +1564,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         level = block - 1;
         block = 1;
     }
-    bitstack_show_(stack, state, level); /* from here on no reader uses what is released below */
-    for (block = 1; block <= state->shape.levels && !stack->memory; block++)
-        for (part = 0; part < BITSTACK_PARTS_; part++) {
-            bitstack_slot_ *slot = stack->slots + state->first + block - 1;
-            if (!slot->raw[part] || bitstack_part_live_(&state->shape, block, part, level)) continue;
-            bitstack_give_aligned_(stack, slot->raw[part], bitstack_part_bytes_(&state->shape, block, part));
-            slot->raw[part] = NULL;
-        }
+    bitstack_show_(stack, state, level);
     stack->resident += bitstack_live_bytes(&state->shape, level) - bitstack_live_bytes(&state->shape, old);
     state->level = level;
     return first;
@@ -1562,7 +1573,7 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error) {
     bitstack_result first = BITSTACK_OK, result;
     uint32_t low = 0, high = stack->available, i;
-    int growing;
+    int shrunk = 0;
     if (bytes < stack->base)
         return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part", NULL, 0);
     if (error) error->code = BITSTACK_OK;
@@ -1575,24 +1586,42 @@ BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes
         stack->states[bitstack_load32_(stack->block_records + (size_t)stack->loaded * BITSTACK_BLOCK_RECORD_)].target++;
     for (; stack->loaded > low; stack->loaded--)
         stack->states[bitstack_load32_(stack->block_records + (size_t)(stack->loaded - 1) * BITSTACK_BLOCK_RECORD_)].target--;
-    for (growing = 0; growing < 2; growing++) /* first make room, then use it */
-        for (i = 0; i < stack->matrices; i++) {
-            bitstack_state_ *state = stack->states + i;
-            if (growing ? state->level >= state->target : state->level <= state->target) continue;
+    /* First make room: all at once, so that readers are waited for once (a product of many vectors takes long). */
+    for (i = 0; i < stack->matrices; i++) {
+        bitstack_state_ *state = stack->states + i;
+        if (state->level <= state->target) continue;
+        result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
+        if (result == BITSTACK_ERROR_MEMORY) { /* with what the ones before have left it may do */
+            bitstack_drop_unused_(stack, 0, stack->matrices);
+            if (error && first == BITSTACK_OK) error->code = BITSTACK_OK;
             result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
-            if (first == BITSTACK_OK) first = result;
         }
+        if (first == BITSTACK_OK) first = result;
+        shrunk = 1;
+    }
+    if (shrunk) bitstack_drop_unused_(stack, 0, stack->matrices);
+    for (i = 0; i < stack->matrices; i++) { /* then use it */
+        bitstack_state_ *state = stack->states + i;
+        if (state->level >= state->target) continue;
+        result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
+        if (first == BITSTACK_OK) first = result;
+        bitstack_drop_unused_(stack, i, i + 1);
+    }
     return first;
 }
 
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error) {
     bitstack_state_ *state;
+    bitstack_result result;
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
     state = stack->states + matrix;
     if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
-    return level == state->level ? BITSTACK_OK : bitstack_move_(stack, state, level, error);
+    if (level == state->level) return BITSTACK_OK;
+    result = bitstack_move_(stack, state, level, error);
+    bitstack_drop_unused_(stack, (uint32_t)matrix, (uint32_t)matrix + 1);
+    return result;
 }
 
 BITSTACK_API bitstack_result bitstack_extend(bitstack *stack, uint64_t bytes) {
@@ -1790,6 +1819,7 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
 #define BITSTACK_BIAS_ 128
 /* At most so many tables at once. */
 #define BITSTACK_TABLES_ (BITSTACK_CHUNK_COLS < 16 * BITSTACK_BLOCK_ ? BITSTACK_CHUNK_COLS / BITSTACK_BLOCK_ : 16)
+#define BITSTACK_STREAMS_ (BITSTACK_TABLES_ < 4 ? 1 : 4) /* tiles read side by side, at most */
 #define BITSTACK_BAND_ (BITSTACK_CHUNK_COLS / 256) /* tiles, times inputs and spans, whose sums are held at once */
 
 /* What [GEMM] works on at once. */
@@ -1798,12 +1828,13 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
 #define BITSTACK_PANEL_INPUTS_ 6
 #define BITSTACK_POOL_MOST_ 256 /* threads */
 
-/* A run of whole scale blocks (the last may be short) of one tile, and tables for them. */
+/* A run of whole scale blocks (the last may be short) of one tile or some, and tables for them. */
 typedef struct bitstack_run_ {
-    const unsigned char *signs, *next; /* `next`: where reading goes on afterwards */
+    const unsigned char *signs, *next; /* of the first tile; `next`: where reading goes on afterwards */
     const unsigned char *tables;       /* block after block, in each table after table */
     const float *scales;               /* `count` for each block */
     size_t groups, count;
+    size_t tiles, stride; /* 1 or `streams` / count, and the bytes from one to the next */
 } bitstack_run_;
 
 /* Bytes of a block's table: whole fours of groups. */
@@ -1837,10 +1868,12 @@ typedef struct bitstack_kernels_ {
      * it is NULL. Writes whole fours of groups. Returns s, or 0 or NaN. */
     float (*build)(const float *z, size_t groups, unsigned char *high, unsigned char *low);
     /* For the 64 rows of a tile, and the run of scale blocks that `run` describes,
-     * sums[t][row] += scale of table t in the block * sum over the block's groups of table t at the nibble. */
+     * sums[t][row] = sum over blocks of: scale of table t * sum over the block's groups of table t at the nibble.
+     * Sums of the second tile follow those of the first. */
     void (*lookup)(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run);
-    /* total[i] += u[first + i] * sums[i], i < rows <= 64, each product rounded first */
-    void (*combine)(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
+    size_t streams; /* tiles times tables that it takes at once */
+    /* total[i] = base[i] + u[first + i] * sums[i], i < rows <= 64 * streams, each product rounded first */
+    void (*combine)(float *total, const float *base, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows);
     /* See [POPCOUNT]: counts[t][row] += bits in common of the row and bit plane t */
     void (*count)(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups, const unsigned char *bits,
                   size_t stride, size_t planes);
@@ -1922,20 +1955,22 @@ static void bitstack_lookup_scalar_(float (*sums)[BITSTACK_TILE_], const bitstac
                     sum[b + 32] = (uint16_t)(sum[b + 32] + entries[group[b] >> 4]);
                 }
             }
-            for (b = 0; b < BITSTACK_TILE_; b++)
-                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+            for (b = 0; b < BITSTACK_TILE_; b++) {
+                const float part = (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+                sums[t][b] = from ? sums[t][b] + part : part;
+            }
         }
     }
 }
 
-static void bitstack_combine_scalar_(float *total, const float *sums, const void *u, bitstack_type type, size_t first,
+static void bitstack_combine_scalar_(float *total, const float *base, const float *sums, const void *u, bitstack_type type, size_t first,
                                      size_t rows) {
     float value[BITSTACK_TILE_];
     size_t i;
     bitstack_factors_(value, u, type, first, rows);
     for (i = 0; i < rows; i++) {
         volatile float product = value[i] * sums[i]; /* so that no compiler fuses it with the sum */
-        total[i] += product;
+        total[i] = base[i] + product;
     }
 }
 
@@ -1959,6 +1994,15 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
     if (!(leaf7_ebx | leaf7_ecx)) return 1;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
 }
+
+/* Of four tiles at a time, signs 1 KiB ahead go to L1 and those 2 KiB ahead to L2. Measured on a Sapphire Rapids
+ * core: L1 has too few line buffers for the latency of memory (one prefetch alone, at any distance, reached
+ * 85 % of the read bandwidth), and one stream opens too few pages of memory (four tiles one after
+ * the other 80 %, side by side 90 %). As assembly, so that it stays where it is among the arithmetic: prefetches in a
+ * row cost 1 %. */
+#define BITSTACK_NEAR_(tiles) ((tiles) > 1 ? 1024u : 2048u)
+#define BITSTACK_FAR_(tiles) (8192u / (tiles))
+#define BITSTACK_PREFETCH_BOTH_(near, far) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(near)), "m"(*(far)))
 #endif
 
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
@@ -2032,19 +2076,20 @@ BITSTACK_SSE4_INLINE_ void bitstack_look_sse4_(__m128i *pairs, __m128i *odd, __m
     *odd = _mm_add_epi16(*odd, _mm_srli_epi16(found, 8));
 }
 
-BITSTACK_SSE4_INLINE_ void bitstack_scale_sse4_(float *to, __m128i sums, __m128 scale) {
-    _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm_mul_ps(_mm_cvtepi32_ps(_mm_cvtepi16_epi32(sums)), scale)));
+BITSTACK_SSE4_INLINE_ void bitstack_scale_sse4_(float *to, __m128i sums, __m128 scale, int add) {
+    const __m128 value = _mm_mul_ps(_mm_cvtepi32_ps(_mm_cvtepi16_epi32(sums)), scale);
+    _mm_storeu_ps(to, add ? _mm_add_ps(_mm_loadu_ps(to), value) : value);
 }
 
-/* to[0..15] += scale * (sums - bias) */
-BITSTACK_SSE4_INLINE_ void bitstack_widen_sse4_(float *to, __m128i pairs, __m128i odd, size_t groups, float scale) {
+/* to[0..15] (+)= scale * (sums - bias) */
+BITSTACK_SSE4_INLINE_ void bitstack_widen_sse4_(float *to, __m128i pairs, __m128i odd, size_t groups, float scale, int add) {
     const __m128i even = _mm_sub_epi16(pairs, _mm_slli_epi16(odd, 8)), bias = _mm_set1_epi16((short)(groups * BITSTACK_BIAS_));
     const __m128i a = _mm_sub_epi16(_mm_unpacklo_epi16(even, odd), bias), b = _mm_sub_epi16(_mm_unpackhi_epi16(even, odd), bias);
     const __m128 factor = _mm_set1_ps(scale);
-    bitstack_scale_sse4_(to, a, factor);
-    bitstack_scale_sse4_(to + 4, _mm_unpackhi_epi64(a, a), factor);
-    bitstack_scale_sse4_(to + 8, b, factor);
-    bitstack_scale_sse4_(to + 12, _mm_unpackhi_epi64(b, b), factor);
+    bitstack_scale_sse4_(to, a, factor, add);
+    bitstack_scale_sse4_(to + 4, _mm_unpackhi_epi64(a, a), factor, add);
+    bitstack_scale_sse4_(to + 8, b, factor, add);
+    bitstack_scale_sse4_(to + 12, _mm_unpackhi_epi64(b, b), factor, add);
 }
 
 BITSTACK_SSE4_ static void bitstack_lookup_sse4_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
@@ -2065,23 +2110,23 @@ BITSTACK_SSE4_ static void bitstack_lookup_sse4_(float (*sums)[BITSTACK_TILE_], 
                 bitstack_look_sse4_(&p2, &o2, table, _mm_and_si128(_mm_srli_epi16(a, 4), nibble));
                 bitstack_look_sse4_(&p3, &o3, table, _mm_and_si128(_mm_srli_epi16(b, 4), nibble));
             }
-            bitstack_widen_sse4_(sums[t], p0, o0, to - from, *scale);
-            bitstack_widen_sse4_(sums[t] + 16, p1, o1, to - from, *scale);
-            bitstack_widen_sse4_(sums[t] + 32, p2, o2, to - from, *scale);
-            bitstack_widen_sse4_(sums[t] + 48, p3, o3, to - from, *scale);
+            bitstack_widen_sse4_(sums[t], p0, o0, to - from, *scale, from > 0);
+            bitstack_widen_sse4_(sums[t] + 16, p1, o1, to - from, *scale, from > 0);
+            bitstack_widen_sse4_(sums[t] + 32, p2, o2, to - from, *scale, from > 0);
+            bitstack_widen_sse4_(sums[t] + 48, p3, o3, to - from, *scale, from > 0);
         }
     }
 }
 
-BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *sums, const void *u, bitstack_type type,
+BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *base, const float *sums, const void *u, bitstack_type type,
                                                   size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 4 <= rows; i += 4) {
         __m128 product = _mm_mul_ps(bitstack_factors_sse4_(u, type, first + i), _mm_loadu_ps(sums + i));
         __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
-        _mm_storeu_ps(total + i, _mm_add_ps(_mm_loadu_ps(total + i), product));
+        _mm_storeu_ps(total + i, _mm_add_ps(_mm_loadu_ps(base + i), product));
     }
-    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+    if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
 }
 #endif /* SSE4 */
 
@@ -2164,98 +2209,150 @@ BITSTACK_AVX2_ static float bitstack_build_avx2_(const float *z, size_t groups, 
     return scale;
 }
 
-/* Sums of biased bytes for the 64 rows of a tile, low nibbles and high ones. Bytes are summed in 16-bit
- * lanes without unpacking: `pairs` adds whole lanes, `odd` their high bytes, and the even bytes are what
- * is left (mod 65536, enough for 64 * 255). */
+/* What one table gives for 32 rows, summed over groups: the bytes mod 256; and averages of four of them (of eight, if
+ * the nibbles are `ready`), with `pairs` and `odd` as for SSE4. An average of eight, rounded up three times, is
+ * at most 1.5 too large, and the sum of 64 groups from such ones 96, so the two together tell it: a quarter
+ * fewer operations than adding up each byte in 16 bits. */
 typedef struct bitstack_sums_avx2_ {
-    __m256i low_pairs, low_odd, high_pairs, high_odd;
+    __m256i bytes, pairs, odd;
 } bitstack_sums_avx2_;
 
-BITSTACK_AVX2_INLINE_ void bitstack_look_avx2_(bitstack_sums_avx2_ *sums, const void *table, __m256i low, __m256i high) {
-    const __m256i both = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(table));
-    low = _mm256_shuffle_epi8(both, low);
-    high = _mm256_shuffle_epi8(both, high);
-    sums->low_pairs = _mm256_add_epi16(sums->low_pairs, low);
-    sums->low_odd = _mm256_add_epi16(sums->low_odd, _mm256_srli_epi16(low, 8));
-    sums->high_pairs = _mm256_add_epi16(sums->high_pairs, high);
-    sums->high_odd = _mm256_add_epi16(sums->high_odd, _mm256_srli_epi16(high, 8));
-}
-
-BITSTACK_AVX2_INLINE_ void bitstack_scale_avx2_(float *to, __m128i sums, __m256 scale) {
-    const __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sums)), scale);
-    _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), value));
-}
-
-/* to[0..31] += scale * (sums - bias) */
-BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, __m256i pairs, __m256i odd, size_t groups, float scale) {
-    const __m256i even = _mm256_sub_epi16(pairs, _mm256_slli_epi16(odd, 8));
-    const __m256i bias = _mm256_set1_epi16((short)(groups * BITSTACK_BIAS_));
-    const __m256i a = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), bias); /* rows 0..7, 16..23 */
-    const __m256i b = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), bias); /* rows 8..15, 24..31 */
-    const __m256 factor = _mm256_set1_ps(scale);
-    bitstack_scale_avx2_(to, _mm256_castsi256_si128(a), factor);
-    bitstack_scale_avx2_(to + 8, _mm256_castsi256_si128(b), factor);
-    bitstack_scale_avx2_(to + 16, _mm256_extracti128_si256(a, 1), factor);
-    bitstack_scale_avx2_(to + 24, _mm256_extracti128_si256(b, 1), factor);
-}
-
-BITSTACK_AVX2_INLINE_ void bitstack_step_avx2_(bitstack_sums_avx2_ *first, bitstack_sums_avx2_ *second, const unsigned char *signs,
-                                               const unsigned char *table, size_t stride, const int two) {
-    const __m256i nibble = _mm256_set1_epi8(15), bytes = bitstack_load_avx2_(signs);
-    const __m256i low = _mm256_and_si256(bytes, nibble), high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
-    bitstack_look_avx2_(first, table, low, high);
-    if (two) bitstack_look_avx2_(second, table + stride, low, high);
-}
-
-/* One block and one table, or two that share the loads and the splitting of the nibbles. */
-BITSTACK_AVX2_INLINE_ void bitstack_lookup_some_avx2_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
-                                                      const unsigned char *tables, size_t stride, const float *scales,
-                                                      const char *near, const char *far, const int two) {
-    const __m256i zero = _mm256_setzero_si256();
-    bitstack_sums_avx2_ first = {zero, zero, zero, zero}, second = {zero, zero, zero, zero};
-    size_t g;
-    for (g = 0; g + 2 <= groups; g += 2) { /* a cache line */
-        _mm_prefetch(near + 32 * g, _MM_HINT_T0);
-        _mm_prefetch(far + 32 * g, _MM_HINT_T1);
-        bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
-        bitstack_step_avx2_(&first, &second, signs + 32 * g + 32, tables + 16 * g + 16, stride, two);
+/* Nibbles of a group's 32 bytes; or, if they are `ready`, as stored, 64 bytes. */
+BITSTACK_AVX2_INLINE_ void bitstack_find_avx2_(__m256i *low, __m256i *high, const unsigned char *signs, size_t g, const unsigned char *table, const int ready) {
+    const __m256i nibble = _mm256_set1_epi8(15), entries = _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(table + 16 * g));
+    if (ready) *low = bitstack_load_avx2_(signs + 64 * g), *high = bitstack_load_avx2_(signs + 64 * g + 32);
+    else {
+        const __m256i both = bitstack_load_avx2_(signs + 32 * g);
+        *low = _mm256_and_si256(both, nibble), *high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
     }
-    if (g < groups) bitstack_step_avx2_(&first, &second, signs + 32 * g, tables + 16 * g, stride, two);
-    bitstack_widen_avx2_(sums[0], first.low_pairs, first.low_odd, groups, scales[0]);
-    bitstack_widen_avx2_(sums[0] + 32, first.high_pairs, first.high_odd, groups, scales[0]);
-    if (!two) return;
-    bitstack_widen_avx2_(sums[1], second.low_pairs, second.low_odd, groups, scales[1]);
-    bitstack_widen_avx2_(sums[1] + 32, second.high_pairs, second.high_odd, groups, scales[1]);
+    *low = _mm256_shuffle_epi8(entries, *low), *high = _mm256_shuffle_epi8(entries, *high);
 }
 
-/* Signs 2 KiB ahead go to L1 and those 6 KiB ahead to L2: on a Sapphire Rapids core one prefetch alone, at
- * any distance, reached 85 % of the read bandwidth (L1 has too few line buffers for the latency of
- * memory), the two together 94 %. */
+/* sum += two groups; their average. The order is kept by force, for GCC's needs more registers than there are. */
+BITSTACK_AVX2_INLINE_ __m256i bitstack_two_avx2_(bitstack_sums_avx2_ *sum, __m256i a, __m256i b) {
+    sum->bytes = _mm256_add_epi8(sum->bytes, a);
+    __asm__ volatile("" : "+x"(sum->bytes));
+    sum->bytes = _mm256_add_epi8(sum->bytes, b);
+    return _mm256_avg_epu8(a, b);
+}
+BITSTACK_AVX2_INLINE_ void bitstack_four_avx2_(bitstack_sums_avx2_ sums[2], __m256i average[2], const unsigned char *signs, size_t g,
+                                               const unsigned char *table, const char *near, const char *far, const int ready) {
+    __m256i a, b, c, d, e, f;
+    if (near) BITSTACK_PREFETCH_BOTH_(near, far);
+    bitstack_find_avx2_(&a, &b, signs, g, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 1, table, ready);
+    e = bitstack_two_avx2_(&sums[0], a, c), f = bitstack_two_avx2_(&sums[1], b, d);
+    if (near) BITSTACK_PREFETCH_BOTH_(near + 64, far + 64);
+    bitstack_find_avx2_(&a, &b, signs, g + 2, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 3, table, ready);
+    average[0] = _mm256_avg_epu8(e, bitstack_two_avx2_(&sums[0], a, c)), average[1] = _mm256_avg_epu8(f, bitstack_two_avx2_(&sums[1], b, d));
+}
+BITSTACK_AVX2_INLINE_ void bitstack_add_avx2_(bitstack_sums_avx2_ *sum, __m256i average) {
+    sum->pairs = _mm256_add_epi16(sum->pairs, average), sum->odd = _mm256_add_epi16(sum->odd, _mm256_srli_epi16(average, 8));
+}
+
+BITSTACK_AVX2_INLINE_ void bitstack_scale_avx2_(float *to, __m128i sums, __m256 scale, int add) {
+    const __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sums)), scale);
+    _mm256_storeu_ps(to, add ? _mm256_add_ps(_mm256_loadu_ps(to), value) : value);
+}
+
+/* n * average - (n * average - byte) mod 256 */
+BITSTACK_AVX2_INLINE_ __m256i bitstack_exact_avx2_(__m256i average, __m256i byte, const int ready) {
+    const __m256i sum = _mm256_slli_epi16(average, ready ? 3 : 2);
+    return _mm256_sub_epi16(sum, _mm256_and_si256(_mm256_sub_epi16(sum, byte), _mm256_set1_epi16(255)));
+}
+
+/* to[0..31] (+)= scale * (sums - bias) for the low nibbles or the high ones; the last groups, fewer than four or
+ * eight, are still to be looked up. */
+BITSTACK_AVX2_INLINE_ void bitstack_widen_avx2_(float *to, const bitstack_sums_avx2_ *sums, const unsigned char *signs, size_t groups,
+                                                const unsigned char *table, float scale, int add, const int ready, const int up) {
+    const __m256i bias = _mm256_set1_epi16((short)(groups * BITSTACK_BIAS_));
+    const __m256 factor = _mm256_set1_ps(scale);
+    __m256i even = bitstack_exact_avx2_(_mm256_sub_epi16(sums->pairs, _mm256_slli_epi16(sums->odd, 8)), sums->bytes, ready);
+    __m256i odd = bitstack_exact_avx2_(sums->odd, _mm256_srli_epi16(sums->bytes, 8), ready), low, high;
+    size_t g;
+    for (g = ready ? groups / 8 * 8 : groups / 4 * 4; g < groups; g++) {
+        bitstack_find_avx2_(&low, &high, signs, g, table, ready);
+        even = _mm256_add_epi16(even, _mm256_and_si256(up ? high : low, _mm256_set1_epi16(255)));
+        odd = _mm256_add_epi16(odd, _mm256_srli_epi16(up ? high : low, 8));
+    }
+    low = _mm256_sub_epi16(_mm256_unpacklo_epi16(even, odd), bias);  /* rows 0..7, 16..23 */
+    high = _mm256_sub_epi16(_mm256_unpackhi_epi16(even, odd), bias); /* rows 8..15, 24..31 */
+    bitstack_scale_avx2_(to, _mm256_castsi256_si128(low), factor, add);
+    bitstack_scale_avx2_(to + 8, _mm256_castsi256_si128(high), factor, add);
+    bitstack_scale_avx2_(to + 16, _mm256_extracti128_si256(low, 1), factor, add);
+    bitstack_scale_avx2_(to + 24, _mm256_extracti128_si256(high, 1), factor, add);
+}
+
+/* One table or two: 16 groups of each tile in turn. More tables: the nibbles are taken apart once for all. */
 BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const __m256i zero = _mm256_setzero_si256(), nibble = _mm256_set1_epi8(15);
+    const bitstack_sums_avx2_ none = {zero, zero, zero};
     const float *scale = run->scales;
-    const unsigned char *tables = run->tables;
-    size_t from, groups, t, stride;
-    for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
+    const unsigned char *table = run->tables;
+    const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
+    __m256i average[2], more[2];
+    size_t from, groups, g, k, t, i, stride;
+    for (from = 0; from < run->groups; from += groups, scale += run->count, table += run->count * stride) {
         const unsigned char *signs = run->signs + 32 * from;
-        const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
+        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
-        for (t = 0; t + 2 <= run->count; t += 2)
-            bitstack_lookup_some_avx2_(sums + t, signs, groups, tables + t * stride, stride, scale + t, near, far, 1);
-        if (t < run->count)
-            bitstack_lookup_some_avx2_(sums + t, signs, groups, tables + t * stride, stride, scale + t, near, far, 0);
+        for (t = 0; run->count <= 2 && t < run->count; t++) {
+            const unsigned char *entries = table + t * stride;
+            bitstack_sums_avx2_ part[BITSTACK_STREAMS_][2];
+            for (i = 0; i < run->tiles; i++) part[i][0] = part[i][1] = none;
+            for (g = 0; g < groups; g += 16)
+                for (i = 0; i < run->tiles; i++) {
+                    const size_t at = i * run->stride, last = groups - g < 16 ? groups / 4 * 4 : g + 16;
+                    bitstack_sums_avx2_ sum[2] = {part[i][0], part[i][1]};
+                    for (k = g; k < last; k += 4) {
+                        const size_t ahead = at + 32 * k;
+                        bitstack_four_avx2_(sum, average, signs + at, k, entries, near + ahead, far + ahead, 0);
+                        bitstack_add_avx2_(&sum[0], average[0]), bitstack_add_avx2_(&sum[1], average[1]);
+                    }
+                    part[i][0] = sum[0], part[i][1] = sum[1];
+                }
+            for (i = 0; i < run->tiles; i++) {
+                float *to = sums[i * run->count + t];
+                bitstack_widen_avx2_(to, &part[i][0], signs + i * run->stride, groups, entries, scale[t], from > 0, 0, 0);
+                bitstack_widen_avx2_(to + 32, &part[i][1], signs + i * run->stride, groups, entries, scale[t], from > 0, 0, 1);
+            }
+        }
+        if (run->count <= 2) continue;
+        for (i = 0; i < run->tiles; i++, signs += run->stride, near += run->stride, far += run->stride) {
+            unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+            for (g = 0; g < groups; g++) {
+                const __m256i both = bitstack_load_avx2_(signs + 32 * g);
+                bitstack_store_avx2_(nibbles + 64 * g, _mm256_and_si256(both, nibble));
+                bitstack_store_avx2_(nibbles + 64 * g + 32, _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
+            }
+            for (t = 0; t < run->count; t++) {
+                float *to = sums[i * run->count + t];
+                bitstack_sums_avx2_ sum[2] = {none, none};
+                for (g = 0; g + 8 <= groups; g += 8) {
+                    if (t < 2) { /* one reads ahead for the first half of each four groups, one for the second */
+                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64 * t, far + 32 * g + 64 * t);
+                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 128 + 64 * t, far + 32 * g + 128 + 64 * t);
+                    }
+                    bitstack_four_avx2_(sum, average, nibbles, g, table + t * stride, NULL, NULL, 1);
+                    bitstack_four_avx2_(sum, more, nibbles, g + 4, table + t * stride, NULL, NULL, 1);
+                    bitstack_add_avx2_(&sum[0], _mm256_avg_epu8(average[0], more[0])), bitstack_add_avx2_(&sum[1], _mm256_avg_epu8(average[1], more[1]));
+                }
+                bitstack_widen_avx2_(to, &sum[0], nibbles, groups, table + t * stride, scale[t], from > 0, 1, 0);
+                bitstack_widen_avx2_(to + 32, &sum[1], nibbles, groups, table + t * stride, scale[t], from > 0, 1, 1);
+            }
+        }
     }
 }
 
-BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *sums, const void *u, bitstack_type type,
+BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *base, const float *sums, const void *u, bitstack_type type,
                                                   size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 8 <= rows; i += 8) {
         __m256 product = _mm256_mul_ps(bitstack_factors_avx2_(u, type, first + i), _mm256_loadu_ps(sums + i));
         __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
-        _mm256_storeu_ps(total + i, _mm256_add_ps(_mm256_loadu_ps(total + i), product));
+        _mm256_storeu_ps(total + i, _mm256_add_ps(_mm256_loadu_ps(base + i), product));
     }
-    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+    if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
 }
 #endif /* AVX2 */
 
@@ -2326,103 +2423,131 @@ BITSTACK_AVX512_ static float bitstack_build_avx512_(const float *z, size_t grou
     for (j = 0; j < cols; j += 16)
         bitstack_store_avx2_(q + j, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(z + j), inverse))));
     for (j = 0; j < cols; j += 16) {
-        __m512i sum[4];
-        int g;
-        for (g = 0; g < 4; g++) {
-            int32_t pair[2];
-            memcpy(pair, q + j + 4 * (size_t)g, 8);
-            sum[g] = _mm512_dpwssd_epi32(bias, _mm512_set1_epi32(pair[0]), signs01);
-            sum[g] = _mm512_dpwssd_epi32(sum[g], _mm512_set1_epi32(pair[1]), signs23);
-        }
-        _mm512_storeu_si512(high + 4 * j, _mm512_mask_blend_epi32(0xFF00, _mm512_permutex2var_epi8(sum[0], pick_high, sum[1]),
-                                                                  _mm512_permutex2var_epi8(sum[2], pick_high, sum[3])));
+        __m512i a, b, c, d;
+        int32_t pair[8];
+        memcpy(pair, q + j, 32);
+        a = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(bias, signs01, _mm512_set1_epi32(pair[0])), signs23, _mm512_set1_epi32(pair[1]));
+        b = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(bias, signs01, _mm512_set1_epi32(pair[2])), signs23, _mm512_set1_epi32(pair[3]));
+        c = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(bias, signs01, _mm512_set1_epi32(pair[4])), signs23, _mm512_set1_epi32(pair[5]));
+        d = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(bias, signs01, _mm512_set1_epi32(pair[6])), signs23, _mm512_set1_epi32(pair[7]));
+        _mm512_storeu_si512(high + 4 * j, _mm512_mask_blend_epi32(0xFF00, _mm512_permutex2var_epi8(a, pick_high, b),
+                                                                  _mm512_permutex2var_epi8(c, pick_high, d)));
         if (low)
-            _mm512_storeu_si512(low + 4 * j, _mm512_mask_blend_epi32(0xFF00, _mm512_permutex2var_epi8(sum[0], pick, sum[1]),
-                                                                     _mm512_permutex2var_epi8(sum[2], pick, sum[3])));
+            _mm512_storeu_si512(low + 4 * j, _mm512_mask_blend_epi32(0xFF00, _mm512_permutex2var_epi8(a, pick, b),
+                                                                     _mm512_permutex2var_epi8(c, pick, d)));
     }
     return scale;
 }
 
-BITSTACK_AVX512_ static void bitstack_combine_avx512_(float *total, const float *sums, const void *u, bitstack_type type,
+BITSTACK_AVX512_ static void bitstack_combine_avx512_(float *total, const float *base, const float *sums, const void *u, bitstack_type type,
                                                       size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 16 <= rows; i += 16) {
         __m512 product = _mm512_mul_ps(bitstack_factors_avx512_(u, type, first + i), _mm512_loadu_ps(sums + i));
         __asm__("" : "+v"(product)); /* so that no compiler fuses it with the sum */
-        _mm512_storeu_ps(total + i, _mm512_add_ps(_mm512_loadu_ps(total + i), product));
+        _mm512_storeu_ps(total + i, _mm512_add_ps(_mm512_loadu_ps(base + i), product));
     }
-    if (i < rows) bitstack_combine_avx2_(total + i, sums + i, u, type, first + i, rows - i);
+    if (i < rows) bitstack_combine_avx2_(total + i, base + i, sums + i, u, type, first + i, rows - i);
 }
 
 /* VBMI looks bytes up in 64: the tables of four groups at once, bits 4 and 5 of the index choosing the
  * group. So the bytes of four groups are first brought together row by row, and then VNNI adds a row's
  * four entries in one step. index: of rows 0..15, 16..31, 32..47 and 48..63. */
-BITSTACK_AVX512_INLINE_ void bitstack_index_avx512_(__m512i index[4], const unsigned char *signs, size_t groups) {
+BITSTACK_AVX512_INLINE_ void bitstack_index_avx512_(__m512i index[4], const unsigned char *signs) {
     const __m512i nibble = _mm512_set1_epi8(15), group = _mm512_set1_epi32(0x30201000);
     const __m512i row = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i gather = _mm512_add_epi8(_mm512_mullo_epi32(row, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x60402000));
-    __m512i a, b, low, high;
-    if (groups >= 4) a = _mm512_loadu_si512(signs), b = _mm512_loadu_si512(signs + 64);
-    else {
-        a = _mm512_maskz_loadu_epi8(groups >= 2 ? ~(__mmask64)0 : 0xFFFFFFFFu, signs);
-        b = _mm512_maskz_loadu_epi8(groups == 3 ? 0xFFFFFFFFu : 0, signs + (groups == 3 ? 64 : 0));
-    }
-    low = _mm512_permutex2var_epi8(a, gather, b);
-    high = _mm512_permutex2var_epi8(a, _mm512_add_epi8(gather, _mm512_set1_epi8(16)), b);
-    index[0] = _mm512_ternarylogic_epi32(low, nibble, group, 0xEA); /* (a & b) | c */
-    index[1] = _mm512_ternarylogic_epi32(high, nibble, group, 0xEA);
-    index[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 4), nibble, group, 0xEA);
+    const __m512i gather = _mm512_add_epi8(_mm512_mullo_epi32(row, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x20002000));
+    const __m512i a = _mm512_loadu_si512(signs), b = _mm512_loadu_si512(signs + 64);
+    const __m512i gather_up = _mm512_add_epi8(gather, _mm512_set1_epi8(16));
+    const __mmask64 second = 0xCCCCCCCCCCCCCCCCu; /* two shuffles are cheaper than one of two registers */
+    const __m512i low = _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(gather, a), second, gather, b);
+    const __m512i high = _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(gather_up, a), second, gather_up, b);
+    index[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 4), nibble, group, 0xEA); /* (a & b) | c */
     index[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(high, 4), nibble, group, 0xEA);
+    index[0] = _mm512_ternarylogic_epi32(low, nibble, group, 0xEA);
+    index[1] = _mm512_ternarylogic_epi32(high, nibble, group, 0xEA);
 }
 
-/* One block and `count` <= 4 tables. `indices` is NULL, or the block's indices, 256 bytes for four groups;
- * then nothing is prefetched. */
-BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const unsigned char *signs,
-                                                          const unsigned char *indices, size_t groups,
+/* sum[i] += the four entries at the indices of each row. As assembly, for GCC makes copies of all sums otherwise. */
+BITSTACK_AVX512_INLINE_ void bitstack_look_avx512_(__m512i sum[4], const __m512i index[4], __m512i table) {
+    const __m512i ones = _mm512_set1_epi8(1);
+#define BITSTACK_LOOK_(i)                                                                           \
+    __asm__ volatile("{vpdpbusd %2, %1, %0|vpdpbusd %0, %1, %2}"                                             \
+            : "+v"(sum[i]) : "v"(_mm512_permutexvar_epi8(index[i], table)), "v"(ones));
+    BITSTACK_LOOK_(0) BITSTACK_LOOK_(1) BITSTACK_LOOK_(2) BITSTACK_LOOK_(3)
+#undef BITSTACK_LOOK_
+}
+
+/* Four groups of `tiles` tiles, `apart` bytes from each other, and `count` tables, together at most 4. */
+BITSTACK_AVX512_INLINE_ void bitstack_step_avx512_(__m512i sum[4][4], const unsigned char *signs, size_t apart,
+                                                   const unsigned char *tables, size_t stride, const char *near,
+                                                   const char *far, const int tiles, const int count) {
+    __m512i index[4];
+#define BITSTACK_TILE_STEP_(tile)                                                                                        \
+    if (tiles > tile) {                                                                                                  \
+        bitstack_index_avx512_(index, signs + tile * apart);                                                             \
+        BITSTACK_PREFETCH_BOTH_(near + tile * apart, far + tile * apart);                                                \
+        bitstack_look_avx512_(sum[tile * count], index, _mm512_loadu_si512(tables));                                     \
+        BITSTACK_PREFETCH_BOTH_(near + tile * apart + 64, far + tile * apart + 64);                                      \
+        if (count > 1) bitstack_look_avx512_(sum[(tile * count + 1) % 4], index, _mm512_loadu_si512(tables + stride));   \
+        if (count > 2) bitstack_look_avx512_(sum[2], index, _mm512_loadu_si512(tables + 2 * stride));                    \
+        if (count > 3) bitstack_look_avx512_(sum[3], index, _mm512_loadu_si512(tables + 3 * stride));                    \
+    }
+    BITSTACK_TILE_STEP_(0) BITSTACK_TILE_STEP_(1) BITSTACK_TILE_STEP_(2) BITSTACK_TILE_STEP_(3)
+#undef BITSTACK_TILE_STEP_
+}
+
+/* to[0..63] (+)= scale * sum */
+BITSTACK_AVX512_INLINE_ void bitstack_scale_avx512_(float *to, const __m512i sum[4], float scale, int add) {
+    const __m512 a = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[0]), _mm512_set1_ps(scale)), b = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[1]), _mm512_set1_ps(scale));
+    const __m512 c = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[2]), _mm512_set1_ps(scale)), d = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[3]), _mm512_set1_ps(scale));
+    _mm512_storeu_ps(to, add ? _mm512_add_ps(_mm512_loadu_ps(to), a) : a);
+    _mm512_storeu_ps(to + 16, add ? _mm512_add_ps(_mm512_loadu_ps(to + 16), b) : b);
+    _mm512_storeu_ps(to + 32, add ? _mm512_add_ps(_mm512_loadu_ps(to + 32), c) : c);
+    _mm512_storeu_ps(to + 48, add ? _mm512_add_ps(_mm512_loadu_ps(to + 48), d) : d);
+}
+
+/* One block. rest: room for 512 bytes. */
+BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run, size_t from, size_t groups,
                                                           const unsigned char *tables, size_t stride, const float *scales,
-                                                          const char *near, const char *far, const int count) {
-    const __m512i ones = _mm512_set1_epi8(1), less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
-    __m512i sum0[4] = {less, less, less, less}, sum1[4] = {less, less, less, less};
-    __m512i sum2[4] = {less, less, less, less}, sum3[4] = {less, less, less, less};
+                                                          const char *near, const char *far, unsigned char *rest, const int tiles, const int count) {
+    const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
+    __m512i sum[4][4] = {{less, less, less, less}, {less, less, less, less}, {less, less, less, less}, {less, less, less, less}};
+    const unsigned char *signs = run->signs + 32 * from;
+    size_t g;
+    for (g = 0; g + 4 <= groups; g += 4)
+        bitstack_step_avx512_(sum, signs + 32 * g, run->stride, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+    if (g < groups) { /* the last are fewer than four */
+        int i;
+        memset(rest, 0, 512);
+        for (i = 0; i < tiles; i++) memcpy(rest + 128 * i, signs + (size_t)i * run->stride + 32 * g, 32 * (groups - g));
+        bitstack_step_avx512_(sum, rest, 128, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+    }
+    bitstack_scale_avx512_(sums[0], sum[0], scales[0], from > 0);
+    if (tiles * count > 1) bitstack_scale_avx512_(sums[1], sum[1], scales[1 % count], from > 0);
+    if (tiles * count > 2) bitstack_scale_avx512_(sums[2], sum[2], scales[2 % count], from > 0);
+    if (tiles * count > 3) bitstack_scale_avx512_(sums[3], sum[3], scales[3 % count], from > 0);
+}
+
+/* One block of one tile whose indices are ready, 256 bytes for four groups, and `count` tables. */
+BITSTACK_AVX512_INLINE_ void bitstack_lookup_ready_avx512_(float (*sums)[BITSTACK_TILE_], const unsigned char *indices, size_t groups,
+                                                           const unsigned char *tables, size_t stride, const float *scales, int add,
+                                                           const int count) {
+    const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
+    __m512i sum[4][4] = {{less, less, less, less}, {less, less, less, less}, {less, less, less, less}, {less, less, less, less}};
     size_t g;
     for (g = 0; g < groups; g += 4) {
-        __m512i index[4], table;
-        if (indices) {
-            index[0] = _mm512_loadu_si512(indices + 64 * g), index[1] = _mm512_loadu_si512(indices + 64 * g + 64);
-            index[2] = _mm512_loadu_si512(indices + 64 * g + 128), index[3] = _mm512_loadu_si512(indices + 64 * g + 192);
-        } else {
-            bitstack_index_avx512_(index, signs + 32 * g, groups - g);
-            _mm_prefetch(near + 32 * g, _MM_HINT_T0);
-            _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
-            _mm_prefetch(far + 32 * g, _MM_HINT_T1);
-            _mm_prefetch(far + 32 * g + 64, _MM_HINT_T1);
-        }
-#define BITSTACK_LOOK_(t, sum)                                                                     \
-    if (count > t) {                                                                               \
-        table = _mm512_loadu_si512(tables + t * stride + 16 * g);                                  \
-        sum[0] = _mm512_dpbusd_epi32(sum[0], _mm512_permutexvar_epi8(index[0], table), ones);      \
-        sum[1] = _mm512_dpbusd_epi32(sum[1], _mm512_permutexvar_epi8(index[1], table), ones);      \
-        sum[2] = _mm512_dpbusd_epi32(sum[2], _mm512_permutexvar_epi8(index[2], table), ones);      \
-        sum[3] = _mm512_dpbusd_epi32(sum[3], _mm512_permutexvar_epi8(index[3], table), ones);      \
+        const __m512i index[4] = {_mm512_loadu_si512(indices + 64 * g), _mm512_loadu_si512(indices + 64 * g + 64),
+                                  _mm512_loadu_si512(indices + 64 * g + 128), _mm512_loadu_si512(indices + 64 * g + 192)};
+        bitstack_look_avx512_(sum[0], index, _mm512_loadu_si512(tables + 16 * g));
+        if (count > 1) bitstack_look_avx512_(sum[1], index, _mm512_loadu_si512(tables + stride + 16 * g));
+        if (count > 2) bitstack_look_avx512_(sum[2], index, _mm512_loadu_si512(tables + 2 * stride + 16 * g));
+        if (count > 3) bitstack_look_avx512_(sum[3], index, _mm512_loadu_si512(tables + 3 * stride + 16 * g));
     }
-        BITSTACK_LOOK_(0, sum0)
-        BITSTACK_LOOK_(1, sum1)
-        BITSTACK_LOOK_(2, sum2)
-        BITSTACK_LOOK_(3, sum3)
-#undef BITSTACK_LOOK_
-    }
-#define BITSTACK_SCALE_(t, sum, part)                                                                            \
-    if (count > t)                                                                                               \
-        _mm512_storeu_ps(sums[t] + 16 * part, _mm512_add_ps(_mm512_loadu_ps(sums[t] + 16 * part),                \
-            _mm512_mul_ps(_mm512_cvtepi32_ps(sum[part]), _mm512_set1_ps(scales[t]))));
-#define BITSTACK_SCALES_(t, sum) \
-    BITSTACK_SCALE_(t, sum, 0) BITSTACK_SCALE_(t, sum, 1) BITSTACK_SCALE_(t, sum, 2) BITSTACK_SCALE_(t, sum, 3)
-    BITSTACK_SCALES_(0, sum0)
-    BITSTACK_SCALES_(1, sum1)
-    BITSTACK_SCALES_(2, sum2)
-    BITSTACK_SCALES_(3, sum3)
-#undef BITSTACK_SCALE_
-#undef BITSTACK_SCALES_
+    bitstack_scale_avx512_(sums[0], sum[0], scales[0], add);
+    if (count > 1) bitstack_scale_avx512_(sums[1], sum[1], scales[1], add);
+    if (count > 2) bitstack_scale_avx512_(sums[2], sum[2], scales[2], add);
+    if (count > 3) bitstack_scale_avx512_(sums[3], sum[3], scales[3], add);
 }
 
 /* With more than four tables the indices are made once for all (a quarter faster with 16). */
@@ -2430,30 +2555,37 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
     unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+    const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
-        const char *near = bitstack_ahead_(run, from * 32, 2048), *far = bitstack_ahead_(run, from * 32, 6144);
-        const unsigned char *signs = run->signs + 32 * from;
+        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
-        switch (run->count) {
-        case 1: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 1); continue;
-        case 2: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 2); continue;
-        case 3: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 3); continue;
-        case 4: bitstack_lookup_some_avx512_(sums, signs, NULL, groups, tables, stride, scale, near, far, 4); continue;
+        switch (run->tiles * 100 + run->count) {
+        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 4, 1); continue;
+        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 2, 2); continue;
+        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 1); continue;
+        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 2); continue;
+        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 3); continue;
+        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 4); continue;
         default: break;
         }
         for (g = 0; g < groups; g += 4) {
+            const unsigned char *signs = run->signs + 32 * (from + g);
             __m512i index[4];
-            bitstack_index_avx512_(index, signs + 32 * g, groups - g);
+            if (groups - g < 4) {
+                memset(indices + 64 * g, 0, 128);
+                signs = (const unsigned char *)memcpy(indices + 64 * g, signs, 32 * (groups - g));
+            }
+            bitstack_index_avx512_(index, signs);
             for (t = 0; t < 4; t++) _mm512_storeu_si512(indices + 64 * g + 64 * t, index[t]);
-            _mm_prefetch(near + 32 * g, _MM_HINT_T0);
-            _mm_prefetch(near + 32 * g + 64, _MM_HINT_T0);
+            BITSTACK_PREFETCH_BOTH_(near + 32 * g, far + 32 * g);
+            BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64, far + 32 * g + 64);
         }
         for (t = 0; t + 4 <= run->count; t += 4)
-            bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 4);
+            bitstack_lookup_ready_avx512_(sums + t, indices, groups, tables + t * stride, stride, scale + t, from > 0, 4);
         for (; t < run->count; t++)
-            bitstack_lookup_some_avx512_(sums + t, signs, indices, groups, tables + t * stride, stride, scale + t, near, far, 1);
+            bitstack_lookup_ready_avx512_(sums + t, indices, groups, tables + t * stride, stride, scale + t, from > 0, 1);
     }
 }
 #endif /* AVX512 */
@@ -2528,14 +2660,14 @@ static float bitstack_build_neon_(const float *z, size_t groups, unsigned char *
     return scale;
 }
 
-static void bitstack_combine_neon_(float *total, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
+static void bitstack_combine_neon_(float *total, const float *base, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
     size_t i;
     for (i = 0; i + 4 <= rows; i += 4) {
         float32x4_t product = vmulq_f32(bitstack_factors_neon_(u, type, first + i), vld1q_f32(sums + i));
         __asm__("" : "+w"(product)); /* so that no compiler fuses it with the sum */
-        vst1q_f32(total + i, vaddq_f32(vld1q_f32(total + i), product));
+        vst1q_f32(total + i, vaddq_f32(vld1q_f32(base + i), product));
     }
-    if (i < rows) bitstack_combine_scalar_(total + i, sums + i, u, type, first + i, rows - i);
+    if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
 }
 #define BITSTACK_LOOK_NEON_(table, index) vqtbl1q_u8(table, index)
 #else
@@ -2578,8 +2710,10 @@ BITSTACK_NEON_ static void bitstack_lookup_neon_(float (*sums)[BITSTACK_TILE_], 
             }
             vst1q_u16(sum, s0), vst1q_u16(sum + 8, s1), vst1q_u16(sum + 16, s2), vst1q_u16(sum + 24, s3);
             vst1q_u16(sum + 32, s4), vst1q_u16(sum + 40, s5), vst1q_u16(sum + 48, s6), vst1q_u16(sum + 56, s7);
-            for (b = 0; b < BITSTACK_TILE_; b++)
-                sums[t][b] += (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+            for (b = 0; b < BITSTACK_TILE_; b++) {
+                const float part = (float)((int)sum[b] - (int)(to - from) * BITSTACK_BIAS_) * *scale;
+                sums[t][b] = from ? sums[t][b] + part : part;
+            }
         }
     }
 }
@@ -2838,22 +2972,22 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
  * One line per ISA, best first. */
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
-    {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_,
+    {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
-    {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_,
+    {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
-    {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_,
+    {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL},
 #endif
 #ifdef BITSTACK_HAS_NEON_
-    {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_,
+    {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_},
 #endif
-    {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_,
+    {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
@@ -2950,16 +3084,31 @@ static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float
     }
 }
 
-/* Adds a tile of a plane to the totals, for input b and span s at total[(s * batch + b) * stride]. `next`:
- * signs needed after. */
-static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile,
-                            const unsigned char *next, float *total, size_t stride) {
+/* Memory that is about to be read; as integers, for it may lie outside. */
+static void bitstack_prefetch_(uintptr_t at, size_t bytes) {
+    const uintptr_t end = at + bytes;
+    for (; at < end; at += 64) BITSTACK_PREFETCH_((const char *)at);
+}
+
+/* Half floats as in a file: with these coefficients, sums are added. */
+#define BITSTACK_EIGHT_ONES_ 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C, 0, 0x3C
+static const unsigned char bitstack_ones_[2 * BITSTACK_TILE_] = {
+    BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_,
+    BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_, BITSTACK_EIGHT_ONES_};
+static const float bitstack_no_sums_[BITSTACK_STREAMS_ * BITSTACK_TILE_] = {0};
+
+/* Adds `tiles` tiles of a plane to the totals, for input b and span s at total[(s * batch + b) * stride], or
+ * starts them. `next`: signs needed after. */
+static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile, size_t tiles,
+                            const unsigned char *next, float *total, size_t stride, int start) {
     const bitstack_view *view = pass->view;
-    const size_t row = tile * BITSTACK_TILE_, rows = view->rows - row < BITSTACK_TILE_ ? view->rows - row : BITSTACK_TILE_;
     float sums[BITSTACK_TABLES_][BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    const size_t factor = (size_t)bitstack_factor_size_(view->factor_type);
+    const size_t rows = pass->tables == 1 ? tiles * BITSTACK_TILE_ : BITSTACK_TILE_; /* whose sums stand together */
     bitstack_run_ run;
-    size_t col, cols, t;
-    run.signs = plane->signs + tile * bitstack_tile_bytes_(view) + pass->from / 4 * 32;
+    size_t col, cols, t, i;
+    run.tiles = tiles, run.stride = bitstack_tile_bytes_(view);
+    run.signs = plane->signs + tile * run.stride + pass->from / 4 * 32;
     run.tables = pass->space;
     run.scales = pass->scales;
     run.count = pass->tables;
@@ -2968,27 +3117,49 @@ static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *pl
         cols = bitstack_span_cols_(view, col, pass->to);
         run.groups = (cols + 3) / 4;
         run.next = col + cols < pass->to ? run.signs + run.groups * 32 : next;
-        memset(sums, 0, pass->tables * sizeof sums[0]);
+        for (t = pass->rank; t < pass->rank + pass->ranks; t++)
+            bitstack_prefetch_((uintptr_t)plane->coefficients + (bitstack_coefficient_at_(view, col, t) + tile * BITSTACK_TILE_) * factor,
+                               tiles * BITSTACK_TILE_ * factor);
         pass->kernels->lookup(sums, &run);
-        for (t = 0; t < pass->tables; t++) {
-            size_t vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
-            pass->kernels->combine(at + vector / pass->ranks * stride, sums[t], plane->coefficients, view->factor_type,
-                                   bitstack_coefficient_at_(view, col, r) + row, rows);
-        }
+        for (i = 0; i < tiles; i += rows / BITSTACK_TILE_)
+            for (t = 0; t < pass->tables; t++) {
+                const size_t row = (tile + i) * BITSTACK_TILE_, vector = t / pass->halves, r = pass->rank + vector % pass->ranks;
+                float *to = at + vector / pass->ranks * stride + i * BITSTACK_TILE_;
+                const int fresh = start && (col == pass->from || col % BITSTACK_SPAN_ == 0) && t % (pass->ranks * pass->halves) == 0;
+                pass->kernels->combine(to, fresh ? bitstack_no_sums_ : to, sums[i * pass->tables + t], plane->coefficients, view->factor_type, bitstack_coefficient_at_(view, col, r) + row,
+                                       view->rows - row < rows ? view->rows - row : rows);
+            }
         run.signs += run.groups * 32;
         run.tables += bitstack_table_bytes_(run.groups) * pass->tables;
         run.scales += (cols + BITSTACK_BLOCK_ - 1) / BITSTACK_BLOCK_ * pass->tables;
     }
 }
 
-/* to += from, 64 floats: a loop that compilers turn into vectors. */
-static void bitstack_add_tile_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ from) {
-    int i;
-    for (i = 0; i < BITSTACK_TILE_; i++) to[i] += from[i];
+/* Writes (or adds to) those of rows [begin, begin + count) of y that are in a tile whose sums stand at
+ * sum[(s * batch + b) * stride]. */
+static void bitstack_finish_(const bitstack_pass_ *pass, const float *sum, size_t spans, size_t stride, size_t tile,
+                             float *y, size_t y_stride, size_t begin, size_t count, int add) {
+    const size_t row = tile * BITSTACK_TILE_, low = row < begin ? begin - row : 0;
+    const size_t high = begin + count - row < BITSTACK_TILE_ ? begin + count - row : BITSTACK_TILE_;
+    float line[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t b, s;
+    for (b = 0; b < pass->batch; b++, sum += stride) {
+        const float *all = sum;
+        char *to = (char *)y + 4 * (b * y_stride + row + low - begin);
+        if (add) {
+            memset(line, 0, sizeof line);
+            memcpy(line + low, to, 4 * (high - low));
+            pass->kernels->combine(line, line, sum, bitstack_ones_, BITSTACK_F16, 0, BITSTACK_TILE_);
+            all = line;
+        }
+        for (s = 1; s < spans; s++, all = line)
+            pass->kernels->combine(line, all, sum + s * pass->batch * stride, bitstack_ones_, BITSTACK_F16, 0, BITSTACK_TILE_);
+        memcpy(to, all + low, 4 * (high - low));
+    }
 }
 
 /* Sweeps the planes [plane, end) over the rows in bands of tiles, plane after plane, so that signs are
- * read in long runs, and writes (or adds to) rows [begin, begin + count) of y. */
+ * read in long runs. */
 static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, uint32_t end, float *y, size_t y_stride,
                                    size_t begin, size_t count, int add) {
     const bitstack_view *view = pass->view;
@@ -2996,34 +3167,24 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
     const size_t spans = (pass->to - 1) / BITSTACK_SPAN_ - pass->from / BITSTACK_SPAN_ + 1;
     const size_t most = BITSTACK_BAND_ / (spans * pass->batch), all = tiles - begin / BITSTACK_TILE_;
     const size_t band = all < most ? all : most, stride = band * BITSTACK_TILE_;
-    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_, line[BITSTACK_TILE_] BITSTACK_ALIGNED_;
-    size_t tile, after, k, b, s;
+    const size_t streams = pass->kernels->streams < BITSTACK_STREAMS_ ? pass->kernels->streams : BITSTACK_STREAMS_;
+    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    size_t tile, after, k, i, n;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
         after = tiles - tile < band ? tiles : tile + band;
-        memset(total, 0, spans * pass->batch * stride * sizeof total[0]);
         for (p = plane; p < end; p++)
-            for (k = tile; k < after; k++) {
+            for (k = tile; k < after; k += n) {
                 const bitstack_plane *then = view->planes + p; /* where reading goes on */
-                size_t then_tile = k + 1;
-                if (k + 1 == after) then_tile = p + 1 < end ? (then++, tile) : after < tiles ? (then -= p - plane, after) : k;
-                bitstack_sweep_(pass, view->planes + p, k, then->signs + then_tile * tile_bytes + pass->from / 4 * 32,
-                                total + (k - tile) * BITSTACK_TILE_, stride);
-            }
-        for (b = 0; b < pass->batch; b++)
-            for (k = tile; k < after; k++) {
-                const size_t row = k * BITSTACK_TILE_, low = row < begin ? begin - row : 0;
-                const size_t high = begin + count - row < BITSTACK_TILE_ ? begin + count - row : BITSTACK_TILE_;
-                char *to = (char *)y + 4 * (b * y_stride + row + low - begin);
-                const float *sum = total + b * stride + (k - tile) * BITSTACK_TILE_;
-                if (!add) memcpy(line, sum, sizeof line);
-                else {
-                    memset(line, 0, sizeof line);
-                    memcpy(line + low, to, 4 * (high - low));
-                    bitstack_add_tile_(line, sum);
-                }
-                for (s = 1; s < spans; s++) bitstack_add_tile_(line, sum + s * pass->batch * stride);
-                memcpy(to, line + low, 4 * (high - low));
+                float *sum = total + (k - tile) * BITSTACK_TILE_;
+                size_t then_tile;
+                n = streams / pass->tables;
+                if (n < 2 || n > after - k) n = 1;
+                then_tile = k + n;
+                if (then_tile == after) then_tile = p + 1 < end ? (then++, tile) : after < tiles ? (then -= p - plane, after) : k;
+                bitstack_sweep_(pass, view->planes + p, k, n, then->signs + then_tile * tile_bytes + pass->from / 4 * 32, sum, stride, p == plane);
+                for (i = 0; p + 1 == end && i < n; i++)
+                    bitstack_finish_(pass, sum + i * BITSTACK_TILE_, spans, stride, k + i, y, y_stride, begin, count, add);
             }
     }
 }

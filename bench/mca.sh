@@ -65,7 +65,7 @@ for cpu in skylake-avx512 icelake-server znver3; do
     model "look-up AVX2" "$work/x86.s" 'lookup.*avx2' 'vpshufb' x86_64-linux-gnu $cpu "" 16
 done
 for cpu in icelake-server; do
-    model "look-up AVX-512" "$work/x86.s" 'lookup.*avx512' 'vpermb' x86_64-linux-gnu $cpu "" 32
+    model "look-up AVX-512" "$work/x86.s" 'lookup.*avx512' 'vpdpbusd' x86_64-linux-gnu $cpu "" 32
 done
 for cpu in cortex-a55 cortex-a72 neoverse-n1 apple-m1; do
     model "look-up NEON, aarch64" "$work/a64.s" 'lookup.*neon' '[ \t]tbl[ \t]' aarch64-linux-gnu $cpu "" 8

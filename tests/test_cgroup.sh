@@ -26,6 +26,7 @@ try() { # parent, file with the limit
 find_group() {
     own=$(sed -n 's/^0:://p' /proc/self/cgroup)
     two=$(mount_of cgroup2)
+    [ "$own" = / ] && own=
     if [ -z "$two" ] && mkdir -p "$out/mount" && mount -t cgroup2 none "$out/mount" 2>/dev/null; then two=$out/mount mounted=$two; fi
     [ -n "$two" ] && { try "$two$own" memory.max || try "$two" memory.max; } && version=2 && return
     own=$(sed -n 's/^[0-9]*:\([^:]*,\)*memory\(,[^:]*\)*://p' /proc/self/cgroup)
@@ -43,7 +44,7 @@ set_limit() { # nobody is to be saved by swap; version 1 wants the limit with sw
     put "$limit" "$(mb "$1")"
     put "$group/memory.memsw.limit_in_bytes" "$(mb "$1")"
 }
-# Chats while the limit goes from 260 to 110 MB; the exit status is in $status, what was said in $out/said.
+# Chats while the limit goes from 260 to 110 MB, 3 MB every PACE seconds; the exit status is in $status, what was said in $out/said.
 chat() {
     set_limit 260
     rm -f "$out/lines"; mkfifo "$out/lines"
@@ -55,7 +56,7 @@ chat() {
     sleep 1
     kill -0 $pid && [ -s "$out/said" ] || { echo "      it did not even begin: $(head -c 300 "$out/err")"; begun=0; }
     to=260
-    while [ $to -gt 110 ] && kill -0 $pid 2>/dev/null; do to=$((to - 3)); set_limit $to; sleep 0.05; done
+    while [ $to -gt 110 ] && kill -0 $pid 2>/dev/null; do to=$((to - 3)); set_limit $to; sleep "${PACE:-0.05}"; done
     sleep 0.5
     { printf ':info\n:quit\n' >&3; } 2>/dev/null
     exec 3>&-

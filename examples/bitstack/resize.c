@@ -42,7 +42,7 @@ static uint64_t bytes_at(const bitstack *stack, int blocks) {
     return block.resident_after;
 }
 
-/* One block towards the target; 0 if there is nothing to do. */
+/* One block towards the target, or all at once where memory is short; 0 if there is nothing to do. */
 static int step(resizer *r) {
     int loaded = bitstack_blocks_loaded(r->stack), next = loaded;
     bitstack_error error;
@@ -51,10 +51,11 @@ static int step(resizer *r) {
     if (next == loaded) return 0;
     double start = seconds();
     memset(&error, 0, sizeof error);
-    bitstack_result result = bitstack_set_budget(r->stack, bytes_at(r->stack, next), &error);
+    uint64_t bytes = next < loaded && r->options.automatic ? r->target : bytes_at(r->stack, next);
+    bitstack_result result = bitstack_set_budget(r->stack, bytes, &error);
     double took = seconds() - start;
     if (took > r->state.longest) r->state.longest = took;
-    r->state.steps++;
+    r->state.steps += (uint64_t)abs(bitstack_blocks_loaded(r->stack) - loaded);
     if (result != BITSTACK_OK) memcpy(r->state.message, error.message, sizeof r->state.message);
     if (result == BITSTACK_ERROR_MEMORY) { /* no use in going on up */
         bitstack_set_budget(r->stack, bytes_at(r->stack, loaded), NULL);

@@ -77,27 +77,79 @@ INLINE void gemm_body(const float *w, size_t rows, size_t cols, const float *x, 
     }
 }
 
+/* x = e^x: 2^n by the exponent bits, the rest, within half a ln 2, by the polynomial of Cephes' expf (Moshier). */
+INLINE void exp8(v8 *to) {
+    v8 x = *to;
+    const v8 least = (v8){0} - 87, most = (v8){0} + 88;
+    u8 low = (u8)(x < least), high = (u8)(x > most);
+    x = (v8)((u8)x & ~(low | high)) + (v8)((u8)least & low) + (v8)((u8)most & high);
+    v8 t = x * 1.44269504f + 0x1.8p23f, n = t - 0x1.8p23f; /* the sum rounds; its last bits are n */
+    v8 r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    v8 p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
+    *to = (p * r * r + r + 1) * (v8)(((u8)t << 23) + 0x3f800000u);
+}
+
+INLINE void swiglu_body(float *up, const float *gate, size_t count) {
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        v8 g = *at(gate + i), e = -g;
+        exp8(&e);
+        *(v8 *)(void *)(up + i) *= g / (1 + e);
+    }
+    for (; i < count; i++) up[i] *= gate[i] / (1 + expf(-gate[i]));
+}
+
+/* Four positions at a time: the sums of their products are added up crosswise. */
 INLINE void attend_body(float *out, const float *q, const float *k, const float *v, size_t size, size_t stride,
                         size_t count, float scale, float *scores) {
-    float most = -INFINITY, total = 0;
-    for (size_t t = 0; t < count; t++) {
-        const float *row = k + t * stride;
-        v8 s = {0};
+    float most = -INFINITY, total;
+    for (size_t t = 0; t < count; t += 4) {
+        const float *k0 = k + t * stride, *k1 = t + 1 < count ? k0 + stride : k0, *k2 = t + 2 < count ? k0 + 2 * stride : k0,
+                    *k3 = t + 3 < count ? k0 + 3 * stride : k0;
+        v8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
         size_t j = 0;
-        for (; j + 8 <= size; j += 8) s += *at(q + j) * *at(row + j);
-        float sum = SUM(s);
-        for (; j < size; j++) sum += q[j] * row[j];
-        scores[t] = sum * scale;
-        if (scores[t] > most) most = scores[t];
+        for (; j + 8 <= size; j += 8) {
+            v8 a = *at(q + j);
+            s0 += a * *at(k0 + j), s1 += a * *at(k1 + j), s2 += a * *at(k2 + j), s3 += a * *at(k3 + j);
+        }
+        v8 a = __builtin_shufflevector(s0, s1, 0, 8, 2, 10, 4, 12, 6, 14) + __builtin_shufflevector(s0, s1, 1, 9, 3, 11, 5, 13, 7, 15);
+        v8 b = __builtin_shufflevector(s2, s3, 0, 8, 2, 10, 4, 12, 6, 14) + __builtin_shufflevector(s2, s3, 1, 9, 3, 11, 5, 13, 7, 15);
+        v8 c = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) + __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+        float sums[4] = {c[0] + c[4], c[1] + c[5], c[2] + c[6], c[3] + c[7]};
+        for (; j < size; j++) sums[0] += q[j] * k0[j], sums[1] += q[j] * k1[j], sums[2] += q[j] * k2[j], sums[3] += q[j] * k3[j];
+        for (size_t i = 0; i < 4 && t + i < count; i++) {
+            scores[t + i] = sums[i] * scale;
+            if (scores[t + i] > most) most = scores[t + i];
+        }
     }
-    for (size_t t = 0; t < count; t++) total += scores[t] = expf(scores[t] - most);
-    memset(out, 0, size * sizeof *out);
-    for (size_t t = 0; t < count; t++) {
-        const float *row = v + t * stride;
-        float weight = scores[t] / total;
-        size_t j = 0;
-        for (; j + 8 <= size; j += 8) *(v8 *)(void *)(out + j) += *at(row + j) * weight;
-        for (; j < size; j++) out[j] += row[j] * weight;
+    v8 totals = {0};
+    size_t t8 = 0, j = 0;
+    for (; t8 + 8 <= count; t8 += 8) {
+        v8 e = *at(scores + t8) - most;
+        exp8(&e);
+        *(v8 *)(void *)(scores + t8) = e;
+        totals += e;
+    }
+    for (total = SUM(totals); t8 < count; t8++) total += scores[t8] = expf(scores[t8] - most);
+    for (; j + 32 <= size; j += 32) {
+        v8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+        for (size_t t = 0; t < count; t++) {
+            const float *row = v + t * stride + j;
+            s0 += *at(row) * scores[t], s1 += *at(row + 8) * scores[t], s2 += *at(row + 16) * scores[t], s3 += *at(row + 24) * scores[t];
+        }
+        v8 sums[4] = {s0 / total, s1 / total, s2 / total, s3 / total};
+        memcpy(out + j, sums, sizeof sums);
+    }
+    for (; j + 8 <= size; j += 8) {
+        v8 sum = {0};
+        for (size_t t = 0; t < count; t++) sum += *at(v + t * stride + j) * scores[t];
+        sum /= total;
+        memcpy(out + j, &sum, sizeof sum);
+    }
+    for (; j < size; j++) {
+        float sum = 0;
+        for (size_t t = 0; t < count; t++) sum += v[t * stride + j] * scores[t];
+        out[j] = sum / total;
     }
 }
 
@@ -140,6 +192,7 @@ INLINE void unpack_f16_body(const unsigned char *from, size_t count, float *to) 
 
 TWICE(gemm, (const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
              size_t count), (w, rows, cols, x, x_stride, y, y_stride, count))
+TWICE(swiglu, (float *up, const float *gate, size_t count), (up, gate, count))
 TWICE(attend, (float *out, const float *q, const float *k, const float *v, size_t size, size_t stride, size_t count,
                float scale, float *scores), (out, q, k, v, size, stride, count, scale, scores))
 

@@ -14,6 +14,9 @@ void llm_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x
 void llm_attend(float *out, const float *q, const float *k, const float *v, size_t size, size_t stride, size_t count,
                 float scale, float *scores);
 
+/* up *= gate / (1 + e^-gate), elementwise */
+void llm_swiglu(float *up, const float *gate, size_t count);
+
 /* `count` IEEE half floats, any alignment. */
 void llm_unpack_f16(const unsigned char *from, size_t count, float *to);
 

@@ -474,7 +474,7 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
     observed(s, l, LLM_IN_HIDDEN, s->normed, count, c->width);
     multiply(m, &layer->linears[LLM_GATE], s->normed, s->gate, count, s->unpacked);
     multiply(m, &layer->linears[LLM_UP], s->normed, s->up, count, s->unpacked);
-    for (size_t i = 0; i < hidden; i++) s->up[i] *= s->gate[i] / (1 + expf(-s->gate[i]));
+    llm_swiglu(s->up, s->gate, hidden);
     observed(s, l, LLM_IN_DOWN, s->up, count, c->hidden);
     multiply(m, &layer->linears[LLM_DOWN], s->up, s->normed, count, s->unpacked);
     for (size_t i = 0; i < all; i++) x[i] += s->normed[i];

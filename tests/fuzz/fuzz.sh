@@ -4,6 +4,7 @@
 # fuzz.sh afl SECONDS       the same under AFL++ (afl-clang-fast)
 # From the project's root. Corpora grow in build/fuzz; findings are left in build/fuzz/*/crash*.
 way=$1 amount=$2 status=0
+targets="reader compressor examples published"
 out=${BUILD:-build}/fuzz
 mkdir -p "$out" || exit 1
 warn="-w"
@@ -13,7 +14,7 @@ ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1; export ASAN_OPTIONS
 [ -d "$out/seeds" ] || { cc $base -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c bitstack.h -o "$out/h.o" && cc $base -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/c.o" &&
     cc $base tests/fuzz/seeds.c "$out/h.o" "$out/c.o" -o "$out/make_seeds" -lm -pthread && "$out/make_seeds" "$out/seeds"; } || exit 1
 
-# build COMPILER AND FLAGS: the three targets, with what each needs.
+# build COMPILER AND FLAGS: the targets, with what each needs.
 build() {
     key=$1; shift
     mkdir -p "$out/$key"
@@ -22,14 +23,15 @@ build() {
     for c in examples/llm/*.c; do "$@" $base -c "$c" -o "$out/$key/$(basename "$c").o" || return 1; done
     "$@" $base $last tests/fuzz/fuzz_reader.c $driver "$out/$key/h.o" -o "$out/$key/reader" -lm -pthread &&
     "$@" $base $last tests/fuzz/fuzz_compressor.c $driver -o "$out/$key/compressor" -lm -pthread &&
-    "$@" $base $last tests/fuzz/fuzz_examples.c $driver "$out/$key"/*.c.o "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/examples" -lm -pthread
+    "$@" $base $last tests/fuzz/fuzz_examples.c $driver "$out/$key"/*.c.o "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/examples" -lm -pthread &&
+    "$@" $base $last tests/fuzz/fuzz_published.c $driver "$out/$key"/*.c.o "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/published" -lm -pthread
 }
 
 case $way in
 replay)
     last="" driver=tests/fuzz/replay.c
     build replay ${CC:-cc} ${FUZZ_OPT:--O1} $sanitize || exit 1
-    for target in reader compressor examples; do
+    for target in $targets; do
         runs=$amount
         [ $target = compressor ] && runs=$((amount / 10))
         LAST="$out/replay/last-$target" RUNS=$runs "$out/replay/$target" "$out/seeds/$target"/* >"$out/replay/$target.log" 2>&1 || status=1
@@ -38,7 +40,7 @@ replay)
 libfuzzer)
     last="-DFUZZ_LIBFUZZER -fsanitize=fuzzer" driver=""
     build libfuzzer clang -O2 $sanitize -fsanitize=fuzzer-no-link || exit 1
-    for target in reader compressor examples; do
+    for target in $targets; do
         mkdir -p "$out/corpus/$target"
         case $target in reader) most=8000 ;; compressor) most=600 ;; *) most=20000 ;; esac
         "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" \
@@ -51,7 +53,7 @@ afl)
     unset ASAN_OPTIONS
     last="-fsanitize=fuzzer" driver=""
     AFL_QUIET=1 build afl afl-clang-fast -O2 >"$out/afl.log" 2>&1 || { tail -3 "$out/afl.log"; exit 1; }
-    for target in reader compressor examples; do
+    for target in $targets; do
         rm -rf "$out/afl/$target.out" "$out/afl/$target.in" && mkdir "$out/afl/$target.in" || exit 1
         find "$out/seeds/$target" -size -20k -exec cp {} "$out/afl/$target.in" \;
         timeout $((amount + 60)) afl-fuzz -V "$amount" -t 5000 -x "tests/fuzz/$target.dict" -i "$out/afl/$target.in" -o "$out/afl/$target.out" -- "$out/afl/$target" >"$out/afl/$target.log" 2>&1

@@ -1,4 +1,4 @@
-/* seeds.c - writes the first corpora, from the project's root:  seeds DIR  makes DIR/reader, DIR/compressor and
+/* seeds.c - writes the first corpora, from the project's root:  seeds DIR  makes DIR/reader, DIR/compressor,
  * DIR/examples. */
 #include "../golden/golden.h"
 #include "../make_gguf.h"
@@ -69,8 +69,48 @@ static void tiny_model(gguf_maker *g, uint32_t type) {
     }
 }
 
+/* A published checkpoint of one layer, and the files that tell the order of two layers' blocks: see the target. */
+static void published(void) {
+    static const char *const linears[7] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+    static const struct { const char *type; unsigned bytes, rows, cols, k, blocks; } ways[3] = {{"F16", 2, 6, 8, 2, 1}, {"F32", 4, 3, 5, 1, 2}, {"BF16", 2, 66, 4, 3, 1}};
+    static unsigned char file[1 << 16];
+    uint64_t seed = 6;
+    char name[16];
+    for (int w = 0; w < 3; w++) {
+        size_t used = 8, data = 0;
+        used += (size_t)sprintf((char *)file + used, "{\"__metadata__\":{\"format\":\"pt\"}");
+        for (int l = 0; l < 7; l++)
+            for (unsigned b = 0; b < ways[w].blocks; b++)
+                for (int part = 0; part < 3; part++) {
+                    unsigned r = part == 1 ? ways[w].k : ways[w].rows, c = part == 0 ? ways[w].k : ways[w].cols, signs = (ways[w].rows * ways[w].cols + 7) / 8;
+                    size_t bytes = part == 2 ? signs : (size_t)r * c * ways[w].bytes;
+                    used += (size_t)sprintf((char *)file + used, ",\"model.layers.0.%s.%s_%u\":{\"dtype\":\"%s\",\"shape\":[", linears[l], part == 0 ? "u" : part == 1 ? "vt" : "qweight", b, part == 2 ? "U8" : ways[w].type);
+                    used += (size_t)(part == 2 ? sprintf((char *)file + used, "%u", signs) : sprintf((char *)file + used, "%u,%u", r, c));
+                    used += (size_t)sprintf((char *)file + used, "],\"data_offsets\":[%zu,%zu]}", data, data + bytes);
+                    data += bytes;
+                }
+        file[used++] = '}';
+        for (int b = 0; b < 8; b++) file[b] = (unsigned char)((uint64_t)(used - 8) >> 8 * b);
+        for (; data; data--) file[used++] = (unsigned char)(test_random(&seed) & 0x3f); /* no factor is infinite */
+        snprintf(name, sizeof name, "tensors-%d", w);
+        save("published", name, (const unsigned char *)"\2", 1, file, used);
+    }
+    for (int kind = 0; kind < 2; kind++) { /* linear i has 1 + i % 4 blocks */
+        size_t used = (size_t)sprintf((char *)file, kind ? "{\"original_ppl\":9.5,\"reduced_ppl\":[" : "[");
+        for (int e = 1; e < 4; e++) {
+            used += (size_t)sprintf((char *)file + used, kind ? "%s{\"bit\":%d,\"ppls\":[" : "%s{\"memory\":%d,\"layers\":{", e > 1 ? "," : "", e);
+            for (int i = 0; i < 14; i++)
+                used += (size_t)(kind ? sprintf((char *)file + used, "%s{\"layer\":\"layer.%d.%s\",\"ppl\":%s}", i ? "," : "", i / 7, linears[i % 7], i == 3 ? "NaN" : i == 5 ? "Infinity" : i % 2 ? "7.5" : "8e1")
+                                      : sprintf((char *)file + used, "%s\"layer.%d.%s\":%d", i ? "," : "", i / 7, linears[i % 7], i % 4 + 1 < e ? i % 4 + 1 : e));
+            used += (size_t)sprintf((char *)file + used, kind ? "]}" : "}}");
+        }
+        used += (size_t)sprintf((char *)file + used, kind ? "]}" : "]");
+        save("published", kind ? "losses" : "configs", (const unsigned char *)(kind ? "\1" : "\0"), 1, file, used);
+    }
+}
+
 int main(int argc, char **argv) {
-    static const char *const targets[] = {"reader", "compressor", "examples"};
+    static const char *const targets[] = {"reader", "compressor", "examples", "published"};
     static const unsigned char ways[][2] = {{0, 0}, {1, 1}, {3, 2}, {5, 3}, {11, 7}, {67, 4}, {35, 9}, {19, 12}, {131, 6}};
     static const char *const json[] = {"0", "[1,2.5e-3,[\"\\u00e9\\ud83d\\ude00\\n\",null,true]]", "{\"key\":{\"a\":[],\"b\":{}},\"n\":-0.0}",
                                        "{\"model_type\":\"llama\",\"hidden_size\":32,\"num_hidden_layers\":1}", "[[[[[[[[]]]]]]]]"};
@@ -78,7 +118,7 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     snprintf(root, sizeof root, "%s", argv[1]);
     mkdir(root, 0777);
-    for (int t = 0; t < 3; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
+    for (int t = 0; t < 4; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
     for (int n = 0; n < GOLDEN_FILES; n++) {
         size_t bytes;
         snprintf(path, sizeof path, "tests/golden/%s.golden", golden_files[n].name);
@@ -164,5 +204,6 @@ int main(int argc, char **argv) {
     unsigned char *data = (unsigned char *)test_read_file("tests/golden/everything.golden", &bytes);
     if (data) save("examples", "stack", (const unsigned char *)"\1", 1, data, bytes);
     free(data);
+    published();
     return 0;
 }
