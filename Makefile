@@ -132,6 +132,12 @@ bench-results: $(BENCH_PROGRAMS)
 	bench/mca.sh > bench/results/mca.txt
 	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
 
+# Memory and time of compressing a model of eight billion weights: one of its layers, 3 GB of disk.
+bench-memory: $(BUILD)/bitstack
+	@mkdir -p $(BUILD)/bench
+	$(CC) $(FLAGS) bench/memory.c -o $(BUILD)/bench/memory
+	$(BUILD)/bench/memory $(BUILD)/bench 1 --compress-embeddings no
+
 clean:
 	rm -rf $(BUILD)
 

@@ -77,11 +77,11 @@ export WINEDEBUG=-all WINEPREFIX="$out/wine"
 if [ -z "$BITSTACK_FULL" ] && command -v x86_64-w64-mingw32-gcc >/dev/null; then
     for header in bitstack bitstack_compress; do
         which=$(echo $header | tr a-z A-Z)_IMPLEMENTATION
-        x86_64-w64-mingw32-gcc -std=c11 -O0 -Wall -Wextra -Werror -DBITSTACK_NO_THREADS -D$which -x c -c $header.h -o "$out/$header.w.o" >"$out/log" 2>&1 &&
+        x86_64-w64-mingw32-gcc -std=c11 -O1 -Wall -Wextra -Werror -DBITSTACK_NO_THREADS -D$which -x c -c $header.h -o "$out/$header.w.o" >"$out/log" 2>&1 &&
             ok "Windows (mingw-w64): $header.h compiles" || bad "Windows (mingw-w64): $header.h"
     done
 else
-    for flags in "-O0" "-O1" "-O2" "-Os"; do
+    for flags in "-O1" "-O2" "-O3" "-Os"; do # at -O0 GCC 12 itself breaks down on 32-byte vectors for Windows
         try "Windows (mingw-w64, wine), $flags" wine x86_64-w64-mingw32-gcc $flags -- $bits test_reader
     done
 fi

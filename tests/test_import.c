@@ -143,7 +143,7 @@ static int make_checkpoint(void) {
 
 int main(int argc, char **argv) {
     (void)argc;
-    char line[800], copy[600], name[100];
+    char line[900], copy[700], name[100];
     llm_error error;
     llm_json configs;
     size_t bytes;
@@ -151,10 +151,12 @@ int main(int argc, char **argv) {
     bitstack_block block;
     if (command_begin(argv[0], "import")) return 1;
     const char *shared = test_shared("oracle/checkpoint");
-    snprintf(copy, sizeof copy, "%s%s%s", shared[0] == '/' ? "" : "../../../", shared, "/."); /* from the test's folder */
+    char here[300];
+    if (!getcwd(here, sizeof here)) return 1;
+    snprintf(copy, sizeof copy, "%s%s%s/.", shared[0] == '/' ? "" : here, shared[0] == '/' ? "" : "/", shared);
     char *text = (char *)test_read_file(test_shared("oracle/checkpoint/compression_config.json"), &bytes);
     int there = text && llm_json_parse(&configs, text, bytes, "configs", &error) == 0;
-    snprintf(line, sizeof line, "mkdir toy && cp -r %s toy && chmod -R u+w toy", copy);
+    snprintf(line, sizeof line, "mkdir toy && cp -r '%s' toy && chmod -R u+w toy", copy);
     if (there && command_shell(line) != 0) there = 0;
 
     TEST("every config of the toy checkpoint is a prefix of its stack; the chosen one's matrices are the expected ones");

@@ -18,14 +18,30 @@ static const char help[] =
     "  --context N      tokens of a text; the model's own, at most 4096\n"
     "  --levels, --rank, --method   as for bitstack compress\n\n"
     "kl, perplexity: divergence from full precision, nats a token, and growth of perplexity, as measured on the demo\n"
-    "model, calibrated. Larger models lose less at the same size.\n";
+    "model with calibration. A larger model loses less at the same bits a weight.\n";
 
-/* The demo model's divergence and perplexity, embeddings left as they are (bench/results/quality.csv and README.md),
- * by blocks a matrix. */
-static const struct { double kl, ppl; } expected[2][5] = {
-    {{0.321, 1.321}, {0.056, 1.040}, {0.0145, 1.009}, {0.0049, 1.004}, {0.0024, 1.002}},
-    {{0.425, 1.447}, {0.102, 1.087}, {0.042, 1.034}, {0.022, 1.015}, {0.0146, 1.009}}};
-enum { KNOWN = 5 };
+/* The demo model's divergence and growth of perplexity on held-out text at bits a weight of its layers' matrices
+ * (bench/results/quality.csv), embeddings left as they are. */
+typedef struct quality_point {
+    double bits, kl, perplexity;
+} quality_point;
+
+static const quality_point nested[] = {{0.9931, 0.4359, 1.476}, {1.0990, 0.3195, 1.326}, {1.3963, 0.1038, 1.094}, {2.0312, 0.0343, 1.029},
+                                       {2.6181, 0.0125, 1.0093}, {3.0538, 0.0064, 1.0055}, {3.7643, 0.0026, 1.0014}, {4.4640, 0.0015, 1.0012},
+                                       {5.3073, 0.0012, 1.0008}};
+static const quality_point iabs[] = {{0.9931, 0.5164, 1.572}, {1.0990, 0.4278, 1.444}, {1.5920, 0.2143, 1.205}, {2.0217, 0.1330, 1.120},
+                                     {2.5933, 0.0704, 1.059}, {3.0312, 0.0478, 1.035}, {3.7695, 0.0268, 1.016}, {4.4579, 0.0185, 1.0096},
+                                     {5.4878, 0.0125, 1.0067}, {8.4896, 0.0074, 1.0023}};
+
+/* Between two points on a straight line of logarithms; beyond the ends the nearest one. */
+static quality_point predicted(int is_iabs, double bits) {
+    const quality_point *at = is_iabs ? iabs : nested, *last = at + (is_iabs ? sizeof iabs : sizeof nested) / sizeof *at - 1;
+    while (at < last - 1 && at[1].bits < bits) at++;
+    double share = (bits - at->bits) / (at[1].bits - at->bits);
+    share = share < 0 ? 0 : share > 1 ? 1 : share;
+    quality_point point = {bits, at->kl * pow(at[1].kl / at->kl, share), 1 + (at->perplexity - 1) * pow((at[1].perplexity - 1) / (at->perplexity - 1), share)};
+    return point;
+}
 
 typedef struct sizes {
     double weights;      /* of the layers' matrices */
@@ -86,8 +102,9 @@ static void print_json(const sizes *s, uint32_t level, uint64_t state, uint64_t 
     cli_json_whole("ram_bytes", ram);
     cli_json_whole("fits", kept + state <= ram);
     cli_json_whole("fits_embeddings_compressed", coded + state <= ram);
-    cli_json_number("predicted_kl", level <= KNOWN ? expected[method][level - 1].kl : NAN);
-    cli_json_number("predicted_perplexity_factor", level <= KNOWN ? expected[method][level - 1].ppl : NAN);
+    quality_point quality = predicted(method, 8 * (double)s->layers[level] / s->weights);
+    cli_json_number("predicted_kl", quality.kl);
+    cli_json_number("predicted_perplexity_factor", quality.perplexity);
     cli_json_end();
 }
 
@@ -101,13 +118,25 @@ static void print_table(const llm_model *m, const sizes *s, uint32_t levels, uin
         uint64_t kept = s->resident + s->layers[l] + s->kept, coded = s->resident + s->layers[l] + s->coded[l];
         printf("%6u %7.2f %14s %6s %22s %6s", l, 8 * (double)s->layers[l] / s->weights, cli_bytes(kept), kept <= room ? "yes" : "no",
                cli_bytes(coded), coded <= room ? "yes" : "no");
-        if (l <= KNOWN) printf(" %8.4f %10.1f%%\n", expected[method][l - 1].kl, 100 * (expected[method][l - 1].ppl - 1));
-        else printf(" %8s %11s\n", "less", "less");
+        quality_point quality = predicted(method, 8 * (double)s->layers[l] / s->weights);
+        printf(" %8.4f %+10.1f%%\n", quality.kl, 100 * (quality.perplexity - 1));
     }
     /* Between two levels the budget decides block by block. */
     uint64_t least = s->resident + s->layers[1] + s->coded[1], most = s->resident + s->layers[levels] + s->kept;
     if (room < least) printf("\nNot even one block a matrix fits: %s are needed.\n", cli_bytes(least + state));
-    else if (room < most) printf("\nA budget of %s uses all of it.\n", cli_bytes(room));
+    else if (room < most) { /* with the embeddings as they are if two blocks a matrix fit beside them */
+        int keep = room >= s->resident + s->kept + s->layers[levels < 2 ? levels : 2];
+        uint32_t l = 1;
+        uint64_t low, high;
+        do {
+            low = s->resident + s->layers[l] + (keep ? s->kept : s->coded[l]);
+            high = l < levels ? s->resident + s->layers[l + 1] + (keep ? s->kept : s->coded[l + 1]) : low;
+        } while (high <= room && ++l < levels);
+        double share = high > low && room < high ? (double)(room - low) / (double)(high - low) : 0;
+        double bits = 8 * ((double)s->layers[l] + (l < levels ? share * (double)(s->layers[l + 1] - s->layers[l]) : 0)) / s->weights;
+        printf("\nA budget of %s uses all of it: with the embeddings %s, about %.2f bits a weight, kl %.4f.\n", cli_bytes(room),
+               keep ? "as they are" : "compressed", bits, predicted(method, bits).kl);
+    }
     else printf("\nEverything fits, and %s stay free.\n", cli_bytes(room - most));
 }
 

@@ -79,7 +79,8 @@ typedef struct llm_mapping {
     size_t bytes;
 } llm_mapping;
 
-/* Maps a file that is not empty, to be read only; `what` it should be is for the message. */
+/* Maps a file that is not empty, to be read only; `what` it should be is for the message. Reading where a file has
+ * become shorter since raises SIGBUS: who opens files that others may cut catches it (examples/bitstack/main.c). */
 int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error);
 void llm_unmap(llm_mapping *mapping);
 
