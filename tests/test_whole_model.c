@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
         TEST(method ? "iabs: the model is compressed" : "nested: the model is compressed");
         snprintf(path, sizeof path, "%.*s/whole-%s.bitstack", directory, here, name);
         snprintf(line, sizeof line, "'%.*s/../bitstack' compress " MODEL " -o '%s' --method %s %s --calibrate-self %d",
-                 directory, here, path, name, method ? "--rank 1 --levels 7" : full_run ? "" : "--rank 1 --levels 3", full_run ? 2048 : 512);
+                 directory, here, path, name, method ? "--rank 1 --levels 7" : full_run ? "" : "--rank 1 --levels 3", full_run ? 2048 : 1024);
         CHECK(system(line) == 0, "failed: %s", line);
         CHECK(llm_model_open(&model, path, NULL, &error) == 0, "%s", error.message);
         if (test_bad_) continue;
