@@ -234,7 +234,7 @@ int main(void) {
         bitstack_set_budget(stack, UINT64_MAX, NULL);
         CHECK(content(stack) == all, "back in line");
     }
-    TEST("a file cut at any byte is a smaller model or a clean error");
+    TEST("a file cut at any byte is a smaller model or a clean error, and may grow again");
     {
         unsigned char *cut = NULL;
         uint64_t base = bitstack_base_bytes(stack);
@@ -254,6 +254,14 @@ int main(void) {
         CHECK(bitstack_blocks_available(smaller) == 4 && bitstack_blocks_loaded(smaller) == 4, "%d blocks there", bitstack_blocks_available(smaller));
         bitstack_set_budget(stack, bitstack_total_bytes(smaller), NULL);
         CHECK(content(smaller) == content(stack), "a cut file equals the whole one at that budget");
+        for (int blocks = 5; blocks <= bitstack_block_count(stack); blocks++) { /* and grows again */
+            bitstack_get_block(stack, blocks - 1, &block);
+            CHECK(bitstack_extend(smaller, block.offset + block.bytes) == BITSTACK_OK, "extended to %d blocks", blocks);
+            CHECK(bitstack_blocks_available(smaller) == blocks, "%d of %d blocks there", bitstack_blocks_available(smaller), blocks);
+        }
+        bitstack_set_budget(smaller, UINT64_MAX, NULL), bitstack_set_budget(stack, UINT64_MAX, NULL);
+        CHECK(content(smaller) == content(stack), "a file that has grown to the end equals the whole one");
+        CHECK(bitstack_extend(smaller, bytes - 1) == BITSTACK_ERROR_ARGUMENT, "it cannot shrink");
         bitstack_close(smaller);
         free(cut);
     }
