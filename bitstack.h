@@ -440,7 +440,8 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
  * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 12 KiB (+ 8 KiB where
- * BITSTACK_CHUNK_COLS is below 4096). No recursion, no allocation, no locks.
+ * BITSTACK_CHUNK_COLS is below 4096); compiled without optimisation up to half a megabyte more. No recursion,
+ * no allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
@@ -3509,7 +3510,9 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->finished, NULL);
     pthread_attr_init(&attributes);
+#ifdef __OPTIMIZE__
     pthread_attr_setstacksize(&attributes, 65536 + 8 * (size_t)BITSTACK_CHUNK_COLS + 65536);
+#endif /* else as the system has it: without optimisation a kernel keeps half a megabyte of temporaries */
     while (pool->workers < here - 1 &&
            pthread_create(&pool->thread[pool->workers], &attributes, bitstack_pool_work_, pool) == 0)
         pool->workers++; /* fewer, if no more can be had */

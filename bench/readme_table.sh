@@ -16,7 +16,7 @@ awk -F, '
         }
     }' "$csv" >"$readme.table" || exit 1
 awk -v table="$readme.table" '
-    /<!-- table: made by/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
-    /<!-- \/table -->/ { skip = 0 }
+    /<!-- sizes: made by/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
+    /<!-- \/sizes -->/ { skip = 0 }
     !skip { print }' "$readme" >"$readme.new" && mv "$readme.new" "$readme"
 rm -f "$readme.table"
