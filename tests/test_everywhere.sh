@@ -58,7 +58,7 @@ else
         try "x86-64 gcc, $flags" "" gcc $flags -- $bits test_reader
         case $flags in *flto*) ;; *) try "x86-64 clang, $flags" "" clang $flags -- $bits test_reader ;; esac
     done
-    for flags in "-O2 -march=native" "-O3 -march=x86-64-v3" "-O2 -DBITSTACK_NO_SIMD" "-O2 -DBITSTACK_NO_THREADS" "-O2 -DBITSTACK_CHUNK_COLS=1024" "-O2 -funsigned-char" "-O2 -fno-strict-aliasing -fwrapv"; do
+    for flags in "-O2 -march=native" "-O3 -march=x86-64-v3" "-O2 -DBITSTACK_NO_SIMD" "-O2 -DBITSTACK_NO_THREADS" "-O2 -DBITSTACK_CHUNK_COLS=32768" "-O2 -funsigned-char" "-O2 -fno-strict-aliasing -fwrapv"; do
         try "x86-64 gcc, $flags" "" gcc $flags -- $bits
         try "x86-64 clang, $flags" "" clang $flags -- $bits
     done
