@@ -29,7 +29,7 @@ if [ "$1" = --check ]; then # every test has its row, every row its test, and pr
 fi
 {
     sed -n '1,/<!-- table/p' "$readme"
-    printf '| promise | test | figures of the last full run |\n|---|---|---|\n'
+    printf '| promise | test | figures of the last run |\n|---|---|---|\n'
     rows
     sed -n '/<!-- \/table/,$p' "$readme"
 } >"$readme.new" && mv "$readme.new" "$readme"
