@@ -142,8 +142,8 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
  * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
- * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h is not positive semidefinite, or if an approximation of weights near the limit of float
- * would. *coded is written only on success. */
+ * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h is not positive semidefinite, or if an
+ * approximation of weights near the limit of float would. *coded is written only on success. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
 /* The matrix at `level` for the kernels of bitstack.h; planes must hold `level` entries and outlive the
@@ -1468,8 +1468,6 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
                                                size_t stride, const bitstack_moments *moments,
                                                const bitstack_encode_options *options);
 
-/* Checks, then the method. The encoders get a zeroed coded and options that are in range; on failure what they
- * left in it is freed here. */
 /* Is every weight of the level finite? */
 BITSTACK_PRIVATE_ bitstack_result bitstack_coded_finite_(const bitstack_coded *coded, uint32_t level) {
     bitstack_plane planes[BITSTACK_MAX_LEVELS];
@@ -1485,6 +1483,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_coded_finite_(const bitstack_coded *c
     return result;
 }
 
+/* Checks, then the method. The encoders get a zeroed coded and options that are in range; on failure what they
+ * left in it is freed here. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
                                                     size_t stride, const bitstack_moments *moments,
                                                     const bitstack_encode_options *options) {

@@ -27,6 +27,15 @@ int cli_failed_at(const char *path, bitstack_result result, const bitstack_error
         return cli_failed("%s: offset %llu: %s", path, (unsigned long long)error->byte_offset, message);
     return cli_failed("%s: %s", path, message);
 }
+int cli_open_unloaded(bitstack **stack, const char *path) {
+    bitstack_options open;
+    bitstack_error error;
+    memset(&open, 0, sizeof open);
+    memset(&error, 0, sizeof error);
+    open.load_nothing = 1;
+    bitstack_result result = bitstack_open_file(stack, path, &open, &error);
+    return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, &error);
+}
 
 int cli_usage(const char *command, const char *format, ...) {
     va_list arguments;

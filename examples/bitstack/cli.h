@@ -25,6 +25,8 @@ int command_perplexity(int argc, char **argv);
 int cli_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same for a result of the library. */
 int cli_failed_at(const char *path, bitstack_result result, const bitstack_error *error);
+/* Opens a stack with its tables and resident part, no block loaded. CLI_OK, or what cli_failed_at gives. */
+int cli_open_unloaded(bitstack **stack, const char *path);
 /* Bad usage: the line, and where help is; returns CLI_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

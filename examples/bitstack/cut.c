@@ -70,13 +70,8 @@ int command_cut(int argc, char **argv) {
     if (!to) return cli_usage("cut", "-o is missing");
 
     bitstack *stack;
-    bitstack_error error;
-    bitstack_options open;
-    memset(&open, 0, sizeof open);
-    memset(&error, 0, sizeof error);
-    open.load_nothing = 1;
-    bitstack_result result = bitstack_open_file(&stack, path, &open, &error);
-    if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
+    int status = cli_open_unloaded(&stack, path);
+    if (status != CLI_OK) return status;
     uint64_t base = bitstack_base_bytes(stack), bytes = prefix_bytes(stack, budget);
     bitstack_close(stack);
     if (budget < base) return cli_failed("%s: expected --budget of at least %llu bytes, its resident part", path, (unsigned long long)base);

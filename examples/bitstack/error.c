@@ -111,16 +111,11 @@ int command_error(int argc, char **argv) {
     if (stop) return stop - 1;
     if (!against) return cli_usage("error", "--against is missing");
 
-    bitstack_options open;
-    bitstack_error error;
     bitstack *stack;
     llm_source source;
-    memset(&open, 0, sizeof open);
-    memset(&error, 0, sizeof error);
-    open.load_nothing = 1; /* one matrix at a time */
-    bitstack_result result = bitstack_open_file(&stack, path, &open, &error);
-    if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
-    int status = open_originals(&source, against, stack);
+    int status = cli_open_unloaded(&stack, path); /* one matrix at a time */
+    if (status != CLI_OK) return status;
+    status = open_originals(&source, against, stack);
     if (status == CLI_OK) {
         const void *raw = source.mapping_count ? NULL : source.tensors[0].data;
         for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++)

@@ -47,14 +47,9 @@ int command_info(int argc, char **argv) {
     int stop = cli_parse(argc, argv, "info", help, options, &path, 1);
     if (stop) return stop - 1;
 
-    bitstack_options open;
-    bitstack_error error;
     bitstack *stack;
-    memset(&open, 0, sizeof open);
-    memset(&error, 0, sizeof error);
-    open.load_nothing = 1;
-    bitstack_result result = bitstack_open_file(&stack, path, &open, &error);
-    if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
+    int status = cli_open_unloaded(&stack, path);
+    if (status != CLI_OK) return status;
 
     int matrices = bitstack_matrix_count(stack), blocks = bitstack_block_count(stack);
     uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack);

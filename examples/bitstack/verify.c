@@ -17,13 +17,11 @@ int command_verify(int argc, char **argv) {
 
     bitstack *stack;
     bitstack_error error;
-    bitstack_options open;
-    memset(&open, 0, sizeof open);
+    bitstack_result result = BITSTACK_OK;
+    int status = cli_open_unloaded(&stack, path); /* checks all but the blocks */
+    if (status != CLI_OK) return status;
     memset(&error, 0, sizeof error);
-    open.load_nothing = 1;
-    bitstack_result result = bitstack_open_file(&stack, path, &open, &error); /* checks all but the blocks */
-    if (result != BITSTACK_OK) return cli_failed_at(path, result, &error);
-    int available = bitstack_blocks_available(stack), blocks = bitstack_block_count(stack), status = CLI_OK;
+    int available = bitstack_blocks_available(stack), blocks = bitstack_block_count(stack);
     /* Level by level: at the highest level alone, factors that it replaces would not be read. */
     for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++) {
         uint32_t level = 0;
