@@ -63,8 +63,8 @@ test: all $(TESTS) $(BUILD)/tests/random_stack
 
 # Everything in tests/README.md: all platforms, coverage, planted bugs, fuzzers. About half an hour on two cores.
 test-full: all $(TESTS) $(BUILD)/tests/random_stack
-	@BITSTACK_FULL=1 tests/run.sh tests/coverage.sh tests/test_everywhere.sh tests/mutants.sh $(BUILD)/tests/test_whole_model \
-	    $(filter-out %_everywhere.sh,$(wildcard tests/test_*.sh)) $(filter-out %/test_whole_model,$(TESTS))
+	@BITSTACK_FULL=1 tests/run.sh tests/test_everywhere.sh tests/mutants.sh tests/test_sanitizers.sh tests/test_fuzz.sh tests/coverage.sh $(BUILD)/tests/test_whole_model \
+	    $(filter-out %_everywhere.sh %_sanitizers.sh %_fuzz.sh,$(wildcard tests/test_*.sh)) $(filter-out %/test_whole_model,$(TESTS))
 test-table: # the figures of the last full run into tests/README.md
 	tests/table.sh
 

@@ -1242,10 +1242,10 @@ typedef struct bitstack_hole_ {
 } bitstack_hole_;
 
 static void *bitstack_arena_allocate_(void *user, size_t bytes) {
-    bitstack_hole_ **at = &((bitstack_hole_ *)user)->next, *hole;
+    bitstack_hole_ **at, *hole;
     if (!user || bytes > SIZE_MAX - 15) return NULL;
     bytes = bytes ? (bytes + 15) / 16 * 16 : 16;
-    for (; (hole = *at) != NULL; at = &hole->next) {
+    for (at = &((bitstack_hole_ *)user)->next; (hole = *at) != NULL; at = &hole->next) {
         if (hole->bytes < bytes) continue;
         hole->bytes -= bytes; /* what is taken is the hole's end */
         if (hole->bytes == 0) *at = hole->next;

@@ -7,10 +7,11 @@ case $out in /*) ;; *) out=$PWD/$out ;; esac
 . tests/room.sh
 make_room "$out/room"
 ok() { echo "ok    $1"; pass=$((pass + 1)); }
-bad() { echo "FAIL  $1"; fail=$((fail + 1)); tail -${2:-6} "$out/log"; }
+bad() { echo "FAIL  $1"; fail=$((fail + 1)); grep -v "^## " "$out/log" | tail -6; }
 skip() { echo "skip  $1"; skip=$((skip + 1)); }
 
-# try NAME, RUNNER, COMPILER AND FLAGS -- TESTS: one line of the report for all of them.
+# try NAME, RUNNER, COMPILER AND FLAGS -- TESTS: one line of the report for all of them. Where headers_by is set, it
+# is what builds the headers.
 try() {
     name=$1 runner=$2 command=""; shift 2
     while [ "$1" != -- ]; do command="$command $1"; shift; done
@@ -22,7 +23,7 @@ try() {
     : >"$out/log"
     for header in bitstack bitstack_compress; do
         which=$(echo $header | tr a-z A-Z)_IMPLEMENTATION
-        $command -std=c11 -D_GNU_SOURCE $threads -D$which -x c -c $header.h -o "$out/$header.o" 2>>"$out/log" || { bad "$name: $header.h does not build"; return; }
+        ${headers_by:-$command -std=c11 -D_GNU_SOURCE -x c} $threads -D$which -c $header.h -o "$out/$header.o" 2>>"$out/log" || { bad "$name: $header.h does not build"; return; }
     done
     told=""
     for test in $*; do
@@ -62,6 +63,11 @@ else
         try "x86-64 gcc, $flags" "" gcc $flags -- $bits
         try "x86-64 clang, $flags" "" clang $flags -- $bits
     done
+    for cxx in "g++ -std=c++11" "g++ -std=c++20" "clang++ -std=c++14"; do
+        headers_by="$cxx -O2 -x c++"
+        ! command -v "${cxx%% *}" >/dev/null || try "x86-64 gcc, headers as C++ by $cxx" "" gcc -O2 -- $bits test_reader
+    done
+    headers_by=""
     try "s390x, big-endian, -O2" qemu-s390x s390x-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments
     try "i386, x87 floats, -O2" "$i386" i686-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments
     try "aarch64, -O2" qemu-aarch64 aarch64-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments test_popcount_exact

@@ -61,7 +61,7 @@ int main(void) {
     for (int i = 0; i < count; i++) /* on a busy machine the resizing could be over before they start */
         while (__atomic_load_n(&readers[i].products, __ATOMIC_RELAXED) < 10) sched_yield();
     uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack);
-    const int resizes = getenv("BITSTACK_RESIZES") ? atoi(getenv("BITSTACK_RESIZES")) : test_full() ? 6000 : 100;
+    const int resizes = getenv("BITSTACK_RESIZES") ? atoi(getenv("BITSTACK_RESIZES")) : test_full() ? 3000 : 100;
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (int i = 0; i < resizes; i++) {

@@ -34,7 +34,7 @@ talk="$(echo examples/llm/*.c) examples/bitstack/session.c examples/bitstack/res
 headers_only=$(grep -L -e 'examples/llm' -e 'bench/peers' -e 'bitstack/' -e command.h -e popen tests/test_*.c | sed 's,tests/\(.*\)\.c,\1,' | grep -v -e test_command -e test_svd -e test_nested -e test_peers | tr '\n' ' ')
 if [ -z "$BITSTACK_FULL" ]; then
     export BITSTACK_RESIZES=60
-    run address,undefined $CC -O0 -- test_reader test_resize_while_multiplying
+    run address,undefined $CC -O0 -- test_reader test_small_machines test_resize_while_multiplying
     run thread $CC -O0 -- test_resize_while_multiplying test_resize_while_talking
 else
     BITSTACK_FULL=; export BITSTACK_FULL # the tests themselves as they are
