@@ -73,8 +73,8 @@ typedef struct bitstack_encode_options {
     int threads;     /* 0 or 1 = the calling thread only. The result does not depend on it. */
     uint64_t seed;   /* of random starts; the same seed gives the same bytes */
     int plain_columns;    /* iabs: nonzero = no activation-aware column scaling though moments are given */
-    float level_weights[BITSTACK_MAX_LEVELS]; /* nested: how much each level counts in the joint choice;
-                                                 all 0 = the default, see [NESTED] */
+    float level_weights[BITSTACK_MAX_LEVELS]; /* nested: how much each of the levels that are chosen jointly (the
+                                                 first six) counts, finite and not negative; all 0 = the default */
     bitstack_progress progress;
     void *progress_user;
 } bitstack_encode_options;
@@ -85,8 +85,8 @@ typedef struct bitstack_coded {
     bitstack_shape shape;
     unsigned char *blocks[BITSTACK_MAX_LEVELS]; /* bitstack_block_bytes(&shape, i + 1) bytes each */
     double rel_err2[BITSTACK_MAX_LEVELS + 1];   /* |W - W_L|^2 / |W|^2 at level L; [0] is 1 */
-    double out_err2[BITSTACK_MAX_LEVELS + 1];   /* tr(D H D^T) / tr(W H W^T), D = W - W_L; without moments
-                                                   it equals rel_err2 */
+    double out_err2[BITSTACK_MAX_LEVELS + 1];   /* tr(D H D^T) / tr(W H W^T), D = W - W_L; without moments,
+                                                   or where W H W^T is 0, it equals rel_err2 */
     double out_norm2; /* tr(W H W^T) / count, or |W|^2 without moments: turns out_err2 into absolute */
 } bitstack_coded;
 
@@ -111,7 +111,7 @@ typedef struct bitstack_writer bitstack_writer;
  * Jacobi rotations: a = u diag(s) vt with k = min(rows, cols), u rows x k, s descending, vt k x cols.
  * Any finite input; singular vectors of zero singular values are an orthonormal completion.
  * Accuracy: |a - u s vt| and the loss of orthogonality below 1e-13 * max(rows, cols) relative to |a|.
- * BITSTACK_ERROR_NUMERIC on NaN or infinity. Demmel and Veselic, Jacobi's method is more accurate than
+ * BITSTACK_ERROR_NUMERIC on NaN or infinity, or where a singular value is above DBL_MAX. Demmel and Veselic, Jacobi's method is more accurate than
  * QR, 1992. */
 BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32_t cols, size_t stride, double *u, double *s, double *vt);
 
@@ -142,15 +142,16 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
  * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
- * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h is not positive semidefinite, or if an
- * approximation of weights near the limit of float would. *coded is written only on success. */
+ * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h does or (nested) is not positive
+ * semidefinite, or if an approximation of weights near the limit of float would. *coded is written only on success. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
 /* The matrix at `level` for the kernels of bitstack.h; planes must hold `level` entries and outlive the
  * view. */
 BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, uint32_t level, bitstack_plane *planes, bitstack_view *view);
 
-/* Measure: squared error of w against the view, plain and weighted by moments->h (NULL: equal). */
+/* Measure: squared error of w against the view, plain and weighted by moments->h (NULL: equal).
+ * BITSTACK_ERROR_NUMERIC where a weight, a factor or h is not finite. */
 BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, const float *w, size_t stride, const bitstack_moments *moments, int threads, double *rel_err2, double *out_err2);
 
 /* --- Order ----------------------------------------------------------------------------------- */
@@ -171,9 +172,11 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
 /* --- Writing --------------------------------------------------------------------------------- */
 #ifndef BITSTACK_NO_STDIO
 
-/* Write a stack to `path`. Everything goes to `path`.part (blocks are spooled to `path`.spool as they
- * come, so memory stays at one matrix); finish puts it together, flushes it to the disk and renames
- * it. A process that dies, or a full disk, leaves what was at `path` before. */
+/* Write a stack to `path`. Blocks are spooled to `path`.spool as they come, so memory stays at one
+ * matrix (on POSIX that file has no name once it is open); finish puts them together in `path`.part, flushes
+ * that to the disk (POSIX and Windows; with -std=c99 define _POSIX_C_SOURCE) and renames it. A process that
+ * dies, or a full disk, leaves what was at `path` before. Of two writers to one path at the same time one may fail
+ * with BITSTACK_ERROR_IO, and the file is one of theirs, whole. */
 BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const char *path, const bitstack_allocator *allocator, bitstack_error *error);
 /* Metadata: `count` elements of a number type (native byte order), or strings. Copied at once. */
 BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type, const void *elements, uint64_t count, int mandatory);
@@ -184,7 +187,7 @@ BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *write
 /* A resident tensor; `data` little-endian, copied to the spool at once. */
 BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, const char *name, bitstack_type type, int dimensions, const uint64_t *shape, const void *data);
 /* A coded matrix, copied to the spool at once. Its index is the number of matrices added before it.
- * sensitivity: predicted model loss per unit of out_err2 (1 where nothing is known): orders blocks. */
+ * sensitivity: predicted model loss per unit of out_err2 (1 where nothing is known), finite: orders blocks. */
 BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, const char *name, const bitstack_coded *coded, float sensitivity);
 /* Complete the file with the blocks in the order given (entries: every block once, each matrix's levels
  * ascending), or with order NULL in the predicted order. Frees the writer, also on failure. */
@@ -484,11 +487,18 @@ BITSTACK_GEMM_TILE_AVX512_(f64, double, __m512d, _mm512_loadu_pd, _mm512_storeu_
 BITSTACK_GEMM_TILE_(f32, float)
 BITSTACK_GEMM_TILE_(f64, double)
 
+/* e of 2^e > x >= 2^(e-1); 0 for 0. */
+BITSTACK_PRIVATE_ int bitstack_exponent_(double x) {
+    int exponent = 0;
+    if (x > 0) frexp(x, &exponent);
+    return exponent;
+}
+
 /* C += alpha A B. C is m x n with row stride crs; A is m x k and B k x n, element (i, j) of each at
  * [i * rs + j * cs], so that either may be transposed. pack: BITSTACK_PACK_ elements of scratch. `mixed` takes a B of
  * doubles into a product of floats. */
 #define BITSTACK_GEMM_(name, suffix, real, source, panel)                                                      \
-    BITSTACK_PRIVATE_ void bitstack_gemm_##name##_(size_t m, size_t n, size_t k, real alpha, const real *a,    \
+    BITSTACK_PRIVATE_ void bitstack_gemm_##name##_(size_t m, size_t n, size_t k, source alpha, const real *a,  \
                                                    size_t ars, size_t acs, const source *b, size_t brs,        \
                                                    size_t bcs, real *c, size_t crs, real *pack) {              \
         const size_t kc = 256, nc = 256;                                                                       \
@@ -503,10 +513,10 @@ BITSTACK_GEMM_TILE_(f64, double)
                     if (w < panel) memset(to, 0, kk * panel * sizeof *to);                                     \
                     if (w < panel || bcs != 1)                                                                 \
                         for (size_t q = 0; q < w; q++)                                                         \
-                            for (size_t p = 0; p < kk; p++) to[p * panel + q] = alpha * (real)from[p * brs + q * bcs]; \
+                            for (size_t p = 0; p < kk; p++) to[p * panel + q] = (real)(alpha * from[p * brs + q * bcs]); \
                     else                                                                                       \
                         for (size_t p = 0; p < kk; p++)                                                        \
-                            for (size_t q = 0; q < panel; q++) to[p * panel + q] = alpha * (real)from[p * brs + q]; \
+                            for (size_t q = 0; q < panel; q++) to[p * panel + q] = (real)(alpha * from[p * brs + q]); \
                 }                                                                                              \
                 for (size_t i = 0; i < m; i += BITSTACK_GEMM_ROWS_)                                                 \
                     for (size_t j = 0; j < nn; j += panel) {                                                   \
@@ -844,6 +854,7 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
         for (size_t j = 0; j < n && result == BITSTACK_OK; j++) {
             const double *left = wide ? v + j * n : x + j * m, *right = wide ? x + j * m : v + j * n;
             s[j] = s[j] / rest / down;
+            if (!(s[j] <= DBL_MAX)) result = BITSTACK_ERROR_NUMERIC;
             for (size_t i = 0; i < rows; i++) u[i * n + j] = left[i];
             memcpy(vt + j * cols, right, cols * sizeof *vt);
         }
@@ -1125,17 +1136,14 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     if (least <= 128 && least * least * most <= (uint64_t)1 << 22)
         return bitstack_svd_small_(a, rows, cols, stride, k, u, s, vt);
 
-    int exponent = 0;
-    if (largest) frexp((double)bitstack_float_from_bits_(largest), &exponent);
-    if (exponent > 40 || (exponent < -40 && largest)) { /* squares would leave the range of float */
-        float *copy = (float *)bitstack_array_((uint64_t)m * n, sizeof *copy);
+    int exponent = bitstack_exponent_((double)bitstack_float_from_bits_(largest));
+    float *copy = NULL;
+    if (exponent > 40 || exponent < -40) { /* squares would leave the range of float */
+        copy = (float *)bitstack_array_((uint64_t)m * n, sizeof *copy);
         if (!copy) return BITSTACK_ERROR_MEMORY;
         for (size_t i = 0; i < m; i++)
             for (size_t j = 0; j < n; j++) copy[i * n + j] = (float)ldexp((double)a[i * stride + j], -exponent);
-        bitstack_result result = bitstack_svd_power_(copy, rows, cols, cols, k, warm_vt, seed, threads, tolerance, u, s, vt);
-        for (size_t r = 0; r < k && result == BITSTACK_OK; r++) s[r] = (float)ldexp((double)s[r], exponent);
-        bitstack_drop_(copy);
-        return result;
+        a = copy, stride = n, total = ldexp(total, -2 * exponent);
     }
 
     bitstack_power_ p;
@@ -1181,8 +1189,10 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
             bitstack_complete_(full, n, positive, k, full + room);
             for (size_t i = 0; i < (size_t)k * n; i++) vt[i] = (float)full[i];
             for (size_t r = positive; r < k; r++) s[r] = 0;
+            for (size_t r = 0; r < positive && copy; r++) s[r] = (float)ldexp((double)s[r], exponent);
         }
     }
+    bitstack_drop_(copy);
     bitstack_drop_(p.q), bitstack_drop_(p.hat), bitstack_drop_(p.b), bitstack_drop_(p.z), bitstack_drop_(t);
     bitstack_drop_(full);
     return result;
@@ -1373,7 +1383,8 @@ typedef struct bitstack_norms_ {
     const bitstack_view *view;
     const double *h;
     size_t rows, cols, stride;
-    int rough;        /* D H in float: twice as fast, good to 4 digits or so */
+    double rough;     /* not 0: D H in float, D times this: twice as fast, good to 4 digits or so */
+    double unit;      /* a power of two that brings H's diagonal below 1: float has no range to lose */
     double *room;     /* a worker: rows of D, the same in float, a block of D H, packing */
     double (*sum)[2]; /* a task */
     size_t room_each;
@@ -1395,7 +1406,7 @@ BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t w
         }
         for (size_t j = 0; j < n; j++) {
             double t = (double)w[j] - (s->view ? (double)q[j] : 0);
-            if (s->rough) df[i * n + j] = (float)t;
+            if (s->rough > 0) df[i * n + j] = (float)(t * s->rough);
             else d[i * n + j] = t;
             sum += t * t;
         }
@@ -1405,35 +1416,40 @@ BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t w
         const size_t wide = BITSTACK_MIN_(nb, n - j0), j1 = j0 + wide;
         const double *diagonal = s->h + j0 * n + j0, *below = s->h + j1 * n + j0;
         memset(block, 0, h * nb * sizeof *block);
-        if (s->rough) {
-            bitstack_gemm_mixed_(h, wide, n - j1, 2, df + j1, n, 1, below, n, 1, bf, nb, (float *)(void *)pack);
-            bitstack_gemm_mixed_(h, wide, wide, 1, df + j0, n, 1, diagonal, n, 1, bf, nb, (float *)(void *)pack);
+        if (s->rough > 0) {
+            bitstack_gemm_mixed_(h, wide, n - j1, 2 * s->unit, df + j1, n, 1, below, n, 1, bf, nb, (float *)(void *)pack);
+            bitstack_gemm_mixed_(h, wide, wide, s->unit, df + j0, n, 1, diagonal, n, 1, bf, nb, (float *)(void *)pack);
         } else {
             bitstack_gemm_f64_(h, wide, n - j1, 2, d + j1, n, 1, below, n, 1, block, nb, pack);
             bitstack_gemm_f64_(h, wide, wide, 1, d + j0, n, 1, diagonal, n, 1, block, nb, pack);
         }
         for (size_t i = 0; i < h; i++)
             for (size_t j = 0, at = i * nb, from = i * n + j0; j < wide; j++)
-                weighted += s->rough ? (double)bf[at + j] * (double)df[from + j] : block[at + j] * d[from + j];
+                weighted += s->rough > 0 ? (double)bf[at + j] * (double)df[from + j] : block[at + j] * d[from + j];
     }
     s->sum[task][0] = plain, s->sum[task][1] = s->h ? weighted : plain;
 }
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int threads, double norms[2]) {
     uint32_t tasks = (uint32_t)((s->rows + BITSTACK_NB_ - 1) / BITSTACK_NB_);
-    s->room_each = BITSTACK_NB_ * s->cols + BITSTACK_NB_ * BITSTACK_NB_ + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
-    s->room = (double *)bitstack_array_((uint64_t)s->room_each * bitstack_workers_(threads, tasks), sizeof(double));
+    const uint64_t each = BITSTACK_NB_ * ((uint64_t)s->cols + BITSTACK_NB_) + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
+    double largest = 0;
+    for (size_t j = 0; s->h && s->rough > 0 && j < s->cols; j++) largest = BITSTACK_MAX_(largest, s->h[j * s->cols + j]);
+    s->unit = ldexp(1, -BITSTACK_MIN_(bitstack_exponent_(largest), 1000));
+    s->room_each = (size_t)each;
+    s->room = (double *)bitstack_array_(each * bitstack_workers_(threads, tasks), sizeof(double));
     s->sum = (double(*)[2])bitstack_array_(tasks, sizeof *s->sum);
     bitstack_result result = s->room && s->sum ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     norms[0] = norms[1] = 0;
     if (result == BITSTACK_OK) bitstack_parallel_(threads, tasks, bitstack_norms_rows_, s);
     for (uint32_t i = 0; result == BITSTACK_OK && i < tasks; i++) norms[0] += s->sum[i][0], norms[1] += s->sum[i][1];
+    if (s->h && s->rough > 0) norms[1] /= s->unit * s->rough * s->rough;
     bitstack_drop_(s->room), bitstack_drop_(s->sum);
     return result;
 }
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t stride, uint32_t rows, uint32_t cols,
-                                                          const bitstack_view *view, const double *h, int rough,
+                                                          const bitstack_view *view, const double *h, double rough,
                                                           int threads, double norms[2]) {
     bitstack_norms_ s;
     memset(&s, 0, sizeof s);
@@ -1441,8 +1457,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t
     return bitstack_norms_run_(&s, threads, norms);
 }
 
-/* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. */
-BITSTACK_PRIVATE_ double bitstack_ratio_(double a, double b) { return b > 0 ? BITSTACK_MAX_(a, 0) / b : 0; }
+/* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. NaN stays NaN. */
+BITSTACK_PRIVATE_ double bitstack_ratio_(double a, double b) { return a != a || b != b ? a + b : b > 0 && a > 0 ? a / b : 0; }
 
 BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, const float *w, size_t stride,
                                                     const bitstack_moments *moments, int threads, double *rel_err2,
@@ -1456,8 +1472,9 @@ BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, c
     if (result == BITSTACK_OK)
         result = bitstack_measure_norms_(w, stride, view->rows, view->cols, NULL, h, 0, threads, norm);
     if (result != BITSTACK_OK) return result;
-    *rel_err2 = bitstack_ratio_(error[0], norm[0]);
-    *out_err2 = bitstack_ratio_(error[1], norm[1]);
+    const double rel = bitstack_ratio_(error[0], norm[0]), out = norm[1] == 0 ? rel : bitstack_ratio_(error[1], norm[1]);
+    if (!(rel <= DBL_MAX && out <= DBL_MAX)) return BITSTACK_ERROR_NUMERIC;
+    *rel_err2 = rel, *out_err2 = out;
     return BITSTACK_OK;
 }
 
@@ -1500,6 +1517,8 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
         o.levels > BITSTACK_MAX_LEVELS || o.rank > 1024 || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
         (o.method != BITSTACK_NESTED && o.method != BITSTACK_IABS) || (moments && moments->cols != cols))
         return BITSTACK_ERROR_ARGUMENT;
+    for (int l = 0; l < BITSTACK_MAX_LEVELS; l++)
+        if (!(o.level_weights[l] >= 0 && o.level_weights[l] <= FLT_MAX)) return BITSTACK_ERROR_ARGUMENT;
     for (uint32_t i = 0; i < rows; i++) {
         if (!bitstack_finite_row_(w + i * stride, cols)) return BITSTACK_ERROR_NUMERIC;
         for (uint32_t j = 0; j < cols; j++) norm2 += (double)w[i * stride + j] * (double)w[i * stride + j];
@@ -1584,13 +1603,6 @@ BITSTACK_PRIVATE_ void bitstack_iabs_block_(void *arg, uint32_t task, uint32_t w
             }
         }
     }
-}
-
-/* e of 2^e > x >= 2^(e-1); 0 for 0. */
-BITSTACK_PRIVATE_ int bitstack_exponent_(double x) {
-    int exponent = 0;
-    if (x > 0) frexp(x, &exponent);
-    return exponent;
 }
 
 static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
@@ -1692,7 +1704,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
             bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
             result = bitstack_norms_run_(&norms, threads, error);
             coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
-            coded->out_err2[block] = bitstack_ratio_(error[1], norm[1]);
+            coded->out_err2[block] = norm[1] == 0 ? coded->rel_err2[block] : bitstack_ratio_(error[1], norm[1]);
             if (result == BITSTACK_OK && options->progress &&
                 options->progress(options->progress_user, (double)block / shape->levels))
                 result = BITSTACK_ERROR_CANCELLED;
@@ -2437,11 +2449,11 @@ BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
     }
 }
 
-BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t level, int weighted) {
+BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t joint, uint32_t level, int weighted) {
     static const double with_h[] = {0.3, 0.7, 1, 1.4, 0.7, 0.3}, without[] = {8, 32, 8, 2, 1, 0.5};
-    for (uint32_t l = 0; l < BITSTACK_MAX_LEVELS; l++)
-        if (given[l] > 0) return BITSTACK_MAX_((double)given[level], 0);
-    level = BITSTACK_MIN_(level, 5);
+    double largest = 0;
+    for (uint32_t l = 0; l < joint; l++) largest = BITSTACK_MAX_(largest, (double)given[l]);
+    if (largest > 0) return (double)given[level] / largest; /* only ratios count */
     return weighted ? with_h[level] : without[level];
 }
 
@@ -2463,6 +2475,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
     s->width = (size_t)s->levels * (s->levels + 1) / 2 * s->rank;
     s->tile = bitstack_gemm_tile_pick_f32_();
     const size_t across = s->joint * rows;
+    if (s->pad > SIZE_MAX / 64 / across) return BITSTACK_ERROR_MEMORY; /* no sum below leaves size_t */
     size_t terms = bitstack_nest_terms_(0, s->joint, s->rank), pairs = bitstack_nest_pairs_(0, s->joint, s->rank);
     const size_t last = (size_t)s->levels * s->rank, system = last * last + last;
     if (s->levels > s->joint) terms = BITSTACK_MAX_(terms, last), pairs = BITSTACK_MAX_(pairs, last * (last + 1) / 2);
@@ -2682,8 +2695,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_load_(bitstack_nest_ *s, const b
     }
     memcpy(s->diagonal, from->diagonal, s->n * sizeof(float));
     memcpy(s->rest, from->diagonal, s->n * sizeof(float));
-    for (uint32_t l = 0; l < s->levels; l++)
-        s->lambda[l] = bitstack_nest_lambda_(from->options->level_weights, l, from->weighted);
+    for (uint32_t l = 0; l < s->levels; l++) /* beyond the joint ones a level is alone */
+        s->lambda[l] = l < s->joint ? bitstack_nest_lambda_(from->options->level_weights, s->joint, l, from->weighted) : 1;
     s->from = 0, s->to = s->joint;
     return bitstack_nest_start_(s, from->options->seed);
 }
@@ -2725,8 +2738,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_weighted_(bitstack_nest_ *s, int
     bitstack_nest_weigh_(s, soft);
     if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(s, 1);
     bitstack_nest_weigh_(s, 0);
-    for (uint32_t l = 0; l < s->to; l++)
-        s->noise[l] = (float)(sqrt(1.5 / ((double)s->m * (double)s->n) * s->error[l] / s->lambda[l]) / 2147483648.0);
+    for (uint32_t l = 0; l < s->to; l++) /* none where a level does not count */
+        s->noise[l] = s->lambda[l] > 0 ? (float)(sqrt(1.5 / ((double)s->m * (double)s->n) * s->error[l] / s->lambda[l]) / 2147483648.0) : 0;
     s->cool = (float)pow(cold / hot, 0.5 / (BITSTACK_NEST_SWEEPS_ * BITSTACK_MAX_(noisy, 1)));
     s->heat = (float)sqrt(hot);
     for (int round = 0; round < noisy && result == BITSTACK_OK; round++) {
@@ -2860,16 +2873,15 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         }
     }
     if (result == BITSTACK_OK)
-        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, moments ? moments->h : NULL, cols > 1024, s.threads, norm);
+        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, cols > 1024 ? ldexp(1, -from.exponent) : 0, s.threads, norm);
     if (result == BITSTACK_OK) {
-        const int weighted = moments && moments->h;
         bitstack_nest_keep_(&s);
         bitstack_nest_pack_(&s, from.order, coded);
-        coded->out_norm2 = weighted && moments->count ? norm[1] / (double)moments->count : norm[0];
+        coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
         for (uint32_t l = 0; l < s.levels; l++) {
             coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(s.plain[l], 2 * from.exponent), norm[0]);
             double error = (s.error[l] - s.ridge * s.plain[l]) * mean;
-            coded->out_err2[l + 1] = weighted ? bitstack_ratio_(ldexp(error, 2 * from.exponent), norm[1]) : coded->rel_err2[l + 1];
+            coded->out_err2[l + 1] = h && norm[1] != 0 ? bitstack_ratio_(ldexp(error, 2 * from.exponent), norm[1]) : coded->rel_err2[l + 1];
         }
     }
     bitstack_nest_free_(&s);
@@ -3038,16 +3050,49 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
  * stack in the spool's place. */
 #ifndef BITSTACK_NO_STDIO
 #ifdef _WIN32
+#include <fcntl.h>
 #include <io.h>
+#include <sys/stat.h>
 /* As in windows.h, which would bring thousands of names. */
 #ifdef __cplusplus
 extern "C"
 #endif
 __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
 #else
-#include <unistd.h> /* fsync where there is one */
+#include <sys/stat.h>
+#include <unistd.h>
+#if defined(_POSIX_C_SOURCE) || defined(__APPLE__) || (defined(_POSIX_VERSION) && !defined(__STRICT_ANSI__))
+#define BITSTACK_POSIX_ /* plain C has no fsync; nor has -std=c99 with glibc, unless _POSIX_C_SOURCE is defined */
+#endif
 #endif
 
+/* A new file, never one that is there: what a writer that was killed left is removed first. Two writers to one
+ * path at the same time: on POSIX the later one's file takes the name (see bitstack_own_), on Windows it is refused. */
+static FILE *bitstack_create_(const char *path) {
+    FILE *file = NULL;
+    int attempt;
+    for (attempt = 0; attempt < 2 && !file; attempt++) {
+        if (attempt && remove(path)) break;
+#ifdef _WIN32
+        int handle = _open(path, _O_CREAT | _O_EXCL | _O_RDWR | _O_BINARY, _S_IREAD | _S_IWRITE);
+        file = handle >= 0 ? _fdopen(handle, "w+b") : NULL;
+        if (handle >= 0 && !file) _close(handle);
+#else
+        file = fopen(path, "w+bx");
+#endif
+    }
+    return file;
+}
+/* Is it still this file that has the name? */
+static int bitstack_own_(FILE *file, const char *path) {
+#ifdef BITSTACK_POSIX_
+    struct stat ours, now;
+    return fstat(fileno(file), &ours) == 0 && stat(path, &now) == 0 && ours.st_dev == now.st_dev && ours.st_ino == now.st_ino;
+#else
+    (void)file, (void)path;
+    return 1;
+#endif
+}
 /* Puts a complete file in the place of an older one, in one step. */
 static int bitstack_replace_(const char *from, const char *to) {
 #ifdef _WIN32
@@ -3061,10 +3106,10 @@ static int bitstack_flush_(FILE *file) {
     if (fflush(file)) return 1;
 #if defined(_WIN32)
     return _commit(_fileno(file));
-#elif defined(_POSIX_C_SOURCE) || defined(__APPLE__)
+#elif defined(BITSTACK_POSIX_)
     return fsync(fileno(file));
 #else
-    return 0; /* plain C has no more */
+    return 0;
 #endif
 }
 
@@ -3207,12 +3252,16 @@ BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const c
     writer->spool_path = writer->part_path + length + 6;
     memcpy(writer->spool_path, path, length);
     memcpy(writer->spool_path + length, ".spool", 7);
-    writer->spool = fopen(writer->spool_path, "w+b");
+    writer->spool = bitstack_create_(writer->spool_path);
     if (!writer->spool) {
         bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot create '%'", writer->spool_path, length + 6);
+        writer->spool_path = NULL; /* it may be another writer's */
         bitstack_writer_free_(writer);
         return BITSTACK_ERROR_IO;
     }
+#ifndef _WIN32
+    remove(writer->spool_path); /* it lives as long as it is open, and a process that is killed leaves none */
+#endif
     *out = writer;
     return BITSTACK_OK;
 }
@@ -3354,7 +3403,7 @@ BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, con
     bitstack_result result;
     uint32_t level;
     int part;
-    if (!bitstack_shape_valid(shape) || !(sensitivity >= 0)) return BITSTACK_ERROR_ARGUMENT;
+    if (!bitstack_shape_valid(shape) || !(sensitivity >= 0 && sensitivity <= FLT_MAX)) return BITSTACK_ERROR_ARGUMENT;
     for (level = 1; level <= shape->levels; level++)
         if (!coded->blocks[level - 1] || bitstack_block_bytes(shape, level) > SIZE_MAX) return BITSTACK_ERROR_ARGUMENT;
     result = bitstack_matrix_add_(writer, name, strlen(name), shape, sensitivity, &matrix);
@@ -3366,7 +3415,7 @@ BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, con
         block->at = writer->spooled;
         block->bytes = bitstack_block_bytes(shape, level);
         block->rel_err2 = (float)coded->rel_err2[level];
-        block->out_err2 = (float)coded->out_err2[level];
+        block->out_err2 = (float)BITSTACK_MIN_(coded->out_err2[level], (double)FLT_MAX);
         for (part = 0; part < BITSTACK_PARTS_; part++) {
             uint64_t bytes = bitstack_part_bytes_(shape, level, part);
             block->checksums[part] = bitstack_checksum(at, (size_t)bytes);
@@ -3502,7 +3551,7 @@ static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_
     return BITSTACK_OK;
 }
 
-/* Writes path.part from `source` and renames it. */
+/* Writes path.part from `source`, complete and on the disk. */
 static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source, const bitstack_order_entry *order, size_t entries,
                                           bitstack_error *error) {
     bitstack_bytes_ tables;
@@ -3515,8 +3564,9 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
         return bitstack_fail_(error, result, 0, "the order does not list every block once, levels ascending", NULL, 0);
     if (result == BITSTACK_OK) result = bitstack_tables_(writer, order, entries, &tables);
     if (result != BITSTACK_OK) return bitstack_fail_(error, result, 0, "no memory for the tables", NULL, 0);
-    to = fopen(writer->part_path, "wb");
+    to = bitstack_create_(writer->part_path);
     if (to) {
+        int own;
         if (fwrite(tables.data, 1, tables.used, to) != tables.used) result = BITSTACK_ERROR_IO;
         for (i = 0; i < writer->tensors.used / sizeof(bitstack_written_tensor_) && result == BITSTACK_OK; i++) {
             const bitstack_written_tensor_ *t = (const bitstack_written_tensor_ *)(void *)writer->tensors.data + i;
@@ -3527,13 +3577,20 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             result = bitstack_copy_(source, b->at, b->bytes, to);
         }
         if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
+        own = bitstack_own_(to, writer->part_path);
         if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO;
-        if (result == BITSTACK_OK && bitstack_replace_(writer->part_path, writer->path)) result = BITSTACK_ERROR_IO;
-        if (result != BITSTACK_OK) remove(writer->part_path);
+        if (result == BITSTACK_OK && !own) result = BITSTACK_ERROR_IO;
+        if (result != BITSTACK_OK && own) remove(writer->part_path);
     } else result = BITSTACK_ERROR_IO;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);
     return result == BITSTACK_OK ? result
                                  : bitstack_fail_(error, result, 0, "writing '%' failed", writer->part_path, strlen(writer->part_path));
+}
+/* Renames it. Nobody may have the older file open (Windows). */
+static bitstack_result bitstack_put_(bitstack_writer *writer, bitstack_error *error) {
+    if (!bitstack_replace_(writer->part_path, writer->path)) return BITSTACK_OK;
+    remove(writer->part_path);
+    return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
 }
 
 BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries,
@@ -3553,6 +3610,7 @@ BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, con
         entries = blocks;
     }
     if (result == BITSTACK_OK) result = bitstack_assemble_(writer, writer->spool, order, entries, error);
+    if (result == BITSTACK_OK) result = bitstack_put_(writer, error);
     if (own) writer->allocator.release(writer->allocator.user, own, (blocks + 1) * sizeof *own);
     bitstack_writer_free_(writer);
     return result;
@@ -3600,7 +3658,7 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
                                               bitstack_error *error) {
     bitstack_options options;
     bitstack_error local;
-    bitstack_writer *writer;
+    bitstack_writer *writer = NULL;
     bitstack_result result;
     bitstack *stack;
     if (!from || !to || !order) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no order", NULL, 0);
@@ -3615,9 +3673,12 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
         result = bitstack_adopt_(writer, stack);
         if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "no memory to reorder", NULL, 0);
         else result = bitstack_assemble_(writer, stack->file, order, entries, error);
-        bitstack_writer_free_(writer);
     }
     bitstack_close(stack);
+    if (writer) {
+        if (result == BITSTACK_OK) result = bitstack_put_(writer, error);
+        bitstack_writer_free_(writer);
+    }
     return result;
 }
 #endif /* BITSTACK_NO_STDIO */
