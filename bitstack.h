@@ -151,6 +151,9 @@ extern "C" {
  * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
+ * BITSTACK_YIELD         (impl) what a thread that resizes does, as BITSTACK_YIELD(), while products that began
+ *                        before are still at work. Default: sched_yield where there is one. With fixed
+ *                        priorities it must let lower ones run: a delay
  * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
@@ -332,7 +335,8 @@ typedef struct bitstack_view {
  * that take a const bitstack * at the same time. ONE thread at a time may call set_budget or set_level,
  * and it may do so while others are inside gemv, gemm and dequantize: each of their calls sees one level
  * of its matrix from start to end, takes no lock, and never waits; the resizing call frees what it
- * drops only after the calls that may still use it have returned. The functions that ask (resident
+ * drops only after the calls that may still use it have returned (a thread that leaves one by longjmp, an exception
+ * or cancellation, or that resizes from inside one, would make it wait for ever). The functions that ask (resident
  * bytes, get_matrix, ...) belong to the resizing thread meanwhile, and bitstack_close comes after all.
  * Pointers handed out by level (bitstack_matrix_view) are valid until the next set_budget or
  * set_level; all others until bitstack_close. */
@@ -377,10 +381,12 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
 
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
  * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
- * same bits. While a block is taken up, one superseded coefficient part exists beside its successor, and
- * where blocks are dropped, the coefficient parts that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if `bytes` is below bitstack_base_bytes.
- * BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be had are left out, each matrix
- * stays at its last good level, and everything else is done. */
+ * same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
+ * dropped, the factors that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if
+ * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be
+ * had are left out, each matrix stays at its last good level, and everything else is done. Going down may
+ * need factors of the lower level from the file: a matrix for which no lower level can be had keeps the one it has,
+ * and resident bytes stay above the budget until a later call succeeds. */
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error);
 /* Load one matrix at one level, out of the universal order (for measuring importance). The next
  * set_budget puts it back in line. Resident bytes are counted. Errors as set_budget. */
@@ -439,8 +445,8 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 12 KiB (+ 8 KiB where
- * BITSTACK_CHUNK_COLS is below 4096); compiled without optimisation up to half a megabyte more. No recursion,
+ * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 13 KiB (+ 8 KiB where
+ * BITSTACK_CHUNK_COLS is below 9216); compiled without optimisation up to half a megabyte more. No recursion,
  * no allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
@@ -528,6 +534,7 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_INTERNAL_
 
 /* ================================================================================ [PLATFORM] */
+#include <float.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>
@@ -546,7 +553,7 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #endif
 
 /* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
-#if !defined(BITSTACK_ALLOW_FAST_MATH) && (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+#if !defined(BITSTACK_ALLOW_FAST_MATH) && (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0))
 #error "bitstack: build this file without -ffast-math; see BITSTACK_ALLOW_FAST_MATH"
 #endif
@@ -555,11 +562,13 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #if !defined(__GNUC__)
 #error "bitstack.h: define BITSTACK_NO_THREADS; the atomics are those of gcc and clang"
 #endif
+#ifndef BITSTACK_YIELD
 #if defined(__unix__) || defined(__APPLE__)
 #include <sched.h>
-#define BITSTACK_YIELD_() ((void)sched_yield())
+#define BITSTACK_YIELD() ((void)sched_yield())
 #else
-#define BITSTACK_YIELD_() ((void)0)
+#define BITSTACK_YIELD() ((void)0)
+#endif
 #endif
 #define BITSTACK_READER_STRIPES_ 8u
 #define BITSTACK_READER_STEP_ 16u /* words a cache line */
@@ -707,7 +716,7 @@ typedef struct bitstack_state_ {
 typedef struct bitstack_slot_ {
     uint64_t offset;
     uint32_t record;                   /* index in universal order */
-    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL (always NULL where memory is used in place) */
+    unsigned char *raw[BITSTACK_PARTS_]; /* allocations, or NULL; in place: not NULL where the part is verified */
 } bitstack_slot_;
 
 struct bitstack {
@@ -821,9 +830,12 @@ BITSTACK_API uint64_t bitstack_live_bytes(const bitstack_shape *shape, uint32_t 
     uint32_t block;
     int part;
     if (!bitstack_shape_valid(shape) || level > BITSTACK_MAX_LEVELS) return 0;
-    for (block = 1; block <= level; block++)
+    for (block = 1; block <= level; block++) {
+        const uint64_t whole = bitstack_block_bytes(shape, block);
+        if (whole == 0 || bytes > UINT64_MAX - whole) return 0;
         for (part = 0; part < BITSTACK_PARTS_; part++)
             if (bitstack_part_live_(shape, block, part, level)) bytes += bitstack_part_bytes_(shape, block, part);
+    }
     return bytes;
 }
 
@@ -1044,6 +1056,8 @@ static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_
             return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 16, "the encoding of matrix '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
         shape->rows = bitstack_load32_(r + 8), shape->cols = bitstack_load32_(r + 12);
         shape->levels = bitstack_load32_(r + 20), shape->rank = bitstack_load32_(r + 24);
+        if (r[28] > BITSTACK_COLUMNS_EVERY || r[29] > BITSTACK_COEFFICIENTS_ALL || r[30] > BITSTACK_BF16) /* no such values */
+            return bitstack_bad_(error, where + 28, "a matrix's shape is not valid");
         shape->columns = (bitstack_columns)r[28], shape->coefficients = (bitstack_coefficients)r[29];
         shape->factor_type = (bitstack_type)r[30];
         shape->group_cols = bitstack_load32_(r + 32);
@@ -1211,6 +1225,7 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
     bitstack source;
     bitstack_result result;
     size_t length;
+    int64_t end;
     if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
     memset(&source, 0, sizeof source);
     length = strlen(path);
@@ -1219,15 +1234,14 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
         return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot open '%'", path, length);
     source.read = bitstack_read_file_;
     source.read_user = source.file;
-    if (fseek(source.file, 0, SEEK_END) == 0) {
 #ifdef _WIN32
-        int64_t end = _ftelli64(source.file);
+    end = fseek(source.file, 0, SEEK_END) ? -1 : _ftelli64(source.file);
 #else
-        long end = ftell(source.file);
+    end = fseek(source.file, 0, SEEK_END) ? -1 : ftell(source.file);
 #endif
-        if (end >= 0) source.bytes = (uint64_t)end;
-    }
-    result = bitstack_open_(out, &source, options, error);
+    source.bytes = (uint64_t)end;
+    result = end < 0 ? bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot tell the size of '%'", path, length)
+                     : bitstack_open_(out, &source, options, error);
     if (result != BITSTACK_OK) fclose(source.file);
     return result;
 }
@@ -1442,7 +1456,13 @@ static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack
     return stack->memory + offset;
 }
 
-/* Makes the part be there; its checksum is verified the first time it is wanted. */
+static void bitstack_give_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
+    unsigned char **raw = stack->slots[state->first + block - 1].raw + part;
+    if (!stack->memory) bitstack_give_aligned_(stack, *raw, bitstack_part_bytes_(&state->shape, block, part));
+    *raw = NULL;
+}
+
+/* Makes the part be there; its checksum is verified each time it is taken up. */
 static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
                                            bitstack_error *error) {
     bitstack_slot_ *slot = stack->slots + state->first + block - 1;
@@ -1454,8 +1474,10 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
     int before;
     if (bytes == 0 || slot->raw[part]) return BITSTACK_OK;
     for (before = 0; before < part; before++) offset += bitstack_part_bytes_(&state->shape, block, before);
-    if (stack->memory) data = stack->memory + offset;
-    else {
+    if (stack->memory) {
+        data = stack->memory + offset;
+        slot->raw[part] = (unsigned char *)slot;
+    } else {
         unsigned char *raw = bitstack_take_aligned_(stack, bytes);
         if (!raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, offset, "no memory for a block of matrix '%'", name, name_bytes);
         if (bitstack_get_(stack, offset, bitstack_aligned_(raw), bytes) != BITSTACK_OK) {
@@ -1466,8 +1488,7 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
         data = bitstack_aligned_(raw);
     }
     if (!stack->skip_checksums && bitstack_checksum(data, (size_t)bytes) != bitstack_load64_(record + 24 + 8 * part)) {
-        bitstack_give_aligned_(stack, slot->raw[part], bytes);
-        slot->raw[part] = NULL;
+        bitstack_give_part_(stack, state, block, part);
         return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
     }
     return BITSTACK_OK;
@@ -1482,7 +1503,7 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
 static unsigned bitstack_enter_(const bitstack *stack) {
     unsigned char here;
     unsigned parity = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
-    unsigned stripe = (unsigned)((uintptr_t)&here >> 16) % BITSTACK_READER_STRIPES_;
+    unsigned stripe = (((uint32_t)((uintptr_t)&here >> 12) * 2654435769u) >> 29) % BITSTACK_READER_STRIPES_; /* stacks lie regularly */
     unsigned ticket = (1 + parity * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_;
     __atomic_fetch_add(stack->readers + ticket, 1u, __ATOMIC_SEQ_CST);
     return ticket;
@@ -1497,7 +1518,7 @@ static void bitstack_wait_for_readers_(const bitstack *stack) {
         __atomic_store_n(stack->readers, old ^ 1u, __ATOMIC_SEQ_CST);
         for (stripe = 0; stripe < BITSTACK_READER_STRIPES_; stripe++)
             while (__atomic_load_n(stack->readers + (1 + old * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_, __ATOMIC_SEQ_CST))
-                BITSTACK_YIELD_();
+                BITSTACK_YIELD();
     }
 }
 #define BITSTACK_SHOWN_(state) __atomic_load_n(&(state)->shown, __ATOMIC_SEQ_CST)
@@ -1529,33 +1550,33 @@ static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t lev
     BITSTACK_SHOW_(state, 2 * level + set);
 }
 
-/* Releases what matrices [first, end) have beyond their levels, once no reader uses it any more. */
-static void bitstack_drop_unused_(bitstack *stack, uint32_t first, uint32_t end) {
+/* Releases the parts of a matrix that neither level uses. */
+static void bitstack_drop_parts_(bitstack *stack, const bitstack_state_ *state, uint32_t level, uint32_t other) {
     uint32_t block;
     int part;
+    for (block = 1; block <= state->shape.levels; block++)
+        for (part = 0; part < BITSTACK_PARTS_; part++)
+            if (stack->slots[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
+                !bitstack_part_live_(&state->shape, block, part, other))
+                bitstack_give_part_(stack, state, block, part);
+}
+/* Releases what matrices [first, end) have beyond their levels, once no reader uses it any more. */
+static void bitstack_drop_unused_(bitstack *stack, uint32_t first, uint32_t end) {
     bitstack_wait_for_readers_(stack);
-    for (; first < end && !stack->memory; first++) {
-        const bitstack_state_ *state = stack->states + first;
-        for (block = 1; block <= state->shape.levels; block++)
-            for (part = 0; part < BITSTACK_PARTS_; part++) {
-                bitstack_slot_ *slot = stack->slots + state->first + block - 1;
-                if (!slot->raw[part] || bitstack_part_live_(&state->shape, block, part, state->level)) continue;
-                bitstack_give_aligned_(stack, slot->raw[part], bitstack_part_bytes_(&state->shape, block, part));
-                slot->raw[part] = NULL;
-            }
-    }
+    for (; first < end; first++) bitstack_drop_parts_(stack, stack->states + first, stack->states[first].level, stack->states[first].level);
 }
 
-/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. What it had before
- * is still there: bitstack_drop_unused_ must follow. */
-static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, uint32_t level, bitstack_error *error) {
+/* Brings one matrix to `level`, or as near below as can be had; the first failure is returned. Where the file is to
+ * blame it does not fall from above `level` to nothing. Unless it `may_fall`, lack of memory changes nothing. What it
+ * had before is still there: bitstack_drop_unused_ must follow. */
+static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, uint32_t level, int may_fall, bitstack_error *error) {
     bitstack_result first = BITSTACK_OK, result;
-    uint32_t block, old = state->level;
+    const uint32_t old = state->level, wanted = level;
+    uint32_t block;
     int part;
     for (block = 1; block <= level;) { /* restarts from below each time a block turns out bad */
         for (part = 0, result = BITSTACK_OK; part < BITSTACK_PARTS_ && result == BITSTACK_OK; part++)
-            if (bitstack_part_live_(&state->shape, block, part, level) &&
-                !(stack->memory && bitstack_part_live_(&state->shape, block, part, old))) /* verified before */
+            if (bitstack_part_live_(&state->shape, block, part, level))
                 result = bitstack_take_part_(stack, state, block, part, first == BITSTACK_OK ? error : NULL);
         if (result == BITSTACK_OK) {
             block++;
@@ -1563,6 +1584,9 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
         }
         if (first == BITSTACK_OK) first = result;
         level = block - 1;
+        if (result == BITSTACK_ERROR_MEMORY ? !may_fall : level == 0 && old > wanted) level = old;
+        bitstack_drop_parts_(stack, state, level, old); /* taken for a level that will not be, and never shown */
+        if (level == old) return first;
         block = 1;
     }
     bitstack_show_(stack, state, level);
@@ -1571,13 +1595,44 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
     return first;
 }
 
+/* Brings matrices [first, end) to `level`, or with UINT32_MAX each to its own target. Those that shrink come first, to
+ * make room, and all at once, so that readers are waited for once (a product of many vectors takes long). Where
+ * there is no memory for what takes over, the room that the others leave may do; at last a matrix gives up all it has,
+ * and takes up again what it was to have. */
+static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t end, uint32_t level, bitstack_error *error) {
+    bitstack_result worst = BITSTACK_OK, result;
+    uint32_t i;
+    int pass, moved, again = 1;
+    if (error) error->code = BITSTACK_OK;
+    for (pass = 0; pass < 3 && again; pass++) {
+        for (i = first, again = moved = 0; i < end; i++) {
+            bitstack_state_ *state = stack->states + i;
+            const uint32_t target = level == UINT32_MAX ? state->target : level;
+            if (state->level <= target) continue;
+            result = bitstack_move_(stack, state, target, pass == 2, worst == BITSTACK_OK ? error : NULL);
+            moved |= state->level <= target;
+            if (result == BITSTACK_ERROR_MEMORY) again = 1; /* told below, if it stays so */
+            else if (worst == BITSTACK_OK) worst = result;
+        }
+        if (moved) bitstack_drop_unused_(stack, first, end);
+        else if (pass == 0) pass = 1; /* nobody left any room */
+    }
+    if (error && worst == BITSTACK_OK) error->code = BITSTACK_OK;
+    for (i = first; i < end; i++) { /* then use it */
+        bitstack_state_ *state = stack->states + i;
+        const uint32_t target = level == UINT32_MAX ? state->target : level;
+        if (state->level >= target) continue;
+        result = bitstack_move_(stack, state, target, 1, worst == BITSTACK_OK ? error : NULL);
+        if (worst == BITSTACK_OK) worst = result;
+        bitstack_drop_unused_(stack, i, i + 1);
+    }
+    return worst;
+}
+
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error) {
-    bitstack_result first = BITSTACK_OK, result;
-    uint32_t low = 0, high = stack->available, i;
-    int shrunk = 0;
+    uint32_t low = 0, high = stack->available;
     if (bytes < stack->base)
         return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part", NULL, 0);
-    if (error) error->code = BITSTACK_OK;
     while (low < high) { /* how many blocks fit */
         uint32_t middle = low + (high - low) / 2;
         if (stack->resident_after[middle] <= bytes) low = middle + 1;
@@ -1587,42 +1642,17 @@ BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes
         stack->states[bitstack_load32_(stack->block_records + (size_t)stack->loaded * BITSTACK_BLOCK_RECORD_)].target++;
     for (; stack->loaded > low; stack->loaded--)
         stack->states[bitstack_load32_(stack->block_records + (size_t)(stack->loaded - 1) * BITSTACK_BLOCK_RECORD_)].target--;
-    /* First make room: all at once, so that readers are waited for once (a product of many vectors takes long). */
-    for (i = 0; i < stack->matrices; i++) {
-        bitstack_state_ *state = stack->states + i;
-        if (state->level <= state->target) continue;
-        result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
-        if (result == BITSTACK_ERROR_MEMORY) { /* with what the ones before have left it may do */
-            bitstack_drop_unused_(stack, 0, stack->matrices);
-            if (error && first == BITSTACK_OK) error->code = BITSTACK_OK;
-            result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
-        }
-        if (first == BITSTACK_OK) first = result;
-        shrunk = 1;
-    }
-    if (shrunk) bitstack_drop_unused_(stack, 0, stack->matrices);
-    for (i = 0; i < stack->matrices; i++) { /* then use it */
-        bitstack_state_ *state = stack->states + i;
-        if (state->level >= state->target) continue;
-        result = bitstack_move_(stack, state, state->target, first == BITSTACK_OK ? error : NULL);
-        if (first == BITSTACK_OK) first = result;
-        bitstack_drop_unused_(stack, i, i + 1);
-    }
-    return first;
+    return bitstack_bring_(stack, 0, stack->matrices, UINT32_MAX, error);
 }
 
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error) {
-    bitstack_state_ *state;
-    bitstack_result result;
+    const bitstack_state_ *state;
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
     state = stack->states + matrix;
     if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
-    if (level == state->level) return BITSTACK_OK;
-    result = bitstack_move_(stack, state, level, error);
-    bitstack_drop_unused_(stack, (uint32_t)matrix, (uint32_t)matrix + 1);
-    return result;
+    return bitstack_bring_(stack, (uint32_t)matrix, (uint32_t)matrix + 1, level, error);
 }
 
 BITSTACK_API bitstack_result bitstack_extend(bitstack *stack, uint64_t bytes) {
@@ -1918,8 +1948,14 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     size_t g;
     int n;
     for (g = 0; g < groups; g++, z += 4) {
-        float sum = (fabsf(z[0]) + fabsf(z[1])) + (fabsf(z[2]) + fabsf(z[3]));
+#if FLT_EVAL_METHOD == 0
+        float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]), sum;
+#else
+        volatile float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]); /* x87 keeps more digits */
+        float sum;
+#endif
         uint32_t bits;
+        sum = left + right;
         memcpy(&bits, &sum, 4);
         if (bits > largest) largest = bits;
     }
@@ -3226,7 +3262,7 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
-#if BITSTACK_CHUNK_COLS >= 4096 /* its panel is too large for small stacks: there, look-up does it all */
+#if BITSTACK_CHUNK_COLS >= 9216 /* its panel is too large for small stacks: there, look-up does it all */
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
 static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -3280,7 +3316,7 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
                 for (i = 0; !whole && i < BITSTACK_PANEL_INPUTS_ && b + i < batch; i++)
                     for (r = low; r < high; r++) {
                         float *at = y + (b + i) * y_stride;
-                        bitstack_put_float_(at, r - begin, spare[i][r - row] + (col ? bitstack_get_float_(at, r - begin) : 0.0f));
+                        bitstack_put_float_(at, r - begin, col ? spare[i][r - row] + bitstack_get_float_(at, r - begin) : spare[i][r - row]);
                     }
             }
         }
@@ -3304,7 +3340,7 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         (count && batch && (!y || (view->cols && view->level && !x))))
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
-#if BITSTACK_CHUNK_COLS >= 4096
+#if BITSTACK_CHUNK_COLS >= 9216
     if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
         bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
         return BITSTACK_OK;

@@ -167,8 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (int step = 0; step < 5; step++) { /* a walk of budgets that ends where it began */
             const uint64_t budget = base + (total - base) / 4 * (uint64_t)((second + 3 * step) % 5);
             result = bitstack_set_budget(stack, budget, &error);
-            MUST(bitstack_resident_bytes(stack) <= budget || result != BITSTACK_OK);
-            MUST(bitstack_resident_bytes(stack) <= budget);
+            MUST(bitstack_resident_bytes(stack) <= budget || result == BITSTACK_ERROR_IO || result == BITSTACK_ERROR_CHECKSUM);
             multiply(stack, 0);
         }
         MUST(base == 0 || bitstack_set_budget(stack, base - 1, NULL) == BITSTACK_ERROR_BUDGET);
