@@ -154,7 +154,41 @@ int main(void) {
         CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rank 1025");
         o.rank = 2, o.factor_type = BITSTACK_BF16;
         CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "factors in bf16");
+        static const float wrong[] = {-1, INFINITY, NAN};
+        o.factor_type = BITSTACK_F16, o.method = BITSTACK_NESTED;
+        for (int i = 0; i < 3; i++) {
+            o.level_weights[1] = wrong[i];
+            CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "a level weight of %g", (double)wrong[i]);
+        }
         CHECK(!memcmp(&coded, &before, sizeof coded), "written to");
+    }
+
+    TEST("level weights: a level that alone counts is no worse than usual, none lost; beyond the joint levels they say nothing");
+    {
+        enum { ROWS = 60, COLS = 80, LEVELS = 7 };
+        bitstack_moments moments;
+        bitstack_coded usual, coded;
+        float x[4 * COLS];
+        for (int i = 0; i < ROWS * COLS; i++) w[i] = test_normal(&seed);
+        CHECK(bitstack_moments_init(&moments, COLS, 1) == BITSTACK_OK, "moments");
+        for (int n = 0; n < 60; n++) {
+            for (int i = 0; i < 4 * COLS; i++) x[i] = test_normal(&seed) * (float)(1 + i % COLS % 5);
+            bitstack_moments_add(&moments, x, 4, COLS);
+        }
+        bitstack_encode_options o = {.levels = LEVELS, .rank = 1};
+        CHECK(bitstack_encode_matrix(&usual, w, ROWS, COLS, COLS, &moments, &o) == BITSTACK_OK, "usual");
+        for (uint32_t only = 1; only <= LEVELS; only++) {
+            memset(o.level_weights, 0, sizeof o.level_weights);
+            o.level_weights[only - 1] = 1e-3f;
+            CHECK(bitstack_encode_matrix(&coded, w, ROWS, COLS, COLS, &moments, &o) == BITSTACK_OK, "only level %u", only);
+            if (test_bad_) break;
+            if (only > 6) CHECK(!memcmp(coded.out_err2, usual.out_err2, sizeof usual.out_err2), "level %u is not chosen jointly", only);
+            else CHECK(coded.out_err2[only] < 1.05 * usual.out_err2[only], "level %u alone: %g, usual %g", only, coded.out_err2[only], usual.out_err2[only]);
+            for (uint32_t l = 1; l <= LEVELS; l++)
+                CHECK(coded.out_err2[l] < 0.9 && coded.out_err2[l] <= coded.out_err2[l - 1], "level %u alone counts: level %u has %g", only, l, coded.out_err2[l]);
+            bitstack_coded_free(&coded);
+        }
+        bitstack_coded_free(&usual), bitstack_moments_free(&moments);
     }
 
     TEST("progress reports and cancels");

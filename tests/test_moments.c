@@ -131,5 +131,62 @@ int main(void) {
         CHECK(bitstack_measure_error(&view, w, COLS - 1, NULL, 1, &rel, &out) == BITSTACK_ERROR_ARGUMENT, "stride");
         bitstack_coded_free(&coded), bitstack_moments_free(&moments);
     }
+
+    TEST("the output error that a coded matrix tells is the measured one, whatever the inputs' size");
+    for (int wide = 0; wide < 2; wide++) {
+        const uint32_t rows = wide ? 6 : 30, cols = wide ? 1100 : 70; /* beyond 1024 columns nested measures in float */
+        float *w = (float *)malloc((size_t)rows * cols * 4), *x = (float *)malloc((size_t)cols * 4 * 40);
+        for (int s = 0; s < (wide ? 2 : 5); s++) {
+            static const float sizes[] = {1e18f, 1e-24f, 1, 1e30f, 1e-35f};
+            for (int method = wide; method < 2; method++) {
+                bitstack_moments moments;
+                bitstack_coded coded;
+                bitstack_plane planes[2];
+                bitstack_view view;
+                double rel, out;
+                bitstack_encode_options options = {.method = method ? BITSTACK_NESTED : BITSTACK_IABS, .levels = 2, .rank = 1};
+                for (size_t i = 0; i < (size_t)rows * cols; i++) w[i] = test_normal(&seed) * (wide && s ? 1e20f : 1);
+                for (size_t i = 0; i < 40u * cols; i++) x[i] = test_normal(&seed) * sizes[s];
+                CHECK(bitstack_moments_init(&moments, cols, 1) == BITSTACK_OK, "init");
+                bitstack_moments_add(&moments, x, 40, cols);
+                CHECK(bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, &options) == BITSTACK_OK, "inputs of %g", (double)sizes[s]);
+                for (uint32_t level = 1; level <= 2 && !test_bad_; level++) {
+                    bitstack_coded_view(&coded, level, planes, &view);
+                    CHECK(bitstack_measure_error(&view, w, cols, &moments, 1, &rel, &out) == BITSTACK_OK, "measure");
+                    CHECK(out > 0 && fabs(coded.out_err2[level] / out - 1) < 0.01, "%s, inputs of %g, level %u: told %g, measured %g",
+                          method ? "nested" : "iabs", (double)sizes[s], level, coded.out_err2[level], out);
+                }
+                if (!test_bad_) bitstack_coded_free(&coded);
+                bitstack_moments_free(&moments);
+            }
+        }
+        free(w), free(x);
+    }
+
+    TEST("moments without inputs say nothing: the output error is the weights' own; NaN in them is refused");
+    for (int method = 0; method < 2; method++) {
+        static float w[30 * 20];
+        bitstack_moments moments;
+        bitstack_coded coded;
+        bitstack_plane planes[2];
+        bitstack_view view;
+        double rel, out;
+        bitstack_encode_options options = {.method = method ? BITSTACK_NESTED : BITSTACK_IABS, .levels = 2, .rank = 1};
+        for (int i = 0; i < 30 * 20; i++) w[i] = test_normal(&seed);
+        CHECK(bitstack_moments_init(&moments, 20, 1) == BITSTACK_OK, "init");
+        CHECK(bitstack_encode_matrix(&coded, w, 30, 20, 20, &moments, &options) == BITSTACK_OK, "encode");
+        for (uint32_t level = 1; level <= 2; level++) {
+            CHECK(coded.out_err2[level] == coded.rel_err2[level], "level %u: told %g, of the weights %g", level, coded.out_err2[level], coded.rel_err2[level]);
+            bitstack_coded_view(&coded, level, planes, &view);
+            CHECK(bitstack_measure_error(&view, w, 20, &moments, 1, &rel, &out) == BITSTACK_OK && rel == out, "measured %g and %g", rel, out);
+        }
+        moments.h[3 * 20 + 7] = moments.h[7 * 20 + 3] = NAN;
+        CHECK(bitstack_measure_error(&view, w, 20, &moments, 1, &rel, &out) == BITSTACK_ERROR_NUMERIC, "measured by NaN");
+        for (int j = 0; j < 20; j++) moments.h[j * 20 + j] = 1, moments.norms[j] = 1;
+        moments.count = 1;
+        bitstack_coded_free(&coded);
+        CHECK(bitstack_encode_matrix(&coded, w, 30, 20, 20, &moments, &options) == BITSTACK_ERROR_NUMERIC, "NaN off the diagonal");
+        bitstack_moments_free(&moments);
+    }
     return TEST_DONE();
 }
