@@ -445,7 +445,7 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
  * zero.
- * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 13 KiB (+ 8 KiB where
+ * Scratch is on the C stack: at most 5 * BITSTACK_CHUNK_COLS bytes + 16 KiB (+ 8 KiB where
  * BITSTACK_CHUNK_COLS is below 9216); compiled without optimisation up to half a megabyte more. No recursion,
  * no allocation, no locks.
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */

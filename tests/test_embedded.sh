@@ -19,8 +19,15 @@ depth() { # name, bound, compiler and flags
     bytes=$(sed -n 's/^C stack at most: \([0-9]*\) bytes.*/\1/p' "$out/depth.txt")
     if [ "${bytes:-999999}" -le "$bound" ]; then ok "$name: $bytes of $bound bytes, no recursion"; else bad "$name: $bytes bytes, more than $bound"; fi
 }
-depth "C stack on this machine" 94208 $CC -O2
+bound() { echo $((5 * $1 + 16 * 1024 + ($1 < 9216) * 8 * 1024)); }
+depth "C stack on this machine" "$(bound 16384)" $CC -O2
 depth "C stack on this machine, small" 10752 $CC -O2 $small
+if [ -n "$BITSTACK_FULL" ]; then
+    for how in -O1 -O3 -Os; do
+        for cols in 512 4096 9216 16384 65536; do depth "C stack with $how and $cols columns at once" "$(bound $cols)" $CC $how -DBITSTACK_CHUNK_COLS=$cols; done
+    done
+    depth "C stack without optimisation" $((524288 + $(bound 16384))) $CC -O0
+fi
 
 $CC -std=c11 -O1 -DBITSTACK_IMPLEMENTATION $small -I. -x c -c bitstack.h -o "$out/alone.o"
 asked=$(nm -u "$out/alone.o" | awk '{print $2}' | grep -v -E '^(mem(cpy|set|cmp|move)|strlen|strcmp|lrintf|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|__x86.*)$' | tr '\n' ' ')

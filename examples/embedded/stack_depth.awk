@@ -1,10 +1,11 @@
 # Deepest C stack of each function, callees included, from gcc -fcallgraph-info=su. Calls through pointers
 # count as the deepest function that the library passes around; what is outside (memcpy, soft floats) as 0.
-# Ends with status 1 where a function can reach itself.
+# Ends with status 1 where a function can reach itself, or has arrays of a size that only it knows.
 {
     if (match($0, /title: "[^"]*"/)) {
         name = substr($0, RSTART + 8, RLENGTH - 9)
         if (match($0, /[0-9]+ bytes/)) own[name] = substr($0, RSTART, RLENGTH - 6) + 0
+        if (/bytes \(dynamic\)/) unbounded = name
     }
     if (/^edge:/) {
         match($0, /sourcename: "[^"]*"/); from[++edges] = substr($0, RSTART + 13, RLENGTH - 14)
@@ -12,6 +13,7 @@
     }
 }
 END {
+    if (unbounded != "") { print "a stack frame without bound: " unbounded; exit 1 }
     for (name in own) {
         short = name; sub(/.*:/, "", short)
         depth[name] = own[name]; functions++
