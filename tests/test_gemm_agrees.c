@@ -130,6 +130,29 @@ int main(void) {
     check(&seed, 67, 130, 40, 2, 64, BITSTACK_F16, 1, 40);
     check(&seed, 1, 1, 16, 7, 0, BITSTACK_F32, 1, 64);
 
+    TEST("sums that vanish keep their sign however rows are split");
+    {
+        enum { ROWS = 64, COLS = 8, BATCH = 300 };
+        static unsigned char signs[ROWS * COLS / 8];
+        static float u[ROWS], v[COLS], in[BATCH * COLS], whole[BATCH * ROWS], halves[BATCH * ROWS];
+        bitstack_plane planes[LEVELS];
+        bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes};
+        memset(signs, 0xFF, sizeof signs);
+        for (int i = 0; i < ROWS; i++) u[i] = 1e-30f;
+        for (int j = 0; j < COLS; j++) v[j] = 1;
+        for (int i = 0; i < BATCH * COLS; i++) in[i] = -1e-30f;
+        for (int p = 0; p < LEVELS; p++) planes[p].signs = signs, planes[p].coefficients = u, planes[p].columns = v;
+        for (int isa = 0; bitstack_isa_name(isa); isa++) {
+            if (!bitstack_isa_available(isa)) continue;
+            bitstack_set_isa(bitstack_isa_name(isa));
+            bitstack_view_gemm(&view, BITSTACK_FAST, in, COLS, whole, ROWS, BATCH);
+            bitstack_view_gemm_rows(&view, BITSTACK_FAST, in, COLS, halves, ROWS, BATCH, 0, ROWS / 2);
+            bitstack_view_gemm_rows(&view, BITSTACK_FAST, in, COLS, halves + ROWS / 2, ROWS, BATCH, ROWS / 2, ROWS / 2);
+            CHECK(!memcmp(whole, halves, sizeof whole), "%s", bitstack_isa());
+        }
+        bitstack_set_isa(NULL);
+    }
+
     TEST("no vectors and bad arguments behave as documented");
     bitstack_plane plane = {NULL, NULL, NULL};
     bitstack_view view = {10, 20, 1, 0, 1, BITSTACK_F16, 1, &plane};

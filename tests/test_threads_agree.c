@@ -1,14 +1,11 @@
 /* Products are the same bit for bit on any number of threads, the pool's or the caller's own. */
 #ifndef BITSTACK_POOL
-#ifndef BITSTACK_POOL
-#ifndef BITSTACK_POOL
 #define BITSTACK_POOL
-#endif
-#endif
 #endif
 #include "bitstack.h"
 #include "test.h"
 #include <pthread.h>
+#include <unistd.h>
 
 enum { ROWS = 1500, COLS = 700, LEVELS = 6, BATCH = 37 };
 static bitstack_plane planes[LEVELS];
@@ -55,6 +52,11 @@ static void *user_thread(void *bad) {
 
 static void count_index(void *context, size_t index) { __atomic_fetch_add((int *)context + index, 1, __ATOMIC_RELAXED); }
 
+static bitstack_pool *nested_pool;
+static int nested_done;
+static void count_nested(void *context, size_t index) { (void)context, (void)index, __atomic_fetch_add(&nested_done, 1, __ATOMIC_RELAXED); }
+static void nest(void *context, size_t index) { (void)index, bitstack_pool_run(nested_pool, count_nested, context, 5); }
+
 int main(void) {
     uint64_t seed = 12;
     bitstack_pool *pool;
@@ -96,9 +98,24 @@ int main(void) {
     bitstack_pool_close(pool);
     bitstack_pool_close(NULL);
 
-    TEST("a pool for all processors opens; bad arguments are refused");
+    TEST("a task may use the pool it runs in: what it asks for is done by itself");
+    CHECK(bitstack_pool_open(&pool, 2, NULL) == BITSTACK_OK, "pool");
+    nested_pool = pool, nested_done = 0;
+    alarm(20); /* not for ever, if it waits for itself */
+    bitstack_pool_run(pool, nest, NULL, 6);
+    alarm(0);
+    CHECK(nested_done == 6 * 5, "%d of 30 tasks ran", nested_done);
+    bitstack_pool_close(pool);
+
+    TEST("a pool for all processors opens, one of a thousand threads too; bad arguments are refused");
     CHECK(bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK && bitstack_pool_parallel(pool).threads >= 1, "pool");
     bitstack_pool_close(pool);
+    if (bitstack_pool_open(&pool, 1000, NULL) == BITSTACK_OK) { /* it has as many as it may */
+        CHECK(products_agree(&own), "a large pool");
+        bitstack_parallel large = bitstack_pool_parallel(pool);
+        CHECK(large.threads >= 1 && large.threads <= 1000 && products_agree(&large), "%d threads", large.threads);
+        bitstack_pool_close(pool);
+    }
     CHECK(bitstack_pool_open(&pool, -1, NULL) == BITSTACK_ERROR_ARGUMENT, "-1 threads");
     CHECK(bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, 3, expected, ROWS, 2, &own) == BITSTACK_ERROR_ARGUMENT, "a stride");
     for (int p = 0; p < LEVELS; p++)
