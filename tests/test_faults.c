@@ -24,30 +24,48 @@ static void heap_give(void *pointer) {
     free(p);
 }
 
-static long steps, die_at;       /* the die_at-th step that the disk sees is the last; 0 never */
-static int torn;                 /* it dies in the middle of that step */
+static long steps, die_at;        /* the die_at-th step that the disk sees is the last; 0 never */
+static int torn;                  /* it dies in the middle of that step */
+static long fail_at;              /* the fail_at-th step fails; 0 never */
+static int harmless;              /* what failed loses nothing: a spool that is closed or removed */
+static FILE *written;             /* the new file, while it is */
 static int flushed, rename_early; /* was anything renamed that had not been brought to the disk? */
-static void step(FILE *file, const void *data, size_t bytes) {
-    if (++steps != die_at) return;
+static int step(FILE *file, const void *data, size_t bytes) { /* nonzero: it fails */
+    if (++steps == fail_at) return harmless = 0, 1;
+    if (steps != die_at) return 0;
     if (torn && file) fwrite(data, 1, bytes / 2, file);
-    kill(getpid(), SIGKILL);
+    return kill(getpid(), SIGKILL);
 }
 static FILE *fault_fopen(const char *path, const char *mode) {
-    step(NULL, NULL, 0);
+    if (step(NULL, NULL, 0)) return NULL;
     FILE *file = fopen(path, mode);
     if (file && die_at) setvbuf(file, NULL, _IONBF, 0); /* so that every fwrite is a write */
+    if (strlen(path) > 5 && !strcmp(path + strlen(path) - 5, ".part")) written = file;
     return file;
 }
+static size_t fault_fread(void *data, size_t size, size_t count, FILE *file) {
+    if (!die_at && step(NULL, NULL, 0)) return 0; /* the disk sees nothing of it: no point to die at */
+    return fread(data, size, count, file);
+}
 static size_t fault_fwrite(const void *data, size_t size, size_t count, FILE *file) {
-    step(file, data, size * count);
+    if (step(file, data, size * count)) return 0;
     return fwrite(data, size, count, file);
 }
-static int fault_fflush(FILE *file) { return step(NULL, NULL, 0), fflush(file); }
-static int fault_fsync(int file) { return step(NULL, NULL, 0), flushed = 1, fsync(file); }
-static int fault_fclose(FILE *file) { return step(NULL, NULL, 0), fclose(file); }
-static int fault_remove(const char *path) { return step(NULL, NULL, 0), remove(path); }
+static int fault_fflush(FILE *file) { return step(NULL, NULL, 0) ? EOF : fflush(file); }
+static int fault_fsync(int file) { return step(NULL, NULL, 0) ? -1 : (flushed = 1, fsync(file)); }
+static int fault_fclose(FILE *file) {
+    const int fails = step(NULL, NULL, 0), was_new = file == written;
+    if (fails) harmless = !was_new;
+    if (was_new) written = NULL;
+    return fclose(file) || fails ? EOF : 0;
+}
+static int fault_remove(const char *path) {
+    if (!step(NULL, NULL, 0)) return remove(path);
+    harmless = 1;
+    return -1;
+}
 static int fault_rename(const char *from, const char *to) {
-    step(NULL, NULL, 0);
+    if (step(NULL, NULL, 0)) return -1;
     rename_early |= !flushed;
     return rename(from, to);
 }
@@ -57,6 +75,7 @@ static int fault_pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 }
 
 #define fopen fault_fopen
+#define fread fault_fread
 #define fwrite fault_fwrite
 #define fflush fault_fflush
 #define fsync fault_fsync
@@ -75,6 +94,7 @@ static int fault_pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 #endif
 #include "bitstack_compress.h"
 #undef fopen
+#undef fread
 #undef fwrite
 #undef fflush
 #undef fsync
@@ -86,6 +106,31 @@ static int fault_pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 
 static const char *const path = "build/tests/faults.bitstack";
 static const char *const other = "build/tests/faults-new.bitstack";
+
+/* An allocator of the caller's own that notes a size which is not the one that was asked for. */
+typedef struct sized_heap {
+    long used, calls, fail_at, wrong;
+} sized_heap;
+static void *sized_allocate(void *user, size_t bytes) {
+    sized_heap *heap = (sized_heap *)user;
+    if (++heap->calls == heap->fail_at) return NULL;
+    size_t *p = (size_t *)malloc(bytes + 64);
+    if (!p) return NULL;
+    *p = bytes, heap->used += (long)bytes;
+    return memset((char *)p + 64, 0xA5, bytes);
+}
+static void sized_release(void *user, void *pointer, size_t bytes) {
+    sized_heap *heap = (sized_heap *)user;
+    size_t *p = pointer ? (size_t *)(void *)((char *)pointer - 64) : NULL;
+    heap->wrong += !p || *p != bytes;
+    if (p) heap->used -= (long)*p;
+    free(p);
+}
+static bitstack_allocator sized(sized_heap *heap) {
+    bitstack_allocator allocator = {sized_allocate, sized_release, heap};
+    return allocator;
+}
+static bitstack_allocator writer_allocator; /* none of its own: that of the implementation */
 
 /* --- Memory --- */
 static float w[210 * 210], x[8 * 210];
@@ -133,7 +178,7 @@ static bitstack_result write_stack(const char *to, int matrices) {
     static const uint64_t shape[1] = {15};
     bitstack_writer *writer;
     bitstack_error error;
-    bitstack_result result = bitstack_writer_open(&writer, to, NULL, &error);
+    bitstack_result result = bitstack_writer_open(&writer, to, &writer_allocator, &error);
     if (result != BITSTACK_OK) return result;
     if (result == BITSTACK_OK) result = bitstack_writer_meta_u32(writer, "n", (uint32_t)matrices);
     if (result == BITSTACK_OK) result = bitstack_writer_meta_strings(writer, "strings", strings, NULL, 2);
@@ -207,13 +252,19 @@ static int in_child(int what, long die, int half, rlim_t most) {
 typedef struct liar {
     const unsigned char *data;
     size_t bytes;
-    int calls, lie_at, kind; /* 0 fails, 1 gives zeros, 2 leaves the buffer, 3 gives the bytes before */
+    int calls, lie_at, kind; /* 0 fails, 1 gives zeros, 2 leaves the buffer, 3 gives the bytes before, 4 flips a bit */
+    uint64_t lied;           /* where */
 } liar;
 static int lying_read(void *user, uint64_t offset, void *to, size_t bytes) {
     liar *l = (liar *)user;
     if (offset > l->bytes || bytes > l->bytes - offset) return 1;
     if (++l->calls == l->lie_at) {
+        l->lied = offset;
         if (l->kind == 0) return 1;
+        if (l->kind == 4) {
+            memcpy(to, l->data + offset, bytes);
+            ((unsigned char *)to)[(size_t)l->calls * 997 % bytes] ^= (unsigned char)(1 << l->calls % 8);
+        }
         if (l->kind == 1) memset(to, 0, bytes);
         if (l->kind == 3) memcpy(to, l->data + (offset ? offset - 1 : 1), bytes - (offset ? 0 : 1));
         return 0;
@@ -235,6 +286,42 @@ static uint64_t content(const bitstack *stack, const bitstack *levels_of) {
     return hash;
 }
 
+/* Opens with nothing loaded, then takes it through all its sizes; after each step what is there must be whole levels
+ * of `good`, within the budget. Failures end nothing; the first is returned. In the end there is no fault any more, and
+ * all must be there. */
+enum { MEMORY, FILE_, CALLBACK };
+static bitstack_result tour(int from, liar *l, bitstack_options options, bitstack *good, bitstack_error *error) {
+    const uint64_t base = bitstack_base_bytes(good), total = bitstack_total_bytes(good), half = (base + total) / 2;
+    const struct {
+        int matrix; /* -1: a budget */
+        uint64_t to;
+    } way[] = {{-1, total}, {-1, half}, {-1, total}, {0, 1}, {1, 0}, {0, 2}, {1, 1}, {3, 0}, {3, 2}, {-1, base}, {-1, total}, {-1, total}};
+    bitstack *stack;
+    options.load_nothing = 1;
+    bitstack_result first = from == MEMORY ? bitstack_open_memory(&stack, l->data, l->bytes, &options, error)
+                            : from == FILE_ ? bitstack_open_file(&stack, path, &options, error)
+                                            : bitstack_open_callback(&stack, lying_read, l, l->bytes, &options, error);
+    if (first != BITSTACK_OK) return first;
+    for (size_t i = 0; i < sizeof way / sizeof *way; i++) {
+        bitstack_error now = {BITSTACK_OK, 0, ""};
+        const int m = way[i].matrix;
+        bitstack_result result = m < 0 ? bitstack_set_budget(stack, way[i].to, &now)
+                                       : bitstack_set_level(stack, m, (uint32_t)way[i].to, &now);
+        CHECK(result == BITSTACK_OK || (first == BITSTACK_OK && now.code == result), "step %zu fails again: %s", i, now.message);
+        if (first == BITSTACK_OK && result != BITSTACK_OK) first = result, *error = now;
+        bitstack_matrix there;
+        if (m < 0) bitstack_set_budget(good, way[i].to, NULL);
+        else bitstack_get_matrix(stack, m, &there);
+        CHECK(result != BITSTACK_OK || (m < 0 ? bitstack_resident_bytes(stack) == bitstack_resident_bytes(good) : there.level == way[i].to),
+              "step %zu succeeds, but is elsewhere", i);
+        CHECK(content(stack, stack) == content(good, stack), "step %zu: weights of no level (%s)", i, now.message);
+        CHECK(m >= 0 || bitstack_resident_bytes(stack) <= way[i].to, "step %zu: more than the budget", i);
+    }
+    CHECK(bitstack_resident_bytes(stack) == total, "not all came back: %s", error->message);
+    bitstack_close(stack);
+    return first;
+}
+
 int main(void) {
     uint64_t seed = 3;
     for (size_t i = 0; i < sizeof w / sizeof w[0]; i++) w[i] = test_normal(&seed);
@@ -253,6 +340,21 @@ int main(void) {
     CHECK(write_stack(path, 4) == BITSTACK_OK, "a first stack");
     CHECK(every_allocation("writer", 3, 0, 0, 0, 0, 0) > 10, "too few");
     CHECK(every_allocation("reordering", 4, 0, 0, 0, 0, 0) > 5, "too few");
+
+    TEST("the caller's own allocator may fail the writer at any call, and gets back what it gave, by its size");
+    {
+        long n = 1;
+        for (int reached = 1; reached && test_bad_ <= 5; n++) {
+            sized_heap heap = {0, 0, n, 0};
+            writer_allocator = sized(&heap);
+            bitstack_result result = write_stack(other, 4);
+            reached = heap.calls >= n;
+            CHECK(heap.used == 0 && heap.wrong == 0, "allocation %ld: %ld bytes kept, %ld given back wrongly", n, heap.used, heap.wrong);
+            CHECK(result == (reached ? BITSTACK_ERROR_MEMORY : BITSTACK_OK), "allocation %ld: %s", n, bitstack_result_string(result));
+        }
+        CHECK(n > 10, "%ld allocations", n);
+        memset(&writer_allocator, 0, sizeof writer_allocator);
+    }
 
     TEST("threads that cannot be started are done without, and change no bit");
     {
@@ -309,6 +411,28 @@ int main(void) {
     }
     CHECK(kills > 10, "%ld kills", kills);
     printf("      %ld kills while reordering\n", kills);
+
+    TEST("a disk that fails at any step is BITSTACK_ERROR_IO, keeps the old file and leaves no other");
+    for (int what = 0; what < 2; what++) {
+        long n, failures = 0;
+        for (n = 1; test_bad_ <= 5; n++) {
+            CHECK(write_stack(path, what ? 4 : 1) == BITSTACK_OK, "the old file");
+            steps = 0, fail_at = n, harmless = 0;
+            bitstack_result result = what ? reorder(path, path) : write_stack(path, 4);
+            const int reached = steps >= n;
+            fail_at = 0;
+            const uint64_t now = sum_of(path), good = what ? reordered : new_file, old = what ? new_file : old_file;
+            if (!reached || harmless) CHECK(result == BITSTACK_OK && now == good, "step %ld: %s", n, bitstack_result_string(result));
+            else CHECK(result == BITSTACK_ERROR_IO && now == old, "step %ld fails: %s, the %s file", n, bitstack_result_string(result),
+                       now == old ? "old" : "new");
+            CHECK(harmless || (access("build/tests/faults.bitstack.part", F_OK) != 0 && access("build/tests/faults.bitstack.spool", F_OK) != 0),
+                  "step %ld: files are left", n);
+            if (!reached) break;
+            failures += !harmless;
+        }
+        CHECK(failures > 10, "%ld failures", failures);
+        printf("      %ld steps failed while %s\n", failures, what ? "reordering" : "writing");
+    }
 
     TEST("a disk full at any byte is BITSTACK_ERROR_IO, keeps the old file and leaves no other");
     {
@@ -370,7 +494,7 @@ int main(void) {
         int lies = 0, noticed = 0;
         for (int kind = 0; kind < 4; kind++)
             for (int n = 1;; n++) {
-                liar l = {data, bytes, 0, n, kind};
+                liar l = {data, bytes, 0, n, kind, 0};
                 memset(&error, 0, sizeof error);
                 bitstack_result result = bitstack_open_callback(&stack, lying_read, &l, bytes, NULL, &error);
                 if (l.calls < n) {
@@ -386,6 +510,51 @@ int main(void) {
             }
         CHECK(lies > 40 && noticed == lies, "%d of %d lies were noticed", noticed, lies);
         printf("      %d reads failed or lied\n", lies);
+
+        TEST("whatever read fails or lies on a way through all sizes: whole levels of the true file, or an error that names the matrix");
+        for (int kind = lies = 0; kind < 5; kind++)
+            for (int n = 1; test_bad_ <= 5; n++) {
+                liar l = {data, bytes, 0, n, kind, 0};
+                bitstack_options plain = {0};
+                memset(&error, 0, sizeof error);
+                bitstack_result result = tour(CALLBACK, &l, plain, good, &error);
+                if (l.calls < n) {
+                    CHECK(result == BITSTACK_OK, "no lie, but: %s", error.message);
+                    break;
+                }
+                lies++;
+                CHECK(result != BITSTACK_OK && error.code == result, "kind %d at read %d, of the bytes from %llu on, is believed", kind, n,
+                      (unsigned long long)l.lied);
+                for (int i = 0; i < bitstack_block_count(good); i++) {
+                    bitstack_get_block(good, i, &block);
+                    if (l.lied < block.offset || l.lied >= block.offset + block.bytes) continue;
+                    const char name[] = {'m', 'a', 't', 'r', 'i', 'x', ' ', '\'', (char)('a' + (int)block.matrix), 0};
+                    CHECK(strstr(error.message, name) && result == (kind ? BITSTACK_ERROR_CHECKSUM : BITSTACK_ERROR_IO), "no %s: %s", name,
+                          error.message);
+                }
+            }
+        CHECK(lies > 150, "%d reads", lies);
+        printf("      %d reads failed or lied on the way through all sizes\n", lies);
+
+        TEST("whatever allocation fails on that way: the same, and the allocator gets back what it gave, by its size");
+        for (int from = MEMORY; from <= CALLBACK; from++) {
+            long n = 1, told = 0;
+            CHECK(in_child(0, 0, 0, RLIM_INFINITY) == 0, "write");
+            for (int reached = 1; reached && test_bad_ <= 5; n++) {
+                liar l = {data, bytes, 0, 0, 0, 0};
+                sized_heap heap = {0, 0, n, 0};
+                bitstack_options own = {0};
+                own.allocator = sized(&heap);
+                memset(&error, 0, sizeof error);
+                bitstack_result result = tour(from, &l, own, good, &error);
+                reached = heap.calls >= n;
+                CHECK(heap.used == 0 && heap.wrong == 0, "allocation %ld: %ld bytes kept, %ld given back wrongly", n, heap.used,
+                      heap.wrong);
+                CHECK(result == BITSTACK_OK || (reached && result == BITSTACK_ERROR_MEMORY), "allocation %ld: %s", n, error.message);
+                told += result != BITSTACK_OK; /* not all: shrinking tries again with what was let go meanwhile */
+            }
+            CHECK(told > (from == MEMORY ? 0 : 40), "%ld of %ld allocations are missed", told, n);
+        }
         bitstack_close(good);
         free(data);
     }

@@ -1,6 +1,5 @@
 /* The paper's order is the authors' code's, and the predicted one is the best a greedy choice can do. */
-#include "../bitstack_compress.h"
-#include "test.h"
+#include "stack_builder.h"
 
 static uint64_t seed = 17;
 
@@ -167,6 +166,36 @@ int main(void) {
         for (int i = 0; i < 6; i++)
             CHECK(out[i].matrix == want[i][0] && out[i].level == want[i][1], "entry %d: %u.%u", i, out[i].matrix, out[i].level);
         CHECK(out[2].score == 0.5f && out[3].score == 0.5f, "%g", (double)out[2].score);
+    }
+
+    TEST("predicted, by the writer: error of the outputs times sensitivity, not error of the weights");
+    for (int loud = 0; loud < 3; loud++) { /* the outputs say: b first; a counts a hundred times as much; b does */
+        static const char *const path = "build/tests/order.bitstack";
+        const bitstack_shape shape = build_shape(64, 64, 2, 1, 0);
+        bitstack_coded coded[2] = {build_coded(&shape, 1), build_coded(&shape, 2)};
+        bitstack_writer *writer;
+        bitstack_error error;
+        bitstack *stack;
+        bitstack_block block;
+        CHECK(bitstack_writer_open(&writer, path, NULL, &error) == BITSTACK_OK, "%s", error.message);
+        for (int i = 0; i < 2; i++) {
+            for (uint32_t l = 1; l <= 2; l++) coded[i].rel_err2[l] = pow(i ? 0.7 : 0.1, l), coded[i].out_err2[l] = pow(i ? 0.1 : 0.7, l);
+            CHECK(bitstack_writer_matrix(writer, i ? "b" : "a", &coded[i], loud == i + 1 ? 100 : 1) == BITSTACK_OK, "matrix");
+            build_free(&coded[i]);
+        }
+        CHECK(bitstack_writer_finish(writer, NULL, 0, &error) == BITSTACK_OK, "%s", error.message);
+        if (bitstack_open_file(&stack, path, NULL, &error) != BITSTACK_OK) {
+            CHECK(0, "%s", error.message);
+            break;
+        }
+        static const uint32_t want[3][4][2] = {{{1, 1}, {0, 1}, {0, 2}, {1, 2}}, {{0, 1}, {0, 2}, {1, 1}, {1, 2}}, {{1, 1}, {1, 2}, {0, 1}, {0, 2}}};
+        for (int i = 0; i < 4; i++) {
+            bitstack_get_block(stack, i, &block);
+            CHECK(block.matrix == want[loud][i][0] && block.level == want[loud][i][1], "case %d, block %d: %u.%u", loud, i, block.matrix,
+                  block.level);
+        }
+        bitstack_close(stack);
+        remove(path);
     }
 
     TEST("no matrices, matrices without blocks, bad arguments");

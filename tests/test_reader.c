@@ -362,6 +362,55 @@ int main(void) {
         }
         free(bad);
     }
+    TEST("any flipped byte of any part of any block: named, its matrix one level below, the others whole, by file, memory and callback");
+    {
+        static const char *const damaged_path = "build/tests/damaged.bitstack";
+        unsigned char *bad = (unsigned char *)malloc(bytes);
+        bitstack *good, *damaged;
+        int flips = 0;
+        CHECK(bitstack_open_memory(&good, data, bytes, NULL, NULL) == BITSTACK_OK, "open");
+        memcpy(bad, data, bytes);
+        for (int i = 0; i < bitstack_block_count(good); i++) {
+            bitstack_block block;
+            bitstack_get_block(good, i, &block);
+            const bitstack_shape shape = levels_of(good, (int)block.matrix);
+            const uint64_t part[3] = {bitstack_column_bytes(&shape, block.level), bitstack_coefficient_bytes(&shape, block.level),
+                                      bitstack_plane_bytes(shape.rows, shape.cols)};
+            bitstack_options options = {0};
+            options.budget = block.resident_after; /* nothing of this block is superseded yet */
+            bitstack_set_budget(good, options.budget, NULL);
+            bitstack_set_level(good, (int)block.matrix, block.level - 1, NULL);
+            const uint64_t hash = content(good);
+            uint64_t at = block.offset;
+            for (int p = 0; p < 3; at += part[p++])
+                for (int where = 0; where < 3 && part[p]; where++) {
+                    const size_t byte = (size_t)(at + (where == 0 ? 0 : where == 1 ? part[p] / 2 : part[p] - 1));
+                    bad[byte] ^= (unsigned char)(1 << flips++ % 8);
+                    for (int from = 0; from < 3; from++) {
+                        counting_source source = {bad, bytes, 0, -1};
+                        FILE *file = from == 0 ? fopen(damaged_path, "wb") : NULL;
+                        if (file) fwrite(bad, 1, bytes, file), fclose(file);
+                        memset(&error, 0, sizeof error);
+                        bitstack_result r = from == 0   ? bitstack_open_file(&damaged, damaged_path, &options, &error)
+                                            : from == 1 ? bitstack_open_memory(&damaged, bad, bytes, &options, &error)
+                                                        : bitstack_open_callback(&damaged, counting_read, &source, bytes, &options, &error);
+                        char name[40];
+                        snprintf(name, sizeof name, "matrix '%s'", matrices[block.matrix].name);
+                        CHECK(r == BITSTACK_OK && error.code == BITSTACK_ERROR_CHECKSUM && strstr(error.message, name) && error.byte_offset == at,
+                              "block %d, part %d, byte %d: %s (at %llu)", i, p, where, error.message, (unsigned long long)error.byte_offset);
+                        if (r != BITSTACK_OK) continue;
+                        CHECK(content(damaged) == hash && bitstack_resident_bytes(damaged) == bitstack_resident_bytes(good),
+                              "block %d, part %d, byte %d, source %d: not the level below, or not the others", i, p, where, from);
+                        bitstack_close(damaged);
+                    }
+                    bad[byte] = data[byte];
+                }
+        }
+        CHECK(flips >= 3 * 2 * 9, "%d bytes", flips);
+        bitstack_close(good);
+        free(bad);
+        remove(damaged_path);
+    }
     TEST("every failing allocation and read is a clean error and leaks nothing");
     {
         int failures = 0;
@@ -410,6 +459,15 @@ int main(void) {
         bitstack_writer_open(&writer, path, NULL, NULL);
         bitstack_writer_matrix(writer, "w", &coded, 1);
         CHECK(bitstack_writer_finish(writer, order, 3, &error) == BITSTACK_ERROR_ARGUMENT, "levels must ascend");
+        for (size_t entries = 0; entries <= 4; entries++) { /* too few, and one that is not there */
+            const bitstack_order_entry ascending[4] = {{0, 1, 0}, {0, 2, 0}, {0, 3, 0}, {0, 4, 0}};
+            if (entries == 3) continue;
+            bitstack_writer_open(&writer, path, NULL, NULL);
+            bitstack_writer_matrix(writer, "w", &coded, 1);
+            CHECK(bitstack_writer_finish(writer, ascending, entries, &error) == BITSTACK_ERROR_ARGUMENT && strstr(error.message, "every block once"),
+                  "an order of %zu of 3 blocks: %s", entries, error.message);
+            CHECK(bitstack_reorder(path, path, ascending, entries, &error) == BITSTACK_ERROR_ARGUMENT, "%zu blocks to reorder", entries);
+        }
         size_t n;
         unsigned char *now = (unsigned char *)test_read_file(path, &n);
         CHECK(now && n == bytes && !memcmp(now, data, n), "the old file is untouched");
@@ -492,6 +550,24 @@ int main(void) {
             CHECK(block.matrix == order[i].matrix && block.level == order[i].level, "block %d", i);
         }
         CHECK(bitstack_meta_number(b, "test.number", 0) == 42, "metadata came along");
+        for (int i = 0; i < 3; i++) {
+            bitstack_matrix m, was;
+            bitstack_get_matrix(a, i, &was), bitstack_get_matrix(b, i, &m);
+            CHECK(m.sensitivity == was.sensitivity && m.sensitivity == (float)(1 + i), "the sensitivity of matrix %d: %g", i, (double)m.sensitivity);
+            CHECK(m.name_bytes == was.name_bytes && !memcmp(m.name, was.name, m.name_bytes), "the name of matrix %d", i);
+            CHECK(!memcmp(&m.shape, &was.shape, sizeof m.shape), "the shape of matrix %d", i);
+        }
+        for (int i = 0; i < 2; i++) {
+            bitstack_tensor t, was;
+            bitstack_get_tensor(a, i, &was), bitstack_get_tensor(b, i, &t);
+            CHECK(t.bytes == was.bytes && !memcmp(t.data, was.data, (size_t)t.bytes) && t.type == was.type, "tensor %d came along", i);
+        }
+        for (int i = 0; i < 81; i++) {
+            bitstack_block was;
+            bitstack_get_block(a, i / 9, &was), bitstack_get_block(b, i % 9, &block);
+            if (block.matrix != was.matrix || block.level != was.level) continue;
+            CHECK(block.rel_err2 == was.rel_err2 && was.rel_err2 > 0, "the error of block %d", i / 9);
+        }
         bitstack_close(b);
         for (int i = 0; i < 9; i++) bitstack_get_block(a, i, &block), order[i].matrix = (uint32_t)block.matrix, order[i].level = block.level;
         CHECK(bitstack_reorder("build/tests/reordered.bitstack", "build/tests/reordered.bitstack", order, 9, &error) == BITSTACK_OK, "in place: %s", error.message);
