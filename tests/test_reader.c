@@ -1,5 +1,9 @@
 /* What a stack file says is what the reader gives; what is damaged is refused or left out, never trusted. */
 #include "stack_builder.h"
+#if defined(__unix__)
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
 
 static const char *const path = "build/tests/reader.bitstack";
 
@@ -21,6 +25,7 @@ static bitstack_result walk(const unsigned char *data, size_t bytes, bitstack_er
     for (int i = 0; i < bitstack_tensor_count(stack); i++) {
         bitstack_tensor tensor;
         bitstack_get_tensor(stack, i, &tensor);
+        CHECK(tensor.dimensions >= 0 && tensor.dimensions <= 4, "a tensor of %d dimensions", tensor.dimensions);
         for (size_t j = 0; j < tensor.name_bytes; j++) last = (unsigned char)(last ^ tensor.name[j]);
         for (size_t j = 0; j < tensor.bytes; j++) last = (unsigned char)(last ^ ((const unsigned char *)tensor.data)[j]);
     }
@@ -153,8 +158,43 @@ int main(void) {
         bitstack_gemv(stack, 0, x, whole);
         CHECK(bitstack_gemv_rows(stack, 0, x, part, 9, 50) == BITSTACK_OK && !memcmp(part, whole + 9, sizeof(float) * 50) && part[50] == 0, "some rows");
         CHECK(bitstack_gemv_rows(stack, 0, x, part, 9, 62) == BITSTACK_ERROR_ARGUMENT && bitstack_gemv(stack, 3, x, part) == BITSTACK_ERROR_ARGUMENT, "rows that are not there");
+        CHECK(bitstack_find_matrix(stack, "c") == -1 && bitstack_find_matrix(stack, "c.weights") == -1 && bitstack_find_tensor(stack, "nor") == -1 && bitstack_find_meta(stack, "test.") == -1, "a part of a name, or more");
         CHECK(bitstack_find_matrix(stack, "nope") == -1 && bitstack_get_matrix(stack, 3, &m) == BITSTACK_ERROR_ARGUMENT && bitstack_get_matrix(stack, -1, &m) == BITSTACK_ERROR_ARGUMENT, "absent");
     }
+    TEST("products are as exact as the options say");
+    for (int precision = 0; precision < 3; precision++) {
+        static const bitstack_precision precisions[] = {BITSTACK_FAST, BITSTACK_EXACT, BITSTACK_REFERENCE};
+        bitstack_options options = {0};
+        bitstack *other;
+        bitstack_view view;
+        float x[130], y[70], expected[3][70];
+        for (int j = 0; j < 130; j++) x[j] = (float)sin(j);
+        options.precision = precisions[precision];
+        CHECK(bitstack_open_memory(&other, data, bytes, &options, &error) == BITSTACK_OK && bitstack_gemv(other, 0, x, y) == BITSTACK_OK, "%s", error.message);
+        bitstack_matrix_view(other, 0, &view);
+        for (int p = 0; p < 3; p++) bitstack_view_gemv(&view, precisions[p], x, expected[p], 0, 70);
+        for (int p = 0; p < 3; p++) CHECK(!memcmp(y, expected[p], sizeof y) == (p == precision), "precision %d is asked for, %d comes", precision, p);
+        for (int j = 0; j < 130; j++) x[j] = ldexpf(x[j], -80);
+        bitstack_gemv(other, 0, x, y);
+        for (int i = 0; i < 70; i++) CHECK(ldexpf(y[i], 80) == expected[precision][i], "inputs of 1e-24: row %d is %g", i, (double)y[i]);
+        bitstack_close(other);
+    }
+    TEST("a stack that is closed leaves no file open");
+#if defined(__linux__)
+    {
+        struct rlimit before, few;
+        getrlimit(RLIMIT_NOFILE, &before);
+        few = before, few.rlim_cur = 40;
+        setrlimit(RLIMIT_NOFILE, &few);
+        for (int i = 0; i < 60; i++) {
+            bitstack *once;
+            const bitstack_result result = bitstack_open_file(&once, path, NULL, &error);
+            CHECK(result == BITSTACK_OK, "the %dth time: %s", i + 1, error.message);
+            if (result == BITSTACK_OK) bitstack_close(once);
+        }
+        setrlimit(RLIMIT_NOFILE, &before);
+    }
+#endif
     TEST("what is asked wrongly is refused in words, and nothing is opened");
     {
         bitstack *none = NULL;
@@ -167,6 +207,26 @@ int main(void) {
         CHECK(bitstack_open_file(&none, NULL, NULL, &error) == BITSTACK_ERROR_ARGUMENT && bitstack_open_file(NULL, path, NULL, NULL) == BITSTACK_ERROR_ARGUMENT, "no path or output");
         CHECK(bitstack_open_memory(&none, NULL, 500, NULL, &error) == BITSTACK_ERROR_ARGUMENT && bitstack_open_callback(&none, NULL, NULL, 500, NULL, &error) == BITSTACK_ERROR_ARGUMENT, "no source");
         CHECK(bitstack_set_level(stack, 3, 1, &error) == BITSTACK_ERROR_ARGUMENT && strstr(error.message, "no such matrix"), "%s", error.message);
+#ifdef __unix__
+        int ends[2];
+        char pipe_path[40];
+        if (pipe(ends) == 0) {
+            snprintf(pipe_path, sizeof pipe_path, "/dev/fd/%d", ends[0]);
+            close(ends[1]);
+            CHECK(bitstack_open_file(&none, pipe_path, NULL, &error) == BITSTACK_ERROR_IO, "a pipe has no size: %s", error.message);
+            close(ends[0]);
+        }
+#endif
+        bitstack_shape large = build_shape(1u << 30, 1u << 30, 32, 1024, 1);
+        large.group_cols = 64, large.factor_type = BITSTACK_F32;
+        CHECK(bitstack_shape_valid(&large) && bitstack_block_bytes(&large, 32) == 0 && bitstack_live_bytes(&large, 32) == 0, "sizes beyond 64 bits are told as 0");
+        large = build_shape(1u << 30, 1u << 24, 32, 1024, 0);
+        uint64_t live = 0;
+        for (uint32_t l = 1; l <= 32; l++) {
+            const uint64_t more = bitstack_live_bytes(&large, l);
+            CHECK(more == 0 || (more > live && (live || l == 1)), "level %u: %llu bytes", l, (unsigned long long)more);
+            live = more;
+        }
     }
     TEST("resident bytes never exceed the budget, are as many as fit, and are the same by file, memory and callback");
     {
@@ -252,6 +312,11 @@ int main(void) {
         bitstack_get_block(stack, 4, &block);
         CHECK(bitstack_open_memory(&smaller, data, (size_t)block.offset, NULL, NULL) == BITSTACK_OK, "cut before block 4");
         CHECK(bitstack_blocks_available(smaller) == 4 && bitstack_blocks_loaded(smaller) == 4, "%d blocks there", bitstack_blocks_available(smaller));
+        for (int i = 4; i < bitstack_block_count(stack); i++) {
+            bitstack_block beyond;
+            bitstack_get_block(stack, i, &beyond);
+            CHECK(bitstack_set_level(smaller, (int)beyond.matrix, beyond.level, &error) == BITSTACK_ERROR_ARGUMENT, "a level that is not there yet");
+        }
         bitstack_set_budget(stack, bitstack_total_bytes(smaller), NULL);
         CHECK(content(smaller) == content(stack), "a cut file equals the whole one at that budget");
         for (int blocks = 5; blocks <= bitstack_block_count(stack); blocks++) { /* and grows again */
@@ -309,6 +374,18 @@ int main(void) {
             }
         }
         CHECK(opened < tried / 2, "%llu of %llu opened", (unsigned long long)opened, (unsigned long long)tried);
+        const size_t blocks = (size_t)bitstack_block_count(stack), tensors = (size_t)bitstack_tensor_count(stack);
+        const size_t matrix = (size_t)(128 + tables - test_load64(data + 56)) - 64 * blocks - 64 * 3, tensor = matrix - 72 * tensors;
+        for (int field = 0; field < 5; field++) { /* bytes whose every other value is refused */
+            const size_t at = field < 4 ? matrix + 28 + (size_t)field : tensor + 12;
+            for (int value = field < 3 ? 4 : field < 4 ? 1 : 5; value < 256; value += 9) {
+                memcpy(bad, data, bytes);
+                bad[at] = (unsigned char)value;
+                test_store64(bad + 64, bitstack_checksum(bad + 128, (size_t)tables));
+                test_store64(bad + 120, bitstack_checksum(bad, 120));
+                CHECK(walk(bad, bytes, &error) != BITSTACK_OK, "a byte of a %s record may be %d", field < 4 ? "matrix" : "tensor", value);
+            }
+        }
         free(bad);
     }
     TEST("a mandatory entry or encoding that is not known is refused by name, an unknown optional one is skipped");
@@ -361,6 +438,24 @@ int main(void) {
             bitstack_close(damaged);
         }
         free(bad);
+    }
+    TEST("what changes in memory after it was opened is noticed when it is taken up");
+    {
+        unsigned char *copy = (unsigned char *)malloc(bytes);
+        bitstack *other;
+        bitstack_block block;
+        bitstack_matrix m;
+        memcpy(copy, data, bytes);
+        CHECK(bitstack_open_memory(&other, copy, bytes, NULL, &error) == BITSTACK_OK && error.code == BITSTACK_OK, "%s", error.message);
+        for (int i = 0; i < bitstack_block_count(other); i++) {
+            bitstack_get_block(other, i, &block);
+            if (block.matrix == 0 && block.level == 2) copy[block.offset] ^= 1; /* its coefficients: level 3 has its own */
+        }
+        CHECK(bitstack_set_level(other, 0, 2, &error) == BITSTACK_ERROR_CHECKSUM && strstr(error.message, "'a'"), "%s", error.message);
+        bitstack_get_matrix(other, 0, &m);
+        CHECK(m.level == 1, "level %u", m.level);
+        bitstack_close(other);
+        free(copy);
     }
     TEST("any flipped byte of any part of any block: named, its matrix one level below, the others whole, by file, memory and callback");
     {
