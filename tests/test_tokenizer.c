@@ -1,6 +1,7 @@
 /* Text becomes the ids that SentencePiece gives, and comes back; JSON is read strictly. */
 #include "test.h"
 #include "../examples/llm/gguf.h"
+#include "../examples/llm/hf.h"
 #include "../examples/llm/json.h"
 #include "../examples/llm/tokenizer.h"
 
@@ -21,6 +22,20 @@ static int parses(const char *text, size_t bytes) {
     if (result == 0) llm_json_free(&json);
     free(copy);
     return result == 0;
+}
+
+/* A tokenizer of `count` pieces with scores; types NULL: all normal. The source is to be closed in any case. */
+static int made(llm_source *s, llm_tokenizer *t, const char *kind, const llm_string *pieces, const float *scores, const int32_t *types,
+                size_t count, llm_error *error) {
+    llm_string name = {kind, strlen(kind)}, *copy = (llm_string *)malloc(count * sizeof *copy);
+    memcpy(copy, pieces, count * sizeof *copy);
+    memset(s, 0, sizeof *s);
+    memset(error, 0, sizeof *error);
+    s->path = strdup("made.gguf");
+    if (llm_add_text(s, "tokenizer.ggml.model", name) || llm_add_strings(s, "tokenizer.ggml.tokens", copy, count) ||
+        llm_add_numbers(s, "tokenizer.ggml.scores", LLM_F32, scores, count) ||
+        (types && llm_add_numbers(s, "tokenizer.ggml.token_type", LLM_I32, types, count))) return -1;
+    return llm_tokenizer_load(t, s, error);
 }
 
 int main(void) {
@@ -111,6 +126,33 @@ int main(void) {
     memset(&nothing, 0, sizeof nothing);
     nothing.path = (char *)(uintptr_t)"bare.gguf";
     CHECK(llm_tokenizer_load(&none, &nothing, &error) != 0 && strstr(error.message, "bare.gguf: expected tokenizer.ggml.model"), "%s", error.message);
+
+    TEST("scores that are not finite are refused in one line: no cut would be the best");
+    static const llm_string letters[3] = {{"a", 1}, {"b", 1}, {"ab", 2}};
+    static const char *const kinds[2] = {"t5", "llama"};
+    for (int i = 0; i < 6; i++) {
+        const float wrong[3] = {NAN, -INFINITY, INFINITY};
+        float scores[3] = {-1, -1, -1};
+        llm_source s;
+        scores[i % 2] = wrong[i / 2];
+        for (int k = 0; k < 2; k++) {
+            int opened = made(&s, &none, kinds[k], letters, scores, NULL, 3, &error) == 0;
+            CHECK(!opened && strstr(error.message, "made.gguf: expected tokenizer.ggml.scores that are finite") == error.message && !strchr(error.message, '\n'),
+                  "%s, %g: '%s'", kinds[k], (double)wrong[i / 2], error.message);
+            if (opened) llm_tokenizer_free(&none);
+            llm_source_close(&s);
+        }
+    }
+    static const char *const values[3] = {"-1e999", "1e39", "-1"};
+    for (int i = 0; i < 3; i++) {
+        char unigram[200];
+        llm_source s;
+        memset(&s, 0, sizeof s);
+        snprintf(unigram, sizeof unigram, "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"u\",0],[\"a\",%s]]}}", values[i]);
+        int opened = llm_hf_tokenizer(&s, unigram, strlen(unigram), "t.json", &error) == 0;
+        CHECK(opened == (i == 2) && (opened || strstr(error.message, "finite")), "%s: %s", values[i], opened ? "opened" : error.message);
+        llm_source_close(&s);
+    }
 
     llm_tokenizer_free(&t);
     llm_source_close(&source);

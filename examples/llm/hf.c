@@ -232,8 +232,9 @@ static int read_vocabulary(llm_source *s, const document *d, size_t model, int u
     if (most > 1 << 24) most = 1 << 24;
     for (size_t i = 0, at = list + 1; i < pieces; i++, at += value_at(d, at)->skip) {
         if (unigram) {
-            if (!is(d, at, LLM_JSON_ARRAY) || value_at(d, at)->count != 2 || !is(d, at + 1, LLM_JSON_STRING) || !is(d, at + 2, LLM_JSON_NUMBER))
-                return llm_fail(d->error, "%s: expected \"vocab\" to hold [piece, score]", d->name);
+            if (!is(d, at, LLM_JSON_ARRAY) || value_at(d, at)->count != 2 || !is(d, at + 1, LLM_JSON_STRING) || !is(d, at + 2, LLM_JSON_NUMBER) ||
+                !isfinite((float)value_at(d, at + 2)->number))
+                return llm_fail(d->error, "%s: expected \"vocab\" to hold [piece, score], scores being finite", d->name);
             bytes += value_at(d, at + 1)->string.bytes;
             if (i >= v->count) v->count = i + 1;
             continue;

@@ -245,6 +245,11 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
         if (!types && t->kind != LLM_TOKENS_BYTES && byte_of(t->pieces[i]) >= 0) t->types[i] = BYTE;
         if (t->types[i] == NORMAL && t->scores[i] < t->least) t->least = t->scores[i];
     }
+    for (uint32_t i = 0; i < t->count && !failed; i++)
+        if (!isfinite(t->scores[i])) { /* no comparison, and so no best cut, would mean anything */
+            llm_tokenizer_free(t);
+            return llm_fail(error, "%s: expected tokenizer.ggml.scores that are finite; number %u is not", source->path, (unsigned)i);
+        }
     if (!failed && t->kind == LLM_TOKENS_BYTES) failed = load_bytes(t) != 0;
     if (failed || load_marks(t) != 0) {
         llm_tokenizer_free(t);
