@@ -85,7 +85,7 @@ int main(int argc, char **argv) {
     snprintf(folder, sizeof folder, "%.400s/command", here);
     mkdir(folder, 0777);
     char clean[600];
-    snprintf(clean, sizeof clean, "rm -f '%s'/*", folder);
+    snprintf(clean, sizeof clean, "rm -rf '%s'/*", folder);
     if (system(clean) != 0) return 1;
 
     gguf_maker g;
@@ -296,6 +296,19 @@ int main(int argc, char **argv) {
     save("nan.f32", w, sizeof w);
     CHECK(fails("compress-matrix nan.f32 --rows 100 --cols 130 -o x.bitstack", 1, "nan.f32: a value is not finite"), "not a number");
     CHECK(fails("error w.bitstack --against ids.u16", 1, "ids.u16: offset 400: expected 52000 bytes"), "other file");
+    /* a model without any file of tensors, with and without a tensor that is made up for it */
+    static const char *const scalings[2] = {"", ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+                                            "\"original_max_position_embeddings\":8192}"};
+    snprintf(place, sizeof place, "%s/empty", folder);
+    mkdir(place, 0777);
+    save("empty/model.safetensors.index.json", "{\"weight_map\":{}}", 17);
+    for (int i = 0; i < 2; i++) {
+        char config[500];
+        int length = snprintf(config, sizeof config, "{\"model_type\":\"llama\",\"hidden_size\":64,\"intermediate_size\":64,\"num_hidden_layers\":1,"
+                              "\"num_attention_heads\":1,\"vocab_size\":3,\"tie_word_embeddings\":true%s}", scalings[i]);
+        save("empty/config.json", config, (size_t)length);
+        CHECK(fails("error w.bitstack --against empty", 1, "empty: expected a tensor 'w' of 100 x 130"), "a model of no tensors");
+    }
 
     llm_json_free(&json);
     free(g.data);

@@ -13,8 +13,8 @@ static const char help[] =
 
 enum { ROWS_AT_ONCE = 64 };
 
-/* The originals: a model, or one matrix of raw floats dressed as one. */
-static int open_originals(llm_source *source, const char *path, const bitstack *stack) {
+/* The originals: a model, or one matrix of raw floats dressed as one; these are *raw then, and the caller's to free. */
+static int open_originals(llm_source *source, unsigned char **raw, const char *path, const bitstack *stack) {
     llm_error error;
     size_t bytes;
     unsigned char *data;
@@ -48,7 +48,7 @@ static int open_originals(llm_source *source, const char *path, const bitstack *
     source->tensors->dimensions = 2;
     source->tensors->shape[0] = m.shape.rows;
     source->tensors->shape[1] = m.shape.cols;
-    source->tensors->data = data; /* freed by the caller: raw floats have no metadata */
+    source->tensors->data = *raw = data;
     source->tensor_count = 1;
     return 0;
 }
@@ -113,15 +113,15 @@ int command_error(int argc, char **argv) {
 
     bitstack *stack;
     llm_source source;
+    unsigned char *raw = NULL;
     int status = cli_open_unloaded(&stack, path); /* one matrix at a time */
     if (status != CLI_OK) return status;
-    status = open_originals(&source, against, stack);
+    status = open_originals(&source, &raw, against, stack);
     if (status == CLI_OK) {
-        const void *raw = source.mapping_count ? NULL : source.tensors[0].data;
         for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++)
             status = matrix_errors(stack, i, &source, path, against, json);
         llm_source_close(&source);
-        free((void *)(uintptr_t)raw);
+        free(raw);
     }
     bitstack_close(stack);
     return status;
