@@ -268,6 +268,27 @@ int main(int argc, char **argv) {
     }
     free(journal);
 
+    TEST("what is read is never written over");
+    static const char *const places[] = {"tiny.gguf", "z", "z.part", "z.spool", "z.journal", "z.unordered", "z.unordered.spool", "folder/tiny.gguf"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char line[200], words[100];
+        const char *to = i == 0 ? "tiny.gguf" : i == 7 ? "folder/tiny.gguf" : "z";
+        snprintf(place, sizeof place, "%s/folder", folder);
+        mkdir(place, 0777);
+        if (i) save(places[i], g.data, g.bytes);
+        snprintf(words, sizeof words, "%s: expected another -o", places[i]);
+        snprintf(line, sizeof line, "compress %s -o %s --order paper --resume --levels 1", i == 7 ? "folder" : places[i], to);
+        CHECK(fails(line, 1, words), "model %s", places[i]);
+        snprintf(line, sizeof line, "compress-matrix %s --rows 1 --cols %zu -o %s", places[i], g.bytes / 4, to);
+        CHECK(fails(line, 1, words), "matrix %s", places[i]);
+        a = load(places[i], &one);
+        CHECK(a && one == g.bytes && memcmp(a, g.data, one) == 0, "%s is lost", places[i]);
+        free(a);
+    }
+    CHECK(fails("compress tiny.gguf -o text.txt --calibrate text.txt", 1, "text.txt: expected another -o"), "text");
+    CHECK(fails("compress-matrix text.txt --rows 1 --cols 1 --activations tiny.gguf -o tiny.gguf", 1, "tiny.gguf: expected another -o"), "activations");
+    CHECK(fails("import folder -o folder/tiny.gguf", 1, "folder/tiny.gguf: expected another -o"), "checkpoint");
+
     TEST("every order holds every block once, levels of a matrix ascending");
     static const char *const orders[] = {"predicted", "loss", "paper"};
     for (int i = 0; i < 3; i++) {

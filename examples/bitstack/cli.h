@@ -27,6 +27,9 @@ int cli_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_failed_at(const char *path, bitstack_result result, const bitstack_error *error);
 /* Opens a stack with its tables and resident part, no block loaded. CLI_OK, or what cli_failed_at gives. */
 int cli_open_unloaded(bitstack **stack, const char *path);
+/* CLI_FAILED after saying so where writing OUT (a stack, by way of files beside it) would write over `input`, or over a
+ * file in it if it is a folder; CLI_OK else. `in_place`: OUT itself may be it. */
+int cli_same_file(const char *input, const char *out, int in_place);
 /* Bad usage: the line, and where help is; returns CLI_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -527,6 +527,7 @@ int command_compress(int argc, char **argv) {
     c.memory = memory;
     c.probe_length = probe_tokens + 1;
     if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");
+    if (cli_same_file(path, a.out, 0) != CLI_OK || (text && cli_same_file(text, a.out, 0) != CLI_OK)) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
 
     llm_error error;
