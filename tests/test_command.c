@@ -246,6 +246,14 @@ int main(int argc, char **argv) {
           strstr(out, "14 matrices, 28 blocks"), "%s", out);
     CHECK(fails("compress tiny.gguf -o y.bitstack --compress-embeddings maybe", 2, "--compress-embeddings"), "choice");
 
+    TEST("the demo refuses models of two vocabularies");
+    char demo[3000];
+    snprintf(demo, sizeof demo, "'%.*s/demo' examples/models/books-6m-f16.gguf '%s/y.bitstack' >'%s/out' 2>'%s/err'", (int)(strrchr(command, '/') - command),
+             command, folder, folder, folder);
+    CHECK(system(demo) == 256, "not refused");
+    slurp("err", err, sizeof err);
+    CHECK(strstr(err, "y.bitstack: expected a stack of examples/models/books-6m-f16.gguf") && lines(err) == 1, "%s", err);
+
     TEST("an interrupted compression goes on from whole records and ends in the same bytes");
     /* A folder in the output's place makes the run fail at its very end: the journal of all matrices is left. It is
      * cut in the middle of a record, as a kill would. */
