@@ -69,25 +69,30 @@ typedef struct compression {
 
 /* ---- the resident part ---- */
 
-static int is_matrix(const llm_model *m, const llm_tensor *tensor) {
-    if (tensor == m->embedding.tensor || tensor == m->head.tensor) return 1; /* see compress_vocabulary */
+/* Which tensors become matrices: one of the vocabulary's too, see compress_vocabulary. Free it. */
+static unsigned char *mark_matrices(const llm_model *m) {
+    unsigned char *matrix = calloc(m->source.tensor_count + 1, 1);
+    if (!matrix) return NULL;
+    matrix[m->embedding.tensor - m->source.tensors] = matrix[m->head.tensor - m->source.tensors] = 1;
     for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++)
-        if (m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS].tensor == tensor) return 1;
-    return 0;
+        matrix[m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS].tensor - m->source.tensors] = 1;
+    return matrix;
 }
 
 static bitstack_result write_resident(compression *c) {
     /* What the file says about itself as a GGUF file is no longer true. */
     static const char *const left_out[] = {"general.alignment", "general.file_type", "general.quantization_version"};
     const llm_source *s = &c->model.source;
-    bitstack_result result = BITSTACK_OK;
+    unsigned char *matrix = mark_matrices(&c->model);
+    bitstack_result result = matrix ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     for (size_t i = 0; i < s->meta_count && result == BITSTACK_OK; i++) {
         int keep = s->meta[i].type != LLM_ARRAY && s->meta[i].key.bytes;
         for (size_t j = 0; j < sizeof left_out / sizeof *left_out; j++) keep &= !llm_string_is(s->meta[i].key, left_out[j]);
         if (keep) result = write_meta(c->writer, &s->meta[i]);
     }
     for (size_t i = 0; i < s->tensor_count && result == BITSTACK_OK; i++)
-        if (!is_matrix(&c->model, &s->tensors[i])) result = write_tensor(c->writer, &s->tensors[i]);
+        if (!matrix[i]) result = write_tensor(c->writer, &s->tensors[i]);
+    free(matrix);
     return result;
 }
 

@@ -25,7 +25,11 @@ static int open_originals(llm_source *source, unsigned char **raw, const char *p
     int model = file && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
     if (file) fclose(file);
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) model = 1;
-    if (model) return llm_source_open(source, path, NULL, &error) == 0 ? 0 : cli_failed("%s", error.message);
+    if (model) {
+        if (llm_source_open(source, path, NULL, &error) != 0) return cli_failed("%s", error.message);
+        llm_source_sort(source); /* without memory for it, it takes longer */
+        return CLI_OK;
+    }
     if (bitstack_matrix_count(stack) != 1)
         return cli_failed("%s: offset 0: expected \"GGUF\": the stack has %d matrices, raw floats serve only for one",
                           path, bitstack_matrix_count(stack));
@@ -53,18 +57,12 @@ static int open_originals(llm_source *source, unsigned char **raw, const char *p
     return 0;
 }
 
-static const llm_tensor *find(const llm_source *source, const bitstack_matrix *m) {
-    for (size_t i = 0; i < source->tensor_count; i++)
-        if (source->tensors[i].name.bytes == m->name_bytes &&
-            memcmp(source->tensors[i].name.text, m->name, m->name_bytes) == 0) return &source->tensors[i];
-    return NULL;
-}
-
 static int matrix_errors(bitstack *stack, int index, const llm_source *source, const char *path, const char *against, int json) {
     bitstack_matrix m;
     bitstack_error error;
     bitstack_get_matrix(stack, index, &m);
-    const llm_tensor *original = find(source, &m);
+    llm_string name = {m.name, m.name_bytes};
+    const llm_tensor *original = llm_find_tensor_named(source, name);
     uint32_t rows = m.shape.rows, cols = m.shape.cols;
     if (!original || llm_tensor_rows(original) != rows || llm_tensor_cols(original) != cols)
         return cli_failed("%s: expected a tensor '%.*s' of %u x %u", against, (int)m.name_bytes, m.name, rows, cols);
