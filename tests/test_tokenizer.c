@@ -154,6 +154,57 @@ int main(void) {
         llm_source_close(&s);
     }
 
+    TEST("text is cut at the longest mark at each place; those that only templates may write are left alone in others");
+    enum { MARKS = 60 };
+    for (int round = 0; round < 40; round++) {
+        static char texts[MARKS + 2][8];
+        static float zeros[MARKS + 2];
+        llm_string pieces[MARKS + 2];
+        int32_t types[MARKS + 2];
+        llm_source s;
+        char in[64];
+        for (int i = 0; i < MARKS + 2; i++) { /* the letters, then marks of them */
+            pieces[i].text = texts[i], pieces[i].bytes = i < 2 ? 1 : 1 + test_random(&seed) % 6;
+            for (int k = 0; k < 8; k++) texts[i][k] = i < 2 ? "ex"[i] : "ex"[test_random(&seed) % 2];
+            types[i] = i < 2 ? 1 : test_random(&seed) % 2 ? 3 : 4;
+        }
+        int opened = made(&s, &none, "t5", pieces, zeros, types, MARKS + 2, &error) == 0;
+        CHECK(opened, "%s", error.message);
+        none.add_space = 0;
+        for (size_t i = 0; i < sizeof in; i++) in[i] = "ex"[test_random(&seed) % 2];
+        for (int all = 0; all < 2 && opened; all++) {
+            int64_t count = (all ? llm_encode_marked : llm_encode)(&none, in, sizeof in, &ids), at = 0;
+            for (size_t place = 0; place < sizeof in && at < count; at++) {
+                size_t longest = 0;
+                for (int i = 2; i < MARKS + 2; i++)
+                    if ((all || types[i] == 4) && pieces[i].bytes > longest && pieces[i].bytes <= sizeof in - place && !memcmp(in + place, texts[i], pieces[i].bytes))
+                        longest = pieces[i].bytes;
+                const uint32_t id = ids[at];
+                CHECK(pieces[id].bytes == (longest ? longest : 1) && memcmp(in + place, texts[id], pieces[id].bytes) == 0 &&
+                      (longest ? id > 1 && (all || types[id] == 4) : id < 2), "round %d, place %zu: piece %u, the longest mark has %zu bytes", round, place, id, longest);
+                place += pieces[id].bytes;
+            }
+            free(ids);
+        }
+        if (opened) llm_tokenizer_free(&none);
+        llm_source_close(&s);
+    }
+
+    TEST("pieces that are looked for at every byte have at most 1024 of them");
+    char *long_text = (char *)malloc(1025);
+    memset(long_text, 'e', 1025);
+    for (int i = 0; i < 6; i++) { /* unigram pieces, marks, and pieces that merge, whose length costs nothing */
+        llm_string pieces[2] = {{"a", 1}, {long_text, 1024 + (size_t)i % 2}};
+        const int32_t types[2] = {1, i / 2 == 1 ? 3 : 1};
+        const float scores[2] = {0, 0};
+        llm_source s;
+        int opened = made(&s, &none, kinds[i / 2 > 0], pieces, scores, types, 2, &error) == 0;
+        CHECK(opened == (i % 2 == 0 || i / 2 == 2) && (opened || strstr(error.message, "of at most 1024 bytes, number 1 has 1025")), "%d: '%s'", i, error.message);
+        if (opened) llm_tokenizer_free(&none);
+        llm_source_close(&s);
+    }
+    free(long_text);
+
     llm_tokenizer_free(&t);
     llm_source_close(&source);
     return TEST_DONE();
