@@ -142,6 +142,22 @@ int main(int argc, char **argv) {
     CHECK(command_shell("echo 1000000 >g/memory.current && printf ':info\\n' | BITSTACK_CGROUP=g \"$B\" chat big.bitstack --auto --max 1.1MB") == 0 &&
           strstr(command_out, "budget 1.10 MB"), "%s%s", command_out, command_err);
 
+    TEST("a line that comes while an answer is written is answered next, however long it is");
+    CHECK(command_shell("mkfifo in && { timeout 20 \"$B\" chat big.bitstack -n 300 --live <in >said & } && exec 3>in && echo go >&3 && "
+                        "while [ ! -s said ]; do sleep 0.01; done; echo go >&3; sleep 0.05; echo :info >&3; echo :quit >&3; exec 3>&-; wait; tr -d '\\000' <said") == 0 &&
+          strstr(command_out, " 2 turns, "), "%s%s", command_out, command_err);
+
+    TEST("a line that has no room is left out whole: what stands in its middle is no command");
+    CHECK(command_shell("{ head -c 65536 /dev/zero | tr '\\000' x; echo :quit; echo :info; head -c 200000 /dev/zero | tr '\\000' x; echo; echo :info; "
+                        "head -c 70000 /dev/zero | tr '\\000' x; } | \"$B\" chat ok.bitstack") == 0, "%s", command_err);
+    at = command_out;
+    for (int i = 0; i < 2 && at; i++) {
+        at = strstr(at, "[a line of more than 65535 bytes is left out]\n[model: ");
+        CHECK(at, "%d: %s", i, command_out);
+        if (at) at++;
+    }
+    CHECK(at && strstr(at, "[a line of more") && !strstr(command_out, "ok!"), "%s", command_out);
+
     TEST("bad usage is refused in one line");
     CHECK(command_fails("chat", 2, "missing") && command_fails("chat -", 2, "standard input"), "file");
     CHECK(command_fails("chat ok.bitstack --auto --budget 1MB", 2, "not both") && command_fails("chat ok.bitstack --min 1MB", 2, "--auto"), "auto");
