@@ -5,7 +5,7 @@
 #include "examples/llm/gguf.h"
 #include "examples/llm/hf.h"
 #include "examples/llm/json.h"
-#include "examples/llm/model.h"
+#include "examples/llm/published.h"
 #include "examples/llm/safetensors.h"
 #include "examples/llm/tokenizer.h"
 #include <time.h>
@@ -331,6 +331,31 @@ static int use_safetensors(const void *data, size_t bytes) {
     llm_safetensors_close(&file);
     return 0;
 }
+/* Layers of a published checkpoint that have one tensor each. */
+static void *sparse_layers(size_t entries, size_t *bytes) {
+    entries /= 4; /* there are 4096 layers at most */
+    char *text = (char *)malloc(8 + 100 * entries + 100), *at = text + 9;
+    text[8] = '{';
+    for (size_t i = 0; i < entries; i++)
+        at += sprintf(at, "%s\"model.layers.%zu.mlp.up_proj.qweight_0\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}", i ? "," : "", i, i, i + 1);
+    *at++ = '}';
+    test_store64(text, (uint64_t)(at - text - 8));
+    memset(at, 7, entries);
+    *bytes = (size_t)(at - text) + entries;
+    return text;
+}
+static int use_published(const void *data, size_t bytes) {
+    llm_safetensors file;
+    llm_published published;
+    int result = 1;
+    memset(&published, 0, sizeof published);
+    if (llm_safetensors_open_memory(&file, data, bytes, "x.safetensors", NULL) != 0) return 1;
+    for (size_t i = 0; i < file.count && result == 1; i++) result = llm_published_add(&published, &file.tensors[i], NULL);
+    if (result == 1) result = llm_published_check(&published, "x", NULL) != 0;
+    llm_published_free(&published);
+    llm_safetensors_close(&file);
+    return result;
+}
 
 int main(void) {
     static const kind kinds[] = {
@@ -349,6 +374,7 @@ int main(void) {
         {"a JSON object", 64, json_members, use_json, 1},
         {"JSON that never ends", 64, json_deep, use_json, 0},
         {"a safetensors file of many tensors", 64, many_safetensors, use_safetensors, 1},
+        {"a published checkpoint that lacks most of its layers", 32, sparse_layers, use_published, 0},
     };
     static char titles[sizeof kinds / sizeof kinds[0]][120];
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
