@@ -1,5 +1,5 @@
 /* The bitstack command: its flags, exit statuses, messages and JSON, on a small model of random weights. */
-#include "test.h"
+#include "stack_builder.h"
 #include "make_gguf.h"
 #include "../examples/llm/json.h"
 
@@ -338,6 +338,26 @@ int main(int argc, char **argv) {
         save("empty/config.json", config, (size_t)length);
         CHECK(fails("error w.bitstack --against empty", 1, "empty: expected a tensor 'w' of 100 x 130"), "a model of no tensors");
     }
+
+    TEST("names and values of a file move no cursor and begin no line; in JSON they are UTF-8");
+    static const char *const name = "w\x1b[31m\xff", *const value = "\x1b]0;owned\x07\n  fake = 1\x7f\xc3\xa9\xc3";
+    bitstack_writer *writer;
+    bitstack_shape shape = build_shape(8, 8, 1, 1, 0);
+    bitstack_coded coded = build_coded(&shape, 1);
+    snprintf(place, sizeof place, "%s/esc.bitstack", folder);
+    bitstack_writer_open(&writer, place, NULL, NULL);
+    bitstack_writer_meta_strings(writer, "k\ney", &value, NULL, 1);
+    bitstack_writer_matrix(writer, name, &coded, 1);
+    build_free(&coded);
+    CHECK(bitstack_writer_finish(writer, NULL, 0, NULL) == BITSTACK_OK, "no stack");
+    CHECK(run("info esc.bitstack") == 0 && strstr(out, "  k?ey = ?]0;owned??  fake = 1?\xc3\xa9") && strstr(out, "\nw?[31m\xff ") && !strchr(out, 27) && !strchr(out, 127),
+          "%s", out);
+    CHECK(run("info esc.bitstack --json") == 0 && parse_line(0) && llm_string_is(json.values[has("metadata") + 2].string, "\x1b]0;owned\x07\n  fake = 1\x7f\xc3\xa9\xef\xbf\xbd"),
+          "%s", out);
+    CHECK(parse_line(1) && llm_string_is(json.values[has("name")].string, "w\x1b[31m\xef\xbf\xbd"), "%s", out);
+    save("esc.f32", w, 256);
+    CHECK(run("error esc.bitstack --against esc.f32") == 0 && strstr(out, "w?[31m\xff ") == out, "%s%s", out, err);
+    CHECK(fails("error esc.bitstack --against tiny.gguf", 1, "expected a tensor 'w?[31m\xff' of 8 x 8"), "message");
 
     llm_json_free(&json);
     free(g.data);

@@ -100,7 +100,7 @@ static void info(const chat *c) {
         if (now.target < UINT64_MAX) printf("; budget %s", cli_bytes(now.target));
         printf("]\n");
         if (now.memory.limit) printf("[memory: %s free of %s, %.0f %% pressure]\n", cli_bytes(now.memory.available), cli_bytes(now.memory.limit), 100 * now.memory.pressure);
-        if (now.message[0]) printf("[last trouble: %s]\n", now.message);
+        if (now.message[0]) printf("[last trouble: %s]\n", cli_plain(now.message, strlen(now.message)));
     } else printf("[model: of fixed size]\n");
     printf("[context: %u of %u tokens, %zu turns, %zu forgotten; %s of keys and values; %s turns]\n", t->generator.count,
            t->generator.state.context, t->count, t->forgotten, cli_bytes(kv * t->generator.state.position), t->turns->name);

@@ -1,5 +1,6 @@
 #include "cli.h"
 #include "../llm/evaluate.h"
+#include "../llm/pretokenizer.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -12,14 +13,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static void plain(char *text, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        if ((unsigned char)text[i] < 32 || text[i] == 127) text[i] = '?';
+}
+
+const char *cli_plain(const char *text, size_t bytes) {
+    static char texts[8][256];
+    static int slot;
+    char *copy = texts[slot = (slot + 1) % 8];
+    if (bytes > sizeof texts[0] - 1) bytes = sizeof texts[0] - 1;
+    if (bytes) memcpy(copy, text, bytes);
+    plain(copy, bytes);
+    copy[bytes] = 0;
+    return copy;
+}
+
 int cli_failed(const char *format, ...) {
+    char message[2048];
     va_list arguments;
     fflush(stdout);
-    fputs("bitstack: ", stderr);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
+    plain(message, strlen(message));
+    fprintf(stderr, "bitstack: %s\n", message);
     return CLI_FAILED;
 }
 
@@ -247,11 +265,12 @@ void cli_json_end(void) { puts("}"); }
 
 void cli_json_string(const char *text, size_t bytes) {
     putchar('"');
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '"' || c == '\\') printf("\\%c", c);
+    for (size_t i = 0, length; i < bytes; i += length) {
+        uint32_t c = llm_character(text + i, bytes - i, &length);
+        if (c == '"' || c == '\\') printf("\\%c", (char)c);
         else if (c < 32 || c == 127) printf("\\u%04x", c);
-        else putchar(c);
+        else if (c == UINT32_MAX) fputs("\\ufffd", stdout);
+        else fwrite(text + i, 1, length, stdout);
     }
     putchar('"');
 }

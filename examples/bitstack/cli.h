@@ -60,6 +60,10 @@ int cli_size(const char *text, size_t length, uint64_t *bytes);
 /* Bytes for people: "3.21 MB". The text lives until the eighth call after. */
 const char *cli_bytes(uint64_t bytes);
 
+/* Text from a file for people, at most 255 bytes of it: what would move a terminal's cursor or begin a line is '?'. It
+ * lives until the eighth call after. */
+const char *cli_plain(const char *text, size_t bytes);
+
 /* The whole of a file; NULL after saying why. Free it. */
 unsigned char *cli_read(const char *path, size_t *bytes);
 
@@ -81,6 +85,6 @@ void cli_json_number(const char *key, double value); /* null if not finite */
 void cli_json_whole(const char *key, uint64_t value);
 /* For values of other kinds: writes the comma and the key (NULL inside arrays); then print the value. */
 void cli_json_key(const char *key);
-void cli_json_string(const char *text, size_t bytes); /* a string value alone */
+void cli_json_string(const char *text, size_t bytes); /* a string value alone; what is not UTF-8 becomes U+FFFD */
 
 #endif

@@ -65,7 +65,7 @@ static int matrix_errors(bitstack *stack, int index, const llm_source *source, c
     const llm_tensor *original = llm_find_tensor_named(source, name);
     uint32_t rows = m.shape.rows, cols = m.shape.cols;
     if (!original || llm_tensor_rows(original) != rows || llm_tensor_cols(original) != cols)
-        return cli_failed("%s: expected a tensor '%.*s' of %u x %u", against, (int)m.name_bytes, m.name, rows, cols);
+        return cli_failed("%s: expected a tensor '%s' of %u x %u", against, cli_plain(m.name, m.name_bytes), rows, cols);
     float *ours = malloc((size_t)ROWS_AT_ONCE * cols * sizeof *ours), *theirs = malloc((size_t)ROWS_AT_ONCE * cols * sizeof *theirs);
     int status = ours && theirs ? CLI_OK : cli_failed("%s: out of memory", path);
     for (uint32_t level = 1; level <= m.shape.levels && status == CLI_OK; level++) {
@@ -94,7 +94,7 @@ static int matrix_errors(bitstack *stack, int index, const llm_source *source, c
             cli_json_number("rel_err2", relative);
             cli_json_number("bits_per_weight", bits);
             cli_json_end();
-        } else printf("%-28.*s level %2u  rel_err2 %.6f  %.3f bits a weight\n", (int)m.name_bytes, m.name, level, relative, bits);
+        } else printf("%-28s level %2u  rel_err2 %.6f  %.3f bits a weight\n", cli_plain(m.name, m.name_bytes), level, relative, bits);
     }
     free(ours), free(theirs);
     bitstack_set_level(stack, index, 0, NULL);
