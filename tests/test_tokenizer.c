@@ -56,6 +56,8 @@ int main(void) {
     char deep[4000];
     memset(deep, '[', sizeof deep);
     CHECK(!parses(deep, sizeof deep), "accepted 4000 brackets");
+    memset(deep, '1', 64);
+    CHECK(parses(deep, 63) && !parses(deep, 64), "63 digits are read whole, 64 are not read");
     CHECK(!parses("1\0", 2) && !parses("\"a\0\"", 4), "accepted a NUL");
     TEST("JSON: values, members and offsets are right");
     llm_json json;
