@@ -54,7 +54,7 @@ static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
         whole(s, key(s, "feed_forward_length"), 0, 1, 1 << 22, &c->hidden, error) ||
         whole(s, key(s, "attention.head_count"), 0, 1, 1 << 16, &c->heads, error) ||
         whole(s, key(s, "attention.head_count_kv"), c->heads, 1, c->heads, &c->kv_heads, error) ||
-        whole(s, key(s, "attention.key_length"), c->width / c->heads, 1, 1 << 16, &c->head_width, error) ||
+        whole(s, key(s, "attention.key_length"), c->width / c->heads, 1, 4096, &c->head_width, error) ||
         whole(s, key(s, "attention.value_length"), c->head_width, c->head_width, c->head_width, &c->head_width, error) ||
         whole(s, key(s, "rope.dimension_count"), c->head_width, 0, c->head_width, &c->rope_width, error) ||
         whole(s, key(s, "attention.sliding_window"), 0, 0, 1 << 30, &c->window, error) ||
