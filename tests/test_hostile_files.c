@@ -209,6 +209,14 @@ static void *many_marks(size_t entries, size_t *bytes) {
     *bytes = g.bytes;
     return g.data;
 }
+static void *many_pieces(size_t entries, size_t *bytes) {
+    gguf_maker g;
+    char name[32], **pieces = (char **)malloc(entries * sizeof *pieces);
+    for (size_t i = 0; i < entries; i++) snprintf(name, sizeof name, "e%zx", i), pieces[i] = strdup(name);
+    tokenizer_of(&g, "t5", pieces, entries, 1);
+    *bytes = g.bytes;
+    return g.data;
+}
 /* Pieces of which each has a slot of its own, all side by side: taking them up is quick, and what is not there is looked
  * for through half of them. */
 static void *clustered(size_t entries, size_t *bytes) {
@@ -367,6 +375,7 @@ int main(void) {
         {"a GGUF file of tokens that collide", 24, colliding_gguf, use_gguf, 0},
         {"a text cut at thousands of marks", 64, many_marks, use_text, 1},
         {"a text of what a crowded table does not have", 64, clustered, use_text, 1},
+        {"a text of unigrams", 24, many_pieces, use_text, 1},
         {"a text beside a piece that is as long as a file", 64, long_piece, use_text, 0},
         {"a model of many layers among many other tensors", 16, many_layers, use_model, 1},
         {"a tokenizer.json of many replacements", 64, many_replacements, use_tokenizer_json, 1},

@@ -525,12 +525,13 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
     if (!bytes) return 0;
     if (bytes > SIZE_MAX / 1024) return -1;
     /* Every space becomes three bytes, but it is one character of them; a mark is no shorter than one either. */
-    size_t most = t->kind == LLM_TOKENS_UNIGRAM ? 3 * bytes + 4 : bytes + 2, made = 0;
+    int unigram = t->kind == LLM_TOKENS_UNIGRAM;
+    size_t most = bytes + 2, made = 0;
     char *room = malloc(3 * bytes + 4);
-    scratch s = {malloc(most * sizeof *s.symbols), malloc(3 * most * sizeof *s.heap), 0};
-    arc *arcs = t->kind == LLM_TOKENS_UNIGRAM ? malloc((most + 1) * sizeof *arcs) : NULL;
+    scratch s = {unigram ? NULL : malloc(most * sizeof *s.symbols), unigram ? NULL : malloc(3 * most * sizeof *s.heap), 0};
+    arc *arcs = unigram ? malloc((3 * bytes + 5) * sizeof *arcs) : NULL;
     uint32_t *out = malloc((4 * bytes + 4) * sizeof *out); /* a mark, and a space's bytes before the text after it */
-    int failed = !room || !s.symbols || !s.heap || !out || (t->kind == LLM_TOKENS_UNIGRAM && !arcs);
+    int failed = !room || !out || (unigram ? !arcs : !s.symbols || !s.heap);
     for (size_t from = 0, at = 0; from < bytes && !failed; ) {
         int64_t mark = -1;
         while (at < bytes && (mark = mark_at(t, text + at, bytes - at, all)) < 0) at++;
