@@ -276,6 +276,21 @@ int main(int argc, char **argv) {
     }
     free(journal);
 
+    TEST("a journal serves one state of the model's file, told to a fraction of a second");
+    unsigned char keys[3][8];
+    CHECK(mkdir(strcat(place, "j"), 0777) == 0, "mkdir"); /* r.bitstackj */
+    for (int i = 0; i < 3; i++) {
+        char line[800];
+        snprintf(line, sizeof line, "touch -d '2001-01-01 00:00:00.%d' '%s/tiny.gguf'", i / 2 * 5, folder);
+        CHECK(system(line) == 0, "touch");
+        CHECK(run("compress tiny.gguf -o r.bitstackj --levels 1 --rank 1 --resume") == 1, "%s", err);
+        journal = load("r.bitstackj.journal", &kept);
+        CHECK(journal && kept > 8, "no journal");
+        if (journal) memcpy(keys[i], journal, 8);
+        free(journal);
+    }
+    CHECK(memcmp(keys[0], keys[1], 8) == 0 && memcmp(keys[0], keys[2], 8) != 0, "keys of three runs");
+
     TEST("what is read is never written over");
     static const char *const places[] = {"tiny.gguf", "z", "z.part", "z.spool", "z.journal", "z.unordered", "z.unordered.spool", "folder/tiny.gguf"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
