@@ -158,6 +158,21 @@ int main(int argc, char **argv) {
     }
     CHECK(at && strstr(at, "[a line of more") && !strstr(command_out, "ok!"), "%s", command_out);
 
+    TEST("run takes no more of the standard input than the stack that comes first in it");
+    CHECK(command_shell("{ cat big.bitstack; head -c 30000000 /dev/zero && echo >taken; } 2>/dev/null | timeout 20 \"$B\" run - --prompt a -n 2000 >said") == 0 &&
+          !command_exists("taken"), "%s", command_err);
+
+    TEST("blocks that are damaged are left out, and said to be when all is written");
+    size_t bytes;
+    unsigned char *file = (unsigned char *)test_read_file(command_file("ok.bitstack"), &bytes);
+    CHECK(file && command_run("run ok.bitstack --prompt a -n 3") == 0 && !command_err[0], "%s", command_err);
+    for (size_t i = 1; file && i <= 64; i++) file[bytes - i] ^= 16; /* of the last block, and more than any padding */
+    CHECK(file && command_save("bad.bitstack", file, bytes) == 0, "no file");
+    free(file);
+    CHECK(command_run("run bad.bitstack --prompt a -n 3") == 0 && command_out[0] == 'a' &&
+          strcmp(command_err, "bitstack: bad.bitstack: 1 of 14 blocks were left out: they are damaged or could not be read\n") == 0, "%s", command_err);
+    CHECK(command_shell("echo :info | \"$B\" chat bad.bitstack") == 0 && strstr(command_out, "14 of 14 blocks, 1 damaged"), "%s", command_out);
+
     TEST("bad usage is refused in one line");
     CHECK(command_fails("chat", 2, "missing") && command_fails("chat -", 2, "standard input"), "file");
     CHECK(command_fails("chat ok.bitstack --auto --budget 1MB", 2, "not both") && command_fails("chat ok.bitstack --min 1MB", 2, "--auto"), "auto");

@@ -97,6 +97,7 @@ static void info(const chat *c) {
         resizer_ask(c->s.resizer, &now);
         printf("[model: %s of %s resident, %d of %d blocks", cli_bytes(now.resident), cli_bytes(now.total), now.loaded, now.blocks);
         if (now.available < now.blocks) printf(", %d arrived", now.available);
+        if (now.left_out > 0) printf(", %d damaged", now.left_out);
         if (now.target < UINT64_MAX) printf("; budget %s", cli_bytes(now.target));
         printf("]\n");
         if (now.memory.limit) printf("[memory: %s free of %s, %.0f %% pressure]\n", cli_bytes(now.memory.available), cli_bytes(now.memory.limit), 100 * now.memory.pressure);
