@@ -396,6 +396,20 @@ int main(int argc, char **argv) {
         llm_source_close(&source);
     }
 
+    TEST("a journal serves one state of a folder's files, which the folder itself does not tell");
+    char keys[3][8];
+    for (int i = 0; i < 3; i++) { /* a folder in the output's place: the run fails at its end, and leaves the journal */
+        snprintf(line, sizeof line, "cd '%.*s' && touch -d '2001-01-0%d' architecture/model/model.safetensors && mkdir -p architecture/x.bitstack && "
+                 "../bitstack compress architecture/model -o architecture/x.bitstack --levels 1 --rank 1 --resume 2>/dev/null", directory, here, 1 + i / 2);
+        CHECK(system(line) == 256, "%s", line);
+        snprintf(line, sizeof line, "%.*s/architecture/x.bitstack.journal", directory, here);
+        FILE *journal = fopen(line, "rb");
+        CHECK(journal && fread(keys[i], 1, 8, journal) == 8, "no journal");
+        if (journal) fclose(journal);
+    }
+    CHECK(memcmp(keys[0], keys[1], 8) == 0 && memcmp(keys[0], keys[2], 8) != 0, "keys of three runs");
+    remove(line);
+
     TEST("folders that are not whole or not known end in one line");
     static const struct { const char *edit, *words; } edits[] = {
         {"rm model/config.json", "config.json: "}, {"rm model/model.safetensors", "model.safetensors: "},

@@ -142,6 +142,37 @@ int main(int argc, char **argv) {
     CHECK(command_shell("echo 1000000 >g/memory.current && printf ':info\\n' | BITSTACK_CGROUP=g \"$B\" chat big.bitstack --auto --max 1.1MB") == 0 &&
           strstr(command_out, "budget 1.10 MB"), "%s%s", command_out, command_err);
 
+    TEST("a line that comes while an answer is written is answered next, however long it is");
+    CHECK(command_shell("mkfifo in && { timeout 20 \"$B\" chat big.bitstack -n 300 --live <in >said & } && exec 3>in && echo go >&3 && "
+                        "while [ ! -s said ]; do sleep 0.01; done; echo go >&3; sleep 0.05; echo :info >&3; echo :quit >&3; exec 3>&-; wait; tr -d '\\000' <said") == 0 &&
+          strstr(command_out, " 2 turns, "), "%s%s", command_out, command_err);
+
+    TEST("a line that has no room is left out whole: what stands in its middle is no command");
+    CHECK(command_shell("{ head -c 65536 /dev/zero | tr '\\000' x; echo :quit; echo :info; head -c 200000 /dev/zero | tr '\\000' x; echo; echo :info; "
+                        "head -c 70000 /dev/zero | tr '\\000' x; } | \"$B\" chat ok.bitstack") == 0, "%s", command_err);
+    at = command_out;
+    for (int i = 0; i < 2 && at; i++) {
+        at = strstr(at, "[a line of more than 65535 bytes is left out]\n[model: ");
+        CHECK(at, "%d: %s", i, command_out);
+        if (at) at++;
+    }
+    CHECK(at && strstr(at, "[a line of more") && !strstr(command_out, "ok!"), "%s", command_out);
+
+    TEST("run takes no more of the standard input than the stack that comes first in it");
+    CHECK(command_shell("{ cat big.bitstack; head -c 30000000 /dev/zero && echo >taken; } 2>/dev/null | timeout 20 \"$B\" run - --prompt a -n 2000 >said") == 0 &&
+          !command_exists("taken"), "%s", command_err);
+
+    TEST("blocks that are damaged are left out, and said to be when all is written");
+    size_t bytes;
+    unsigned char *file = (unsigned char *)test_read_file(command_file("ok.bitstack"), &bytes);
+    CHECK(file && command_run("run ok.bitstack --prompt a -n 3") == 0 && !command_err[0], "%s", command_err);
+    for (size_t i = 1; file && i <= 64; i++) file[bytes - i] ^= 16; /* of the last block, and more than any padding */
+    CHECK(file && command_save("bad.bitstack", file, bytes) == 0, "no file");
+    free(file);
+    CHECK(command_run("run bad.bitstack --prompt a -n 3") == 0 && command_out[0] == 'a' &&
+          strcmp(command_err, "bitstack: bad.bitstack: 1 of 14 blocks were left out: they are damaged or could not be read\n") == 0, "%s", command_err);
+    CHECK(command_shell("echo :info | \"$B\" chat bad.bitstack") == 0 && strstr(command_out, "14 of 14 blocks, 1 damaged"), "%s", command_out);
+
     TEST("bad usage is refused in one line");
     CHECK(command_fails("chat", 2, "missing") && command_fails("chat -", 2, "standard input"), "file");
     CHECK(command_fails("chat ok.bitstack --auto --budget 1MB", 2, "not both") && command_fails("chat ok.bitstack --min 1MB", 2, "--auto"), "auto");

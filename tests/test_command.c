@@ -1,5 +1,5 @@
 /* The bitstack command: its flags, exit statuses, messages and JSON, on a small model of random weights. */
-#include "test.h"
+#include "stack_builder.h"
 #include "make_gguf.h"
 #include "../examples/llm/json.h"
 
@@ -85,7 +85,7 @@ int main(int argc, char **argv) {
     snprintf(folder, sizeof folder, "%.400s/command", here);
     mkdir(folder, 0777);
     char clean[600];
-    snprintf(clean, sizeof clean, "rm -f '%s'/*", folder);
+    snprintf(clean, sizeof clean, "rm -rf '%s'/*", folder);
     if (system(clean) != 0) return 1;
 
     gguf_maker g;
@@ -246,6 +246,14 @@ int main(int argc, char **argv) {
           strstr(out, "14 matrices, 28 blocks"), "%s", out);
     CHECK(fails("compress tiny.gguf -o y.bitstack --compress-embeddings maybe", 2, "--compress-embeddings"), "choice");
 
+    TEST("the demo refuses models of two vocabularies");
+    char demo[3000];
+    snprintf(demo, sizeof demo, "'%.*s/demo' examples/models/books-6m-f16.gguf '%s/y.bitstack' >'%s/out' 2>'%s/err'", (int)(strrchr(command, '/') - command),
+             command, folder, folder, folder);
+    CHECK(system(demo) == 256, "not refused");
+    slurp("err", err, sizeof err);
+    CHECK(strstr(err, "y.bitstack: expected a stack of examples/models/books-6m-f16.gguf") && lines(err) == 1, "%s", err);
+
     TEST("an interrupted compression goes on from whole records and ends in the same bytes");
     /* A folder in the output's place makes the run fail at its very end: the journal of all matrices is left. It is
      * cut in the middle of a record, as a kill would. */
@@ -267,6 +275,42 @@ int main(int argc, char **argv) {
         free(a), free(b);
     }
     free(journal);
+
+    TEST("a journal serves one state of the model's file, told to a fraction of a second");
+    unsigned char keys[3][8];
+    CHECK(mkdir(strcat(place, "j"), 0777) == 0, "mkdir"); /* r.bitstackj */
+    for (int i = 0; i < 3; i++) {
+        char line[800];
+        snprintf(line, sizeof line, "touch -d '2001-01-01 00:00:00.%d' '%s/tiny.gguf'", i / 2 * 5, folder);
+        CHECK(system(line) == 0, "touch");
+        CHECK(run("compress tiny.gguf -o r.bitstackj --levels 1 --rank 1 --resume") == 1, "%s", err);
+        journal = load("r.bitstackj.journal", &kept);
+        CHECK(journal && kept > 8, "no journal");
+        if (journal) memcpy(keys[i], journal, 8);
+        free(journal);
+    }
+    CHECK(memcmp(keys[0], keys[1], 8) == 0 && memcmp(keys[0], keys[2], 8) != 0, "keys of three runs");
+
+    TEST("what is read is never written over");
+    static const char *const places[] = {"tiny.gguf", "z", "z.part", "z.spool", "z.journal", "z.unordered", "z.unordered.spool", "folder/tiny.gguf"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char line[200], words[100];
+        const char *to = i == 0 ? "tiny.gguf" : i == 7 ? "folder/tiny.gguf" : "z";
+        snprintf(place, sizeof place, "%s/folder", folder);
+        mkdir(place, 0777);
+        if (i) save(places[i], g.data, g.bytes);
+        snprintf(words, sizeof words, "%s: expected another -o", places[i]);
+        snprintf(line, sizeof line, "compress %s -o %s --order paper --resume --levels 1", i == 7 ? "folder" : places[i], to);
+        CHECK(fails(line, 1, words), "model %s", places[i]);
+        snprintf(line, sizeof line, "compress-matrix %s --rows 1 --cols %zu -o %s", places[i], g.bytes / 4, to);
+        CHECK(fails(line, 1, words), "matrix %s", places[i]);
+        a = load(places[i], &one);
+        CHECK(a && one == g.bytes && memcmp(a, g.data, one) == 0, "%s is lost", places[i]);
+        free(a);
+    }
+    CHECK(fails("compress tiny.gguf -o text.txt --calibrate text.txt", 1, "text.txt: expected another -o"), "text");
+    CHECK(fails("compress-matrix text.txt --rows 1 --cols 1 --activations tiny.gguf -o tiny.gguf", 1, "tiny.gguf: expected another -o"), "activations");
+    CHECK(fails("import folder -o folder/tiny.gguf", 1, "folder/tiny.gguf: expected another -o"), "checkpoint");
 
     TEST("every order holds every block once, levels of a matrix ascending");
     static const char *const orders[] = {"predicted", "loss", "paper"};
@@ -296,6 +340,39 @@ int main(int argc, char **argv) {
     save("nan.f32", w, sizeof w);
     CHECK(fails("compress-matrix nan.f32 --rows 100 --cols 130 -o x.bitstack", 1, "nan.f32: a value is not finite"), "not a number");
     CHECK(fails("error w.bitstack --against ids.u16", 1, "ids.u16: offset 400: expected 52000 bytes"), "other file");
+    /* a model without any file of tensors, with and without a tensor that is made up for it */
+    static const char *const scalings[2] = {"", ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+                                            "\"original_max_position_embeddings\":8192}"};
+    snprintf(place, sizeof place, "%s/empty", folder);
+    mkdir(place, 0777);
+    save("empty/model.safetensors.index.json", "{\"weight_map\":{}}", 17);
+    for (int i = 0; i < 2; i++) {
+        char config[500];
+        int length = snprintf(config, sizeof config, "{\"model_type\":\"llama\",\"hidden_size\":64,\"intermediate_size\":64,\"num_hidden_layers\":1,"
+                              "\"num_attention_heads\":1,\"vocab_size\":3,\"tie_word_embeddings\":true%s}", scalings[i]);
+        save("empty/config.json", config, (size_t)length);
+        CHECK(fails("error w.bitstack --against empty", 1, "empty: expected a tensor 'w' of 100 x 130"), "a model of no tensors");
+    }
+
+    TEST("names and values of a file move no cursor and begin no line; in JSON they are UTF-8");
+    static const char *const name = "w\x1b[31m\xff", *const value = "\x1b]0;owned\x07\n  fake = 1\x7f\xc3\xa9\xc3";
+    bitstack_writer *writer;
+    bitstack_shape shape = build_shape(8, 8, 1, 1, 0);
+    bitstack_coded coded = build_coded(&shape, 1);
+    snprintf(place, sizeof place, "%s/esc.bitstack", folder);
+    bitstack_writer_open(&writer, place, NULL, NULL);
+    bitstack_writer_meta_strings(writer, "k\ney", &value, NULL, 1);
+    bitstack_writer_matrix(writer, name, &coded, 1);
+    build_free(&coded);
+    CHECK(bitstack_writer_finish(writer, NULL, 0, NULL) == BITSTACK_OK, "no stack");
+    CHECK(run("info esc.bitstack") == 0 && strstr(out, "  k?ey = ?]0;owned??  fake = 1?\xc3\xa9") && strstr(out, "\nw?[31m\xff ") && !strchr(out, 27) && !strchr(out, 127),
+          "%s", out);
+    CHECK(run("info esc.bitstack --json") == 0 && parse_line(0) && llm_string_is(json.values[has("metadata") + 2].string, "\x1b]0;owned\x07\n  fake = 1\x7f\xc3\xa9\xef\xbf\xbd"),
+          "%s", out);
+    CHECK(parse_line(1) && llm_string_is(json.values[has("name")].string, "w\x1b[31m\xef\xbf\xbd"), "%s", out);
+    save("esc.f32", w, 256);
+    CHECK(run("error esc.bitstack --against esc.f32") == 0 && strstr(out, "w?[31m\xff ") == out, "%s%s", out, err);
+    CHECK(fails("error esc.bitstack --against tiny.gguf", 1, "expected a tensor 'w?[31m\xff' of 8 x 8"), "message");
 
     llm_json_free(&json);
     free(g.data);

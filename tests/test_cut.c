@@ -57,6 +57,11 @@ int main(int argc, char **argv) {
              "tail -c +$(($(wc -c <x.bitstack) + 1)) w.bitstack >>x.bitstack && cmp x.bitstack w.bitstack", (unsigned long long)(base + total) / 2);
     CHECK(command_shell(line) == 0, "%s%s", command_out, command_err);
 
+    TEST("a file that would be written over before it is read is refused, and stays whole");
+    snprintf(line, sizeof line, "cut n.bitstack.part --budget %llu -o n.bitstack", (unsigned long long)(base + total) / 2);
+    CHECK(command_shell("cp w.bitstack n.bitstack.part") == 0 && command_fails(line, 1, "n.bitstack.part: expected another -o"), "OUT.part");
+    CHECK(command_shell("cmp w.bitstack n.bitstack.part && rm n.bitstack.part") == 0, "the input is lost: %s%s", command_out, command_err);
+
     TEST("what cannot be is refused in one line and nothing is left behind");
     snprintf(line, sizeof line, "cut w.bitstack --budget %llu -o n.bitstack", (unsigned long long)base - 1);
     CHECK(command_fails(line, 1, "resident part"), "too small");

@@ -177,6 +177,22 @@ int main(void) {
     memcpy(g.data + 16, "\1\0\0\0\0\0\0\0", 8), memcpy(g.data + 24, "\0\0\0\0\0\0\0\0\11\0\0\0", 12);
     CHECK(refuses(&g, "expected"), "nesting");
 
+    TEST("tensors that share their data are refused");
+    for (int shared = 0; shared < 2; shared++) {
+        make_start(&g, 3);
+        for (int i = 0; i < 4; i++) {
+            if (shared) g.next = 0;
+            make_tensor(&g, (const char *[]){"a", "b", "c", "d"}[i], 1, good, 0, 32);
+        }
+        make_finish(&g), make_data(&g, out, 4 * 32);
+        if (shared) g.bytes -= 64; /* room for two */
+        if (shared) CHECK(refuses(&g, "expected tensors that do not overlap, up to 'c'"), "shared");
+        else {
+            CHECK(opens(g.data, g.bytes, &error) == 0, "%s", error.message);
+            free(g.data);
+        }
+    }
+
     TEST("a missing, an empty and a foreign file are named");
     CHECK(llm_gguf_open(&s, "no/such.gguf", &error) != 0 && strstr(error.message, "no/such.gguf: "), "%s", error.message);
     CHECK(llm_source_open(&s, "Makefile", NULL, &error) != 0 && strstr(error.message, "Makefile: offset 0: expected"), "%s", error.message);

@@ -3,7 +3,9 @@
 #include "stack_builder.h"
 #include "make_gguf.h"
 #include "examples/llm/gguf.h"
+#include "examples/llm/hf.h"
 #include "examples/llm/json.h"
+#include "examples/llm/published.h"
 #include "examples/llm/safetensors.h"
 #include "examples/llm/tokenizer.h"
 #include <time.h>
@@ -186,6 +188,108 @@ static int use_gguf(const void *data, size_t bytes) {
     return result;
 }
 
+static void tokenizer_of(gguf_maker *g, const char *model, char **pieces, size_t count, uint32_t type) {
+    make_start(g, 3);
+    make_meta_string(g, "tokenizer.ggml.model", model);
+    make_meta_array(g, "tokenizer.ggml.tokens", 8, count);
+    for (size_t i = 0; i < count; i++) make_string(g, pieces[i]), free(pieces[i]);
+    make_meta_array(g, "tokenizer.ggml.scores", 5, count);
+    for (size_t i = 0; i < count; i++) make_u32(g, 0);
+    make_meta_array(g, "tokenizer.ggml.token_type", 5, count);
+    for (size_t i = 0; i < count; i++) make_u32(g, type);
+    make_finish(g);
+    free(pieces);
+}
+/* Marks that nothing but their ends tells apart. */
+static void *many_marks(size_t entries, size_t *bytes) {
+    gguf_maker g;
+    char name[32], **pieces = (char **)malloc(entries * sizeof *pieces);
+    for (size_t i = 0; i < entries; i++) snprintf(name, sizeof name, "e%zx", i + 16), pieces[i] = strdup(name);
+    tokenizer_of(&g, "llama", pieces, entries, 4);
+    *bytes = g.bytes;
+    return g.data;
+}
+static void *many_pieces(size_t entries, size_t *bytes) {
+    gguf_maker g;
+    char name[32], **pieces = (char **)malloc(entries * sizeof *pieces);
+    for (size_t i = 0; i < entries; i++) snprintf(name, sizeof name, "e%zx", i), pieces[i] = strdup(name);
+    tokenizer_of(&g, "t5", pieces, entries, 1);
+    *bytes = g.bytes;
+    return g.data;
+}
+/* Pieces of which each has a slot of its own, all side by side: taking them up is quick, and what is not there is looked
+ * for through half of them. */
+static void *clustered(size_t entries, size_t *bytes) {
+    gguf_maker g;
+    uint32_t mask = 15;
+    char name[32], **pieces = (char **)calloc(entries, sizeof *pieces);
+    while (mask < 2 * entries) mask = 2 * mask + 1;
+    for (uint64_t got = 0, tried = 0; got < entries;) {
+        snprintf(name, sizeof name, "%llx", (unsigned long long)++tried);
+        const uint32_t slot = fnv(name, strlen(name)) & mask;
+        if (slot < entries && !pieces[slot]) pieces[slot] = strdup(name), got++;
+    }
+    tokenizer_of(&g, "llama", pieces, entries, 1);
+    *bytes = g.bytes;
+    return g.data;
+}
+/* One piece that each place of a text would have to be compared with. */
+static void *long_piece(size_t entries, size_t *bytes) {
+    gguf_maker g;
+    char **pieces = (char **)malloc(sizeof *pieces);
+    pieces[0] = (char *)malloc(8 * entries + 1);
+    memset(pieces[0], 'e', 8 * entries), pieces[0][8 * entries] = 0;
+    tokenizer_of(&g, "t5", pieces, 1, 1);
+    *bytes = g.bytes;
+    return g.data;
+}
+/* Text in proportion to the tokenizer. */
+static int use_text(const void *data, size_t bytes) {
+    llm_source source;
+    llm_tokenizer tokenizer;
+    uint32_t *ids;
+    uint64_t seed = 4;
+    const size_t length = bytes / 8;
+    if (llm_gguf_open_memory(&source, data, bytes, "x.gguf", NULL) != 0) return 1;
+    int result = llm_tokenizer_load(&tokenizer, &source, NULL);
+    if (result == 0) {
+        char *text = (char *)malloc(length);
+        for (size_t i = 0; i < length; i++) text[i] = i % 2 ? (char)('a' + test_random(&seed) % 26) : 'e';
+        result = llm_encode(&tokenizer, text, length, &ids) < 0;
+        free(ids), free(text);
+        llm_tokenizer_free(&tokenizer);
+    }
+    llm_source_close(&source);
+    return result;
+}
+
+/* A model of many layers among many tensors that it does not need: names are looked for, some in vain. */
+static void *many_layers(size_t entries, size_t *bytes) {
+    static const char *const keys[] = {"context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count", "vocab_size"};
+    static const char *const parts[] = {"attn_norm", "ffn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+    static const uint64_t shape[2] = {1, 1};
+    gguf_maker g;
+    const size_t layers = entries / 32;
+    char name[64];
+    make_start(&g, 3);
+    make_meta_string(&g, "general.architecture", "llama");
+    for (size_t i = 0; i < 6; i++) snprintf(name, sizeof name, "llama.%s", keys[i]), make_meta_u32(&g, name, i == 2 ? (uint32_t)layers : 1);
+    for (size_t i = 0; i < entries; i++) snprintf(name, sizeof name, "blk.%zu.other.weight", i), make_tensor(&g, name, 1, shape, 0, 4);
+    for (size_t i = 0; i < 9 * layers; i++) snprintf(name, sizeof name, "blk.%zu.%s.weight", i / 9, parts[i % 9]), make_tensor(&g, name, i % 9 < 2 ? 1 : 2, shape, 0, 4);
+    make_tensor(&g, "token_embd.weight", 2, shape, 0, 4), make_tensor(&g, "output_norm.weight", 1, shape, 0, 4);
+    make_finish(&g);
+    for (size_t i = 0; i < entries + 9 * layers + 2; i++) make_data(&g, "\0\0\0\0", 4);
+    *bytes = g.bytes;
+    return g.data;
+}
+static int use_model(const void *data, size_t bytes) {
+    llm_source source;
+    llm_model model;
+    if (llm_gguf_open_memory(&source, data, bytes, "x.gguf", NULL) != 0 || llm_model_load(&model, source, NULL, NULL) != 0) return 1;
+    llm_model_close(&model);
+    return 0;
+}
+
 static void *repeated(const char *open, const char *each, const char *close, size_t entries, size_t *bytes) {
     const size_t a = strlen(open), b = strlen(each), c = strlen(close);
     char *text = (char *)malloc(a + b * entries + c + 1);
@@ -197,6 +301,18 @@ static void *repeated(const char *open, const char *each, const char *close, siz
 }
 static void *json_array(size_t entries, size_t *bytes) { return repeated("[0", ",0", "]", entries, bytes); }
 static void *json_members(size_t entries, size_t *bytes) { return repeated("{\"k\":[]", ",\"k\":{\"a\":[1,2]}", "}", entries, bytes); }
+static void *many_replacements(size_t entries, size_t *bytes) {
+    static const char one[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xE2\x96\x81\"},";
+    return repeated("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[", one,
+                    "{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"}]}}", entries, bytes);
+}
+static int use_tokenizer_json(const void *data, size_t bytes) {
+    llm_source source;
+    memset(&source, 0, sizeof source);
+    int result = llm_hf_tokenizer(&source, (const char *)data, bytes, "x.json", NULL);
+    llm_source_close(&source);
+    return result;
+}
 static void *json_deep(size_t entries, size_t *bytes) { return repeated("", "[", "", entries, bytes); }
 static int use_json(const void *data, size_t bytes) {
     llm_json json;
@@ -223,6 +339,31 @@ static int use_safetensors(const void *data, size_t bytes) {
     llm_safetensors_close(&file);
     return 0;
 }
+/* Layers of a published checkpoint that have one tensor each. */
+static void *sparse_layers(size_t entries, size_t *bytes) {
+    entries /= 4; /* there are 4096 layers at most */
+    char *text = (char *)malloc(8 + 100 * entries + 100), *at = text + 9;
+    text[8] = '{';
+    for (size_t i = 0; i < entries; i++)
+        at += sprintf(at, "%s\"model.layers.%zu.mlp.up_proj.qweight_0\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}", i ? "," : "", i, i, i + 1);
+    *at++ = '}';
+    test_store64(text, (uint64_t)(at - text - 8));
+    memset(at, 7, entries);
+    *bytes = (size_t)(at - text) + entries;
+    return text;
+}
+static int use_published(const void *data, size_t bytes) {
+    llm_safetensors file;
+    llm_published published;
+    int result = 1;
+    memset(&published, 0, sizeof published);
+    if (llm_safetensors_open_memory(&file, data, bytes, "x.safetensors", NULL) != 0) return 1;
+    for (size_t i = 0; i < file.count && result == 1; i++) result = llm_published_add(&published, &file.tensors[i], NULL);
+    if (result == 1) result = llm_published_check(&published, "x", NULL) != 0;
+    llm_published_free(&published);
+    llm_safetensors_close(&file);
+    return result;
+}
 
 int main(void) {
     static const kind kinds[] = {
@@ -232,10 +373,17 @@ int main(void) {
         {"a stack whose matrices share one long name", 16, shared_names, reorder, 0},
         {"a GGUF file of many tensors, entries and tokens", 16, many_gguf, use_gguf, 1},
         {"a GGUF file of tokens that collide", 24, colliding_gguf, use_gguf, 0},
+        {"a text cut at thousands of marks", 64, many_marks, use_text, 1},
+        {"a text of what a crowded table does not have", 64, clustered, use_text, 1},
+        {"a text of unigrams", 24, many_pieces, use_text, 1},
+        {"a text beside a piece that is as long as a file", 64, long_piece, use_text, 0},
+        {"a model of many layers among many other tensors", 16, many_layers, use_model, 1},
+        {"a tokenizer.json of many replacements", 64, many_replacements, use_tokenizer_json, 1},
         {"a JSON array", 64, json_array, use_json, 1},
         {"a JSON object", 64, json_members, use_json, 1},
         {"JSON that never ends", 64, json_deep, use_json, 0},
         {"a safetensors file of many tensors", 64, many_safetensors, use_safetensors, 1},
+        {"a published checkpoint that lacks most of its layers", 32, sparse_layers, use_published, 0},
     };
     static char titles[sizeof kinds / sizeof kinds[0]][120];
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {

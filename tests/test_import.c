@@ -270,6 +270,8 @@ int main(int argc, char **argv) {
         {"echo '[]' >bad/compression_config.json", "expected a list of configs"}, {"echo '[{\"memory\":5,\"layers\":{\"layer.7.mlp.up_proj\":1}}]' >bad/compression_config.json", "config 0"},
         {"echo '[{\"memory\":5,\"layers\":{\"layer.0.mlp.up_proj\":9}}]' >bad/compression_config.json", "config 0"}, {"echo '[{\"memory\":NaN,\"layers\":{}}]' >bad/compression_config.json", "config 0"},
         {"echo '[{\"memory\":5,\"layers\":{}},{\"memory\":4,\"layers\":{}}]' >bad/compression_config.json", "config 1"},
+        {"{ printf '['; for i in $(seq 44); do printf '{\"memory\":5,\"layers\":{}},'; done; echo '{\"memory\":5,\"layers\":{}}]'; } >bad/compression_config.json",
+         "expected at most 44 configs for so many blocks, found 45"},
         {"echo '{\"reduced_ppl\":[{\"bit\":1,\"ppls\":[]}]}' >bad/reduced_ppl_average.json", "expected a perplexity for bit 1"},
         {"echo '{\"reduced_ppl\":[{\"bit\":1,\"ppls\":[{\"layer\":\"layer.0.mlp.up\",\"ppl\":1}]}]}' >bad/reduced_ppl_average.json", "entry 0"},
         {"sed -i 's/mlp.up_proj.u_1/mlp.up_proj.u_x/' bad/model-00002*", "expected at most 32 blocks"}, {"sed -i 's/input_layernorm/input_layermorn/' bad/model-00001*", "input_layermorn"},

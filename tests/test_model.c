@@ -1,6 +1,8 @@
 /* The full-precision model computes what the architecture says. */
 #include "test.h"
+#include "make_gguf.h"
 #include "../examples/llm/evaluate.h"
+#include "../examples/llm/gguf.h"
 #include "../examples/llm/sampling.h"
 #include "../examples/llm/tokenizer.h"
 
@@ -130,6 +132,26 @@ int main(void) {
         else t->shape[0]--;
         llm_model refused;
         CHECK(llm_model_load(&refused, broken, NULL, &error) != 0 && strstr(error.message, "blk.3.ffn_up.weight"), "%s", error.message);
+    }
+
+    TEST("heads wider than any model has are refused: a table for each position is made of their width");
+    for (uint32_t width = 4096; width <= 4097; width++) {
+        static const char *const keys[] = {"embedding_length", "block_count", "feed_forward_length", "attention.head_count", "vocab_size"};
+        llm_model refused;
+        gguf_maker g;
+        make_start(&g, 3);
+        make_meta_string(&g, "general.architecture", "llama");
+        for (int i = 0; i < 5; i++) {
+            char key[64];
+            snprintf(key, sizeof key, "llama.%s", keys[i]);
+            make_meta_u32(&g, key, 1);
+        }
+        make_meta_u32(&g, "llama.attention.key_length", width);
+        make_finish(&g);
+        CHECK(llm_gguf_open_memory(&broken, g.data, g.bytes, "wide.gguf", &error) == 0, "%s", error.message);
+        CHECK(llm_model_load(&refused, broken, NULL, &error) != 0 && strstr(error.message, width > 4096 ? "key_length, a whole number from 1 to 4096" : "attn_norm"),
+              "%u: %s", width, error.message);
+        free(g.data);
     }
 
     llm_state_free(&s);

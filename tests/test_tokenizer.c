@@ -1,6 +1,7 @@
 /* Text becomes the ids that SentencePiece gives, and comes back; JSON is read strictly. */
 #include "test.h"
 #include "../examples/llm/gguf.h"
+#include "../examples/llm/hf.h"
 #include "../examples/llm/json.h"
 #include "../examples/llm/tokenizer.h"
 
@@ -23,6 +24,20 @@ static int parses(const char *text, size_t bytes) {
     return result == 0;
 }
 
+/* A tokenizer of `count` pieces with scores; types NULL: all normal. The source is to be closed in any case. */
+static int made(llm_source *s, llm_tokenizer *t, const char *kind, const llm_string *pieces, const float *scores, const int32_t *types,
+                size_t count, llm_error *error) {
+    llm_string name = {kind, strlen(kind)}, *copy = (llm_string *)malloc(count * sizeof *copy);
+    memcpy(copy, pieces, count * sizeof *copy);
+    memset(s, 0, sizeof *s);
+    memset(error, 0, sizeof *error);
+    s->path = strdup("made.gguf");
+    if (llm_add_text(s, "tokenizer.ggml.model", name) || llm_add_strings(s, "tokenizer.ggml.tokens", copy, count) ||
+        llm_add_numbers(s, "tokenizer.ggml.scores", LLM_F32, scores, count) ||
+        (types && llm_add_numbers(s, "tokenizer.ggml.token_type", LLM_I32, types, count))) return -1;
+    return llm_tokenizer_load(t, s, error);
+}
+
 int main(void) {
     llm_source source;
     llm_error error;
@@ -41,6 +56,8 @@ int main(void) {
     char deep[4000];
     memset(deep, '[', sizeof deep);
     CHECK(!parses(deep, sizeof deep), "accepted 4000 brackets");
+    memset(deep, '1', 64);
+    CHECK(parses(deep, 63) && !parses(deep, 64), "63 digits are read whole, 64 are not read");
     CHECK(!parses("1\0", 2) && !parses("\"a\0\"", 4), "accepted a NUL");
     TEST("JSON: values, members and offsets are right");
     llm_json json;
@@ -111,6 +128,84 @@ int main(void) {
     memset(&nothing, 0, sizeof nothing);
     nothing.path = (char *)(uintptr_t)"bare.gguf";
     CHECK(llm_tokenizer_load(&none, &nothing, &error) != 0 && strstr(error.message, "bare.gguf: expected tokenizer.ggml.model"), "%s", error.message);
+
+    TEST("scores that are not finite are refused in one line: no cut would be the best");
+    static const llm_string letters[3] = {{"a", 1}, {"b", 1}, {"ab", 2}};
+    static const char *const kinds[2] = {"t5", "llama"};
+    for (int i = 0; i < 6; i++) {
+        const float wrong[3] = {NAN, -INFINITY, INFINITY};
+        float scores[3] = {-1, -1, -1};
+        llm_source s;
+        scores[i % 2] = wrong[i / 2];
+        for (int k = 0; k < 2; k++) {
+            int opened = made(&s, &none, kinds[k], letters, scores, NULL, 3, &error) == 0;
+            CHECK(!opened && strstr(error.message, "made.gguf: expected tokenizer.ggml.scores that are finite") == error.message && !strchr(error.message, '\n'),
+                  "%s, %g: '%s'", kinds[k], (double)wrong[i / 2], error.message);
+            if (opened) llm_tokenizer_free(&none);
+            llm_source_close(&s);
+        }
+    }
+    static const char *const values[3] = {"-1e999", "1e39", "-1"};
+    for (int i = 0; i < 3; i++) {
+        char unigram[200];
+        llm_source s;
+        memset(&s, 0, sizeof s);
+        snprintf(unigram, sizeof unigram, "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"u\",0],[\"a\",%s]]}}", values[i]);
+        int opened = llm_hf_tokenizer(&s, unigram, strlen(unigram), "t.json", &error) == 0;
+        CHECK(opened == (i == 2) && (opened || strstr(error.message, "finite")), "%s: %s", values[i], opened ? "opened" : error.message);
+        llm_source_close(&s);
+    }
+
+    TEST("text is cut at the longest mark at each place; those that only templates may write are left alone in others");
+    enum { MARKS = 60 };
+    for (int round = 0; round < 40; round++) {
+        static char texts[MARKS + 2][8];
+        static float zeros[MARKS + 2];
+        llm_string pieces[MARKS + 2];
+        int32_t types[MARKS + 2];
+        llm_source s;
+        char in[64];
+        for (int i = 0; i < MARKS + 2; i++) { /* the letters, then marks of them */
+            pieces[i].text = texts[i], pieces[i].bytes = i < 2 ? 1 : 1 + test_random(&seed) % 6;
+            for (int k = 0; k < 8; k++) texts[i][k] = i < 2 ? "ex"[i] : "ex"[test_random(&seed) % 2];
+            types[i] = i < 2 ? 1 : test_random(&seed) % 2 ? 3 : 4;
+        }
+        int opened = made(&s, &none, "t5", pieces, zeros, types, MARKS + 2, &error) == 0;
+        CHECK(opened, "%s", error.message);
+        none.add_space = 0;
+        for (size_t i = 0; i < sizeof in; i++) in[i] = "ex"[test_random(&seed) % 2];
+        for (int all = 0; all < 2 && opened; all++) {
+            int64_t count = (all ? llm_encode_marked : llm_encode)(&none, in, sizeof in, &ids), at = 0;
+            for (size_t place = 0; place < sizeof in && at < count; at++) {
+                size_t longest = 0;
+                for (int i = 2; i < MARKS + 2; i++)
+                    if ((all || types[i] == 4) && pieces[i].bytes > longest && pieces[i].bytes <= sizeof in - place && !memcmp(in + place, texts[i], pieces[i].bytes))
+                        longest = pieces[i].bytes;
+                const uint32_t id = ids[at];
+                CHECK(pieces[id].bytes == (longest ? longest : 1) && memcmp(in + place, texts[id], pieces[id].bytes) == 0 &&
+                      (longest ? id > 1 && (all || types[id] == 4) : id < 2), "round %d, place %zu: piece %u, the longest mark has %zu bytes", round, place, id, longest);
+                place += pieces[id].bytes;
+            }
+            free(ids);
+        }
+        if (opened) llm_tokenizer_free(&none);
+        llm_source_close(&s);
+    }
+
+    TEST("pieces that are looked for at every byte have at most 1024 of them");
+    char *long_text = (char *)malloc(1025);
+    memset(long_text, 'e', 1025);
+    for (int i = 0; i < 6; i++) { /* unigram pieces, marks, and pieces that merge, whose length costs nothing */
+        llm_string pieces[2] = {{"a", 1}, {long_text, 1024 + (size_t)i % 2}};
+        const int32_t types[2] = {1, i / 2 == 1 ? 3 : 1};
+        const float scores[2] = {0, 0};
+        llm_source s;
+        int opened = made(&s, &none, kinds[i / 2 > 0], pieces, scores, types, 2, &error) == 0;
+        CHECK(opened == (i % 2 == 0 || i / 2 == 2) && (opened || strstr(error.message, "of at most 1024 bytes, number 1 has 1025")), "%d: '%s'", i, error.message);
+        if (opened) llm_tokenizer_free(&none);
+        llm_source_close(&s);
+    }
+    free(long_text);
 
     llm_tokenizer_free(&t);
     llm_source_close(&source);

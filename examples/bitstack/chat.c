@@ -38,18 +38,32 @@ static const char help[] =
 static struct {
     char text[1 << 16];
     size_t used, line; /* line: bytes of the first one, with its end, once it is whole */
-    int ended;
+    int ended, dropping; /* dropping: what comes up to the next end of a line belongs to one that has no room */
 } input;
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int number) { (void)number, interrupted = 1; }
+
+static void next_line(void) {
+    memmove(input.text, input.text + input.line, input.used -= input.line);
+    input.line = 0;
+}
 
 /* Whether there is a line; waits for one if asked to. */
 static int have_line(int wait) {
     while (!input.line) {
         char *end = memchr(input.text, '\n', input.used);
         if (end) input.line = (size_t)(end - input.text) + 1;
-        else if (input.used == sizeof input.text || (input.ended && input.used)) input.line = input.used;
+        else if (input.used == sizeof input.text || (input.dropping && input.used)) {
+            if (!input.dropping) printf("[a line of more than %zu bytes is left out]\n", sizeof input.text - 1);
+            input.dropping = 1;
+            input.used = 0;
+        } else if (input.ended) input.line = input.used;
+        if (input.dropping && input.line) { /* its end: no line of its own */
+            next_line();
+            input.dropping = 0;
+            continue;
+        }
         if (input.line || input.ended) break;
         struct pollfd in = {STDIN_FILENO, POLLIN, 0};
         int ready = poll(&in, 1, wait ? -1 : 0);
@@ -60,11 +74,6 @@ static int have_line(int wait) {
         else if (got == 0 || errno != EINTR) input.ended = 1;
     }
     return input.line > 0;
-}
-
-static void next_line(void) {
-    memmove(input.text, input.text + input.line, input.used -= input.line);
-    input.line = 0;
 }
 
 /* ---- commands ---- */
@@ -88,10 +97,11 @@ static void info(const chat *c) {
         resizer_ask(c->s.resizer, &now);
         printf("[model: %s of %s resident, %d of %d blocks", cli_bytes(now.resident), cli_bytes(now.total), now.loaded, now.blocks);
         if (now.available < now.blocks) printf(", %d arrived", now.available);
+        if (now.left_out > 0) printf(", %d damaged", now.left_out);
         if (now.target < UINT64_MAX) printf("; budget %s", cli_bytes(now.target));
         printf("]\n");
         if (now.memory.limit) printf("[memory: %s free of %s, %.0f %% pressure]\n", cli_bytes(now.memory.available), cli_bytes(now.memory.limit), 100 * now.memory.pressure);
-        if (now.message[0]) printf("[last trouble: %s]\n", now.message);
+        if (now.message[0]) printf("[last trouble: %s]\n", cli_plain(now.message, strlen(now.message)));
     } else printf("[model: of fixed size]\n");
     printf("[context: %u of %u tokens, %zu turns, %zu forgotten; %s of keys and values; %s turns]\n", t->generator.count,
            t->generator.state.context, t->count, t->forgotten, cli_bytes(kv * t->generator.state.position), t->turns->name);
@@ -140,15 +150,16 @@ static void obey(chat *c, const char *line, size_t bytes, int answering) {
 
 /* ---- talking ---- */
 
+/* Answers the line and takes it from the input. */
 static int answer(chat *c, const char *line, size_t bytes, int live) {
     char text[512];
     size_t some, forgotten = c->talk.forgotten;
     int more = llm_conversation_say(&c->talk, line, bytes);
     if (more > 0) {
         printf("[longer than the context of %u tokens]\n", c->talk.generator.state.context);
-        return 0;
     }
     next_line();
+    if (more > 0) return 0;
     double last = 0, now;
     c->made = 0;
     c->longest = c->seconds = 0;
@@ -193,13 +204,12 @@ static int converse(chat *c, int live) {
         if (terminal) fputs("> ", stdout), fflush(stdout);
         if (!have_line(1)) break;
         size_t length = input.line - (input.text[input.line - 1] == '\n');
-        if (length && input.text[0] == ':') obey(c, input.text, length, 0);
-        else if (length) {
-            size_t before = input.used;
+        if (length && input.text[0] != ':') {
             if (answer(c, input.text, length, live || terminal) != 0) return -1;
-            if (input.used != before || !input.line) continue; /* taken */
+        } else {
+            if (length) obey(c, input.text, length, 0);
+            next_line();
         }
-        next_line();
         fflush(stdout);
     }
     if (terminal) putchar('\n');

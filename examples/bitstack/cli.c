@@ -1,23 +1,43 @@
 #include "cli.h"
 #include "../llm/evaluate.h"
+#include "../llm/pretokenizer.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+static void plain(char *text, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        if ((unsigned char)text[i] < 32 || text[i] == 127) text[i] = '?';
+}
+
+const char *cli_plain(const char *text, size_t bytes) {
+    static char texts[8][256];
+    static int slot;
+    char *copy = texts[slot = (slot + 1) % 8];
+    if (bytes > sizeof texts[0] - 1) bytes = sizeof texts[0] - 1;
+    if (bytes) memcpy(copy, text, bytes);
+    plain(copy, bytes);
+    copy[bytes] = 0;
+    return copy;
+}
+
 int cli_failed(const char *format, ...) {
+    char message[2048];
     va_list arguments;
     fflush(stdout);
-    fputs("bitstack: ", stderr);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
+    plain(message, strlen(message));
+    fprintf(stderr, "bitstack: %s\n", message);
     return CLI_FAILED;
 }
 
@@ -35,6 +55,39 @@ int cli_open_unloaded(bitstack **stack, const char *path) {
     open.load_nothing = 1;
     bitstack_result result = bitstack_open_file(stack, path, &open, &error);
     return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, &error);
+}
+
+/* What a command writes beside OUT: the library's and its own. */
+static const char *const endings[] = {"", ".part", ".spool", ".journal", ".unordered", ".unordered.part", ".unordered.spool",
+                                      ".import", ".import.part", ".import.spool"};
+enum { ENDINGS = sizeof endings / sizeof *endings };
+
+int cli_same_file(const char *input, const char *out, int in_place) {
+    struct stat from, to[ENDINGS];
+    int there[ENDINGS], status = CLI_OK;
+    char *path = malloc(strlen(out) + strlen(input) + 300); /* a name in a folder has 255 bytes at most */
+    if (!path) return cli_failed("%s: out of memory", out);
+    for (int i = 0; i < ENDINGS; i++) {
+        sprintf(path, "%s%s", out, endings[i]);
+        there[i] = !(in_place && i == 0) && stat(path, &to[i]) == 0;
+    }
+    int found = stat(input, &from) == 0;
+    DIR *folder = found && S_ISDIR(from.st_mode) ? opendir(input) : NULL;
+    snprintf(path, strlen(input) + 1, "%s", input);
+    for (const struct dirent *entry; found && status == CLI_OK; ) {
+        if (folder) {
+            if (!(entry = readdir(folder))) break;
+            snprintf(path, strlen(input) + 300, "%s/%s", input, entry->d_name);
+            if (stat(path, &from) != 0) continue;
+        }
+        for (int i = 0; i < ENDINGS && status == CLI_OK; i++)
+            if (there[i] && S_ISREG(from.st_mode) && from.st_dev == to[i].st_dev && from.st_ino == to[i].st_ino)
+                status = cli_failed("%s: expected another -o: writing %s would write over it", path, out);
+        if (!folder) break;
+    }
+    if (folder) closedir(folder);
+    free(path);
+    return status;
 }
 
 int cli_usage(const char *command, const char *format, ...) {
@@ -212,11 +265,12 @@ void cli_json_end(void) { puts("}"); }
 
 void cli_json_string(const char *text, size_t bytes) {
     putchar('"');
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '"' || c == '\\') printf("\\%c", c);
+    for (size_t i = 0, length; i < bytes; i += length) {
+        uint32_t c = llm_character(text + i, bytes - i, &length);
+        if (c == '"' || c == '\\') printf("\\%c", (char)c);
         else if (c < 32 || c == 127) printf("\\u%04x", c);
-        else putchar(c);
+        else if (c == UINT32_MAX) fputs("\\ufffd", stdout);
+        else fwrite(text + i, 1, length, stdout);
     }
     putchar('"');
 }

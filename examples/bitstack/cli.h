@@ -27,6 +27,9 @@ int cli_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_failed_at(const char *path, bitstack_result result, const bitstack_error *error);
 /* Opens a stack with its tables and resident part, no block loaded. CLI_OK, or what cli_failed_at gives. */
 int cli_open_unloaded(bitstack **stack, const char *path);
+/* CLI_FAILED after saying so where writing OUT (a stack, by way of files beside it) would write over `input`, or over a
+ * file in it if it is a folder; CLI_OK else. `in_place`: OUT itself may be it. */
+int cli_same_file(const char *input, const char *out, int in_place);
 /* Bad usage: the line, and where help is; returns CLI_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -57,6 +60,10 @@ int cli_size(const char *text, size_t length, uint64_t *bytes);
 /* Bytes for people: "3.21 MB". The text lives until the eighth call after. */
 const char *cli_bytes(uint64_t bytes);
 
+/* Text from a file for people, at most 255 bytes of it: what would move a terminal's cursor or begin a line is '?'. It
+ * lives until the eighth call after. */
+const char *cli_plain(const char *text, size_t bytes);
+
 /* The whole of a file; NULL after saying why. Free it. */
 unsigned char *cli_read(const char *path, size_t *bytes);
 
@@ -78,6 +85,6 @@ void cli_json_number(const char *key, double value); /* null if not finite */
 void cli_json_whole(const char *key, uint64_t value);
 /* For values of other kinds: writes the comma and the key (NULL inside arrays); then print the value. */
 void cli_json_key(const char *key);
-void cli_json_string(const char *text, size_t bytes); /* a string value alone */
+void cli_json_string(const char *text, size_t bytes); /* a string value alone; what is not UTF-8 becomes U+FFFD */
 
 #endif

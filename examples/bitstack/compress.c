@@ -9,6 +9,8 @@
 #include "../llm/parallel.h"
 #include "../llm/tokenizer.h"
 
+#include <dirent.h>
+#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -69,25 +71,30 @@ typedef struct compression {
 
 /* ---- the resident part ---- */
 
-static int is_matrix(const llm_model *m, const llm_tensor *tensor) {
-    if (tensor == m->embedding.tensor || tensor == m->head.tensor) return 1; /* see compress_vocabulary */
+/* Which tensors become matrices: one of the vocabulary's too, see compress_vocabulary. Free it. */
+static unsigned char *mark_matrices(const llm_model *m) {
+    unsigned char *matrix = calloc(m->source.tensor_count + 1, 1);
+    if (!matrix) return NULL;
+    matrix[m->embedding.tensor - m->source.tensors] = matrix[m->head.tensor - m->source.tensors] = 1;
     for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++)
-        if (m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS].tensor == tensor) return 1;
-    return 0;
+        matrix[m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS].tensor - m->source.tensors] = 1;
+    return matrix;
 }
 
 static bitstack_result write_resident(compression *c) {
     /* What the file says about itself as a GGUF file is no longer true. */
     static const char *const left_out[] = {"general.alignment", "general.file_type", "general.quantization_version"};
     const llm_source *s = &c->model.source;
-    bitstack_result result = BITSTACK_OK;
+    unsigned char *matrix = mark_matrices(&c->model);
+    bitstack_result result = matrix ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     for (size_t i = 0; i < s->meta_count && result == BITSTACK_OK; i++) {
         int keep = s->meta[i].type != LLM_ARRAY && s->meta[i].key.bytes;
         for (size_t j = 0; j < sizeof left_out / sizeof *left_out; j++) keep &= !llm_string_is(s->meta[i].key, left_out[j]);
         if (keep) result = write_meta(c->writer, &s->meta[i]);
     }
     for (size_t i = 0; i < s->tensor_count && result == BITSTACK_OK; i++)
-        if (!is_matrix(&c->model, &s->tensors[i])) result = write_tensor(c->writer, &s->tensors[i]);
+        if (!matrix[i]) result = write_tensor(c->writer, &s->tensors[i]);
+    free(matrix);
     return result;
 }
 
@@ -166,7 +173,8 @@ static int vocabulary_parts(const compression *c, int place) {
     return place == VOCABULARY ? LLM_EMBEDDING : LLM_HEAD;
 }
 
-/* The loss with one matrix at `level` and the rest at full precision, measured on `rows` rows. */
+/* The loss with one matrix at `level` and the rest at full precision, measured on `rows` rows; -1 for lack of memory
+ * (rounding takes a loss of next to nothing below 0, too, but not that far). */
 static double measure(compression *c, int place, uint32_t level, float *dense, size_t rows) {
     bitstack_plane planes[BITSTACK_MAX_LEVELS];
     bitstack_view view;
@@ -188,16 +196,18 @@ static bitstack_result sensitivity(compression *c, int place, finished_matrix *m
     const bitstack_coded *coded = &c->coded[place];
     uint32_t levels = coded->shape.levels, last = levels < 2 ? levels : 2;
     double per_error = 1, *loss = m->loss_at;
+    int failed = 0;
     float *dense = malloc((size_t)coded->shape.rows * coded->shape.cols * sizeof *dense);
     if (!dense) return BITSTACK_ERROR_MEMORY;
-    for (uint32_t l = 0; l <= levels; l++) {
-        if (l <= last || c->order == ORDER_LOSS) loss[l] = measure(c, place, l, dense, (size_t)1 << (l < 2 ? l : 2));
+    for (uint32_t l = 0; l <= levels && !failed; l++) {
+        if (l <= last || c->order == ORDER_LOSS) loss[l] = measure(c, place, l, dense, (size_t)1 << (l < 2 ? l : 2)), failed = loss[l] <= -1;
         else loss[l] = per_error * coded->out_err2[l];
         if (l == last && coded->out_err2[l] > 0) per_error = loss[l] / coded->out_err2[l];
     }
     free(dense);
+    if (failed) return BITSTACK_ERROR_MEMORY;
     m->coded = *coded;
-    m->sensitivity = (float)(per_error > 0 ? per_error : 0);
+    m->sensitivity = per_error >= (double)FLT_MAX ? FLT_MAX : (float)(per_error > 0 ? per_error : 0);
     return BITSTACK_OK;
 }
 
@@ -254,8 +264,8 @@ static bitstack_result compress_layer(compression *c) {
     if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
     /* A layer's matrices at once as long as their working memory stays below a quarter of what is allowed, else one
      * by one with all threads on it. */
-    int at_once = (int)((double)c->memory / 4 / largest), group = at_once > 1 ? LLM_LINEARS : 1;
-    if (at_once > c->threads) at_once = c->threads;
+    double fit = (double)c->memory / 4 / largest;
+    int at_once = fit < c->threads ? (int)fit : c->threads, group = fit >= 2 ? LLM_LINEARS : 1;
     if (at_once < 1) at_once = 1;
     c->options.threads = c->threads / at_once;
     for (int i = kept; i < LLM_LINEARS && result == BITSTACK_OK; i += group) {
@@ -329,7 +339,7 @@ static bitstack_result compress_vocabulary(compression *c) {
                                                 gathered && (vocabulary_parts(c, place) & LLM_HEAD) ? &moments : NULL, &options);
             }
             free(w);
-            if (result == BITSTACK_OK) result = sensitivity(c, place, &m);
+            if (result == BITSTACK_OK && (result = sensitivity(c, place, &m)) != BITSTACK_OK) bitstack_coded_free(&c->coded[place]);
             if (result == BITSTACK_OK && journal_add(&c->journal, &m) != 0) journal_close(&c->journal);
         }
         if (result != BITSTACK_OK || embeddings == CHOICE_NO) {
@@ -488,12 +498,39 @@ static int compress(compression *c, const char *path, const char *out, const llm
     return status;
 }
 
+/* Changes whenever the file does, as far as can be told without reading it. */
+static uint64_t file_key(const char *path) {
+    struct stat file;
+    if (stat(path, &file) != 0 || !S_ISREG(file.st_mode)) return 0;
+#ifdef __APPLE__
+    struct timespec changed = file.st_mtimespec;
+#else
+    struct timespec changed = file.st_mtim;
+#endif
+    uint64_t parts[4] = {bitstack_checksum(path, strlen(path)), (uint64_t)file.st_size, (uint64_t)changed.tv_sec, (uint64_t)changed.tv_nsec};
+    return bitstack_checksum(parts, sizeof parts);
+}
+
+/* The same for a model: of a folder, the files that one is read from, in whatever order they are listed. */
+static uint64_t model_key(const char *path) {
+    DIR *folder = opendir(path);
+    uint64_t sum = folder ? 0 : file_key(path);
+    for (const struct dirent *entry; folder && (entry = readdir(folder)); ) {
+        char name[2048];
+        const char *end = strrchr(entry->d_name, '.');
+        if (!end || (strcmp(end, ".safetensors") != 0 && strcmp(end, ".json") != 0)) continue;
+        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        sum += file_key(name);
+    }
+    if (folder) closedir(folder);
+    return sum;
+}
+
 /* Tells a run from others whose finished matrices would not be the same. */
 static uint64_t journal_key(const compression *c, const char *path, const llm_rows *rows, const llm_rows *probe) {
-    struct stat file;
     uint64_t parts[12] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
                           (uint64_t)c->options.plain_columns, (uint64_t)(c->order == ORDER_LOSS)};
-    if (stat(path, &file) == 0) parts[6] = (uint64_t)file.st_size, parts[7] = (uint64_t)file.st_mtime;
+    parts[6] = model_key(path), parts[7] = bitstack_checksum(BITSTACK_VERSION, strlen(BITSTACK_VERSION));
     if (rows->count) parts[8] = bitstack_checksum(rows->ids, rows->count * rows->length * sizeof *rows->ids);
     parts[9] = bitstack_checksum(probe->ids, probe->count * probe->length * sizeof *probe->ids);
     parts[10] = c->memory, parts[11] = c->probe_length;
@@ -527,6 +564,7 @@ int command_compress(int argc, char **argv) {
     c.memory = memory;
     c.probe_length = probe_tokens + 1;
     if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");
+    if (cli_same_file(path, a.out, 0) != CLI_OK || (text && cli_same_file(text, a.out, 0) != CLI_OK)) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
 
     llm_error error;

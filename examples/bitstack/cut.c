@@ -70,7 +70,8 @@ int command_cut(int argc, char **argv) {
     if (!to) return cli_usage("cut", "-o is missing");
 
     bitstack *stack;
-    int status = cli_open_unloaded(&stack, path);
+    int status = cli_same_file(path, to, 1);
+    if (status == CLI_OK) status = cli_open_unloaded(&stack, path);
     if (status != CLI_OK) return status;
     uint64_t base = bitstack_base_bytes(stack), bytes = prefix_bytes(stack, budget);
     bitstack_close(stack);

@@ -13,8 +13,8 @@ static const char help[] =
 
 enum { ROWS_AT_ONCE = 64 };
 
-/* The originals: a model, or one matrix of raw floats dressed as one. */
-static int open_originals(llm_source *source, const char *path, const bitstack *stack) {
+/* The originals: a model, or one matrix of raw floats dressed as one; these are *raw then, and the caller's to free. */
+static int open_originals(llm_source *source, unsigned char **raw, const char *path, const bitstack *stack) {
     llm_error error;
     size_t bytes;
     unsigned char *data;
@@ -25,7 +25,11 @@ static int open_originals(llm_source *source, const char *path, const bitstack *
     int model = file && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
     if (file) fclose(file);
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) model = 1;
-    if (model) return llm_source_open(source, path, NULL, &error) == 0 ? 0 : cli_failed("%s", error.message);
+    if (model) {
+        if (llm_source_open(source, path, NULL, &error) != 0) return cli_failed("%s", error.message);
+        llm_source_sort(source); /* without memory for it, it takes longer */
+        return CLI_OK;
+    }
     if (bitstack_matrix_count(stack) != 1)
         return cli_failed("%s: offset 0: expected \"GGUF\": the stack has %d matrices, raw floats serve only for one",
                           path, bitstack_matrix_count(stack));
@@ -48,26 +52,20 @@ static int open_originals(llm_source *source, const char *path, const bitstack *
     source->tensors->dimensions = 2;
     source->tensors->shape[0] = m.shape.rows;
     source->tensors->shape[1] = m.shape.cols;
-    source->tensors->data = data; /* freed by the caller: raw floats have no metadata */
+    source->tensors->data = *raw = data;
     source->tensor_count = 1;
     return 0;
-}
-
-static const llm_tensor *find(const llm_source *source, const bitstack_matrix *m) {
-    for (size_t i = 0; i < source->tensor_count; i++)
-        if (source->tensors[i].name.bytes == m->name_bytes &&
-            memcmp(source->tensors[i].name.text, m->name, m->name_bytes) == 0) return &source->tensors[i];
-    return NULL;
 }
 
 static int matrix_errors(bitstack *stack, int index, const llm_source *source, const char *path, const char *against, int json) {
     bitstack_matrix m;
     bitstack_error error;
     bitstack_get_matrix(stack, index, &m);
-    const llm_tensor *original = find(source, &m);
+    llm_string name = {m.name, m.name_bytes};
+    const llm_tensor *original = llm_find_tensor_named(source, name);
     uint32_t rows = m.shape.rows, cols = m.shape.cols;
     if (!original || llm_tensor_rows(original) != rows || llm_tensor_cols(original) != cols)
-        return cli_failed("%s: expected a tensor '%.*s' of %u x %u", against, (int)m.name_bytes, m.name, rows, cols);
+        return cli_failed("%s: expected a tensor '%s' of %u x %u", against, cli_plain(m.name, m.name_bytes), rows, cols);
     float *ours = malloc((size_t)ROWS_AT_ONCE * cols * sizeof *ours), *theirs = malloc((size_t)ROWS_AT_ONCE * cols * sizeof *theirs);
     int status = ours && theirs ? CLI_OK : cli_failed("%s: out of memory", path);
     for (uint32_t level = 1; level <= m.shape.levels && status == CLI_OK; level++) {
@@ -96,7 +94,7 @@ static int matrix_errors(bitstack *stack, int index, const llm_source *source, c
             cli_json_number("rel_err2", relative);
             cli_json_number("bits_per_weight", bits);
             cli_json_end();
-        } else printf("%-28.*s level %2u  rel_err2 %.6f  %.3f bits a weight\n", (int)m.name_bytes, m.name, level, relative, bits);
+        } else printf("%-28s level %2u  rel_err2 %.6f  %.3f bits a weight\n", cli_plain(m.name, m.name_bytes), level, relative, bits);
     }
     free(ours), free(theirs);
     bitstack_set_level(stack, index, 0, NULL);
@@ -113,15 +111,15 @@ int command_error(int argc, char **argv) {
 
     bitstack *stack;
     llm_source source;
+    unsigned char *raw = NULL;
     int status = cli_open_unloaded(&stack, path); /* one matrix at a time */
     if (status != CLI_OK) return status;
-    status = open_originals(&source, against, stack);
+    status = open_originals(&source, &raw, against, stack);
     if (status == CLI_OK) {
-        const void *raw = source.mapping_count ? NULL : source.tensors[0].data;
         for (int i = 0; i < bitstack_matrix_count(stack) && status == CLI_OK; i++)
             status = matrix_errors(stack, i, &source, path, against, json);
         llm_source_close(&source);
-        free((void *)(uintptr_t)raw);
+        free(raw);
     }
     bitstack_close(stack);
     return status;

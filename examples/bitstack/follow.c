@@ -124,7 +124,7 @@ int follow_open(follow **out, bitstack **stack, const char *path, int growing, c
         follow_close(f);
         return -1;
     }
-    if (options && options->budget) __atomic_store_n(&f->limit, needed(*stack, options->budget), __ATOMIC_RELAXED);
+    __atomic_store_n(&f->limit, needed(*stack, options && options->budget ? options->budget : UINT64_MAX), __ATOMIC_RELAXED);
     *out = f;
     return 0;
 }

@@ -213,6 +213,7 @@ int command_import(int argc, char **argv) {
     int stop = cli_parse(argc, argv, "import", help, table, &im.folder, 1), limited = 0;
     if (stop) return stop - 1;
     if (!out) return cli_usage("import", "-o is missing");
+    if (cli_same_file(im.folder, out, 0) != CLI_OK) return CLI_FAILED;
     for (int i = 0; i < argc; i++) limited |= strncmp(argv[i], "--budget", 8) == 0;
 
     llm_error error;

@@ -15,7 +15,7 @@ static void print_value(const bitstack_meta *meta, int json) {
         const char *text = bitstack_meta_next_string(meta, &cursor, &bytes);
         if (!text) text = "", bytes = 0;
         if (json) cli_json_string(text, bytes);
-        else printf("%.*s", (int)(bytes < 200 ? bytes : 200), text);
+        else fputs(cli_plain(text, bytes < 200 ? bytes : 200), stdout);
     } else printf("%.9g", bitstack_meta_element(meta, 0));
 }
 
@@ -28,7 +28,7 @@ static void print_meta(const bitstack *stack, int json) {
             if (i) fputs(", ", stdout);
             cli_json_string(meta.key, meta.key_bytes);
             fputs(": ", stdout);
-        } else printf("  %.*s = ", (int)meta.key_bytes, meta.key);
+        } else printf("  %s = ", cli_plain(meta.key, meta.key_bytes));
         int known = meta.type >= BITSTACK_META_U8 && meta.type <= BITSTACK_META_STRING;
         if (meta.count == 1 && known) print_value(&meta, json);
         else printf(json ? "{\"count\": %llu}" : "%llu values", (unsigned long long)meta.count);
@@ -94,7 +94,7 @@ int command_info(int argc, char **argv) {
             cli_json_number("sensitivity", (double)m.sensitivity);
             cli_json_end();
         } else {
-            printf("%-28.*s %6u %6u  %-6s %4u %6u ", (int)m.name_bytes, m.name, s->rows, s->cols, method(s), s->rank, s->levels);
+            printf("%-28s %6u %6u  %-6s %4u %6u ", cli_plain(m.name, m.name_bytes), s->rows, s->cols, method(s), s->rank, s->levels);
             for (uint32_t l = 1; l <= s->levels; l++)
                 printf(" %.2f", 8 * (double)bitstack_live_bytes(s, l) / ((double)s->rows * s->cols));
             putchar('\n');

@@ -169,6 +169,11 @@ void resizer_ask(resizer *r, resizer_state *out) {
     out->available = bitstack_blocks_available(r->stack);
     out->blocks = bitstack_block_count(r->stack);
     out->settled = r->settled;
+    out->left_out = out->loaded;
+    for (int i = 0; i < bitstack_matrix_count(r->stack); i++) {
+        bitstack_matrix matrix;
+        if (bitstack_get_matrix(r->stack, i, &matrix) == BITSTACK_OK) out->left_out -= (int)matrix.level;
+    }
     pthread_mutex_unlock(&r->lock);
 }
 

@@ -21,6 +21,7 @@ typedef struct resizer_options {
 typedef struct resizer_state {
     uint64_t base, resident, total, target; /* bytes; target: the budget that is gone for */
     int loaded, available, blocks, settled; /* settled: it is reached as far as can be */
+    int left_out;                           /* of `loaded`: they are damaged or could not be read, or others below them */
     uint64_t steps;                         /* blocks taken up and dropped so far */
     double longest;                         /* seconds that one of them took */
     memory_reading memory;                  /* the last, if automatic */

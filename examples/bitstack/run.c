@@ -100,6 +100,9 @@ int command_run(int argc, char **argv) {
     wait_for(&s, least);
     int status = write_on(&s, prompt, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
     const char *why;
+    resizer_state now;
+    if (s.resizer && (resizer_ask(s.resizer, &now), now.left_out > 0)) /* it is a smaller model, and still one */
+        cli_failed("%s: %d of %d blocks were left out: they are damaged or could not be read", path, now.left_out, now.blocks);
     if (s.follow && follow_ended(s.follow, &why) && why) status = cli_failed("standard input: %s", why);
     session_close(&s);
     return status;

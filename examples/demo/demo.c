@@ -79,6 +79,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "demo: %s\n", error.message);
         return 1;
     }
+    if (full.config.vocabulary != model.config.vocabulary || tokenizer.count > model.config.vocabulary) {
+        fprintf(stderr, "demo: %s: expected a stack of %s: the same vocabulary, of %u tokens, and no more in its tokenizer\n", argv[2], argv[1],
+                full.config.vocabulary);
+        llm_tokenizer_free(&tokenizer);
+        llm_model_close(&model);
+        llm_model_close(&full);
+        return 1;
+    }
     llm_reference reference = {&full, NULL};
     bitstack *stack = model.source.stack;
     if (!stack || llm_generate_rows(&rows, &full, ROWS, LENGTH, 2026, threads, NULL, NULL) != 0) {

@@ -164,6 +164,7 @@ static int parse(llm_source *source, reader *r) {
     size_t padding = r->failed || !alignment ? 0 : (size_t)((alignment - r->at % alignment) % alignment);
     if (tensors && padding > left(r)) expected(r, "padding, then tensor data");
     size_t start = r->at + padding;
+    uint64_t taken = 0;
     for (uint64_t i = 0; i < tensors && !r->failed; i++) {
         llm_tensor *tensor = &source->tensors[i];
         uint64_t space = r->bytes - start;
@@ -173,7 +174,15 @@ static int parse(llm_source *source, reader *r) {
                      "has %llu bytes", r->name, (unsigned long long)start + offsets[i],
                      (unsigned long long)tensor->bytes, (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100),
                      tensor->name.text, (unsigned long long)alignment, (unsigned long long)r->bytes);
-        } else tensor->data = r->data + start + offsets[i];
+        } else if (tensor->bytes > space - taken) { /* what is made of the file is then no larger than it */
+            r->failed = 1;
+            llm_fail(r->error, "%s: offset %llu: expected tensors that do not overlap, up to '%.*s' they have more than the %llu bytes "
+                     "of data", r->name, (unsigned long long)start, (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100),
+                     tensor->name.text, (unsigned long long)space);
+        } else {
+            tensor->data = r->data + start + offsets[i];
+            taken += tensor->bytes;
+        }
     }
     free(offsets);
     return r->failed ? -1 : 0;

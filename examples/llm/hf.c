@@ -232,8 +232,9 @@ static int read_vocabulary(llm_source *s, const document *d, size_t model, int u
     if (most > 1 << 24) most = 1 << 24;
     for (size_t i = 0, at = list + 1; i < pieces; i++, at += value_at(d, at)->skip) {
         if (unigram) {
-            if (!is(d, at, LLM_JSON_ARRAY) || value_at(d, at)->count != 2 || !is(d, at + 1, LLM_JSON_STRING) || !is(d, at + 2, LLM_JSON_NUMBER))
-                return llm_fail(d->error, "%s: expected \"vocab\" to hold [piece, score]", d->name);
+            if (!is(d, at, LLM_JSON_ARRAY) || value_at(d, at)->count != 2 || !is(d, at + 1, LLM_JSON_STRING) || !is(d, at + 2, LLM_JSON_NUMBER) ||
+                !isfinite((float)value_at(d, at + 2)->number))
+                return llm_fail(d->error, "%s: expected \"vocab\" to hold [piece, score], scores being finite", d->name);
             bytes += value_at(d, at + 1)->string.bytes;
             if (i >= v->count) v->count = i + 1;
             continue;
@@ -300,14 +301,20 @@ static int read_merges(llm_source *s, const document *d, size_t model) {
 
 /* Whether a normalizer does no more than put the mark of spaces in their place and in front. */
 static int only_spaces(const document *d, size_t normalizer) {
-    static const char *const parts[] = {"Prepend", "Replace", NULL};
-    for (size_t at = 0; (at = find_part(d, normalizer, "normalizers", "Replace", at)) != 0; ) {
-        size_t pattern = object_in(d, at, "pattern");
-        if (!pattern || !llm_string_is(text_in(d, pattern, "String"), " ") || !llm_string_is(text_in(d, at, "content"), "\xE2\x96\x81")) return 0;
+    static const char mark[] = "\xE2\x96\x81";
+    if (!normalizer) return 1;
+    if (!is(d, normalizer, LLM_JSON_OBJECT)) return 0;
+    llm_string type = text_in(d, normalizer, "type");
+    if (llm_string_is(type, "Prepend")) return llm_string_is(text_in(d, normalizer, "prepend"), mark);
+    if (llm_string_is(type, "Replace")) {
+        size_t pattern = object_in(d, normalizer, "pattern");
+        return pattern && llm_string_is(text_in(d, pattern, "String"), " ") && llm_string_is(text_in(d, normalizer, "content"), mark);
     }
-    for (size_t at = 0; (at = find_part(d, normalizer, "normalizers", "Prepend", at)) != 0; )
-        if (!llm_string_is(text_in(d, at, "prepend"), "\xE2\x96\x81")) return 0;
-    return only_parts(d, normalizer, "normalizers", parts);
+    size_t parts = llm_string_is(type, "Sequence") ? member(d, normalizer, "normalizers") : 0;
+    if (!is(d, parts, LLM_JSON_ARRAY)) return 0;
+    for (size_t i = 0, at = parts + 1; i < value_at(d, parts)->count; i++, at += value_at(d, at)->skip)
+        if (!only_spaces(d, at)) return 0;
+    return 1;
 }
 
 /* How a byte-level tokenizer cuts words. */

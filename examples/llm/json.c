@@ -127,10 +127,12 @@ static void number(parser *p) {
         if (peek(p) == '+' || peek(p) == '-') p->at++;
         digits(p);
     }
-    size_t length = p->at - start < sizeof copy ? p->at - start : sizeof copy - 1;
+    size_t length = p->at - start;
+    if (length >= sizeof copy) p->at = start, expected(p, "a number of at most 63 characters");
+    if (p->failed) return;
     memcpy(copy, p->text + start, length);
     copy[length] = 0;
-    if (!p->failed) p->json->values[index].number = strtod(copy, NULL);
+    p->json->values[index].number = strtod(copy, NULL);
 }
 
 static void word(parser *p, const char *text, llm_json_type type, double value) {

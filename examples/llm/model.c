@@ -54,7 +54,7 @@ static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
         whole(s, key(s, "feed_forward_length"), 0, 1, 1 << 22, &c->hidden, error) ||
         whole(s, key(s, "attention.head_count"), 0, 1, 1 << 16, &c->heads, error) ||
         whole(s, key(s, "attention.head_count_kv"), c->heads, 1, c->heads, &c->kv_heads, error) ||
-        whole(s, key(s, "attention.key_length"), c->width / c->heads, 1, 1 << 16, &c->head_width, error) ||
+        whole(s, key(s, "attention.key_length"), c->width / c->heads, 1, 4096, &c->head_width, error) ||
         whole(s, key(s, "attention.value_length"), c->head_width, c->head_width, c->head_width, &c->head_width, error) ||
         whole(s, key(s, "rope.dimension_count"), c->head_width, 0, c->head_width, &c->rope_width, error) ||
         whole(s, key(s, "attention.sliding_window"), 0, 0, 1 << 30, &c->window, error) ||
@@ -129,7 +129,7 @@ static int load_linear(llm_linear *linear, const llm_source *s, const char *name
     bitstack_matrix matrix;
     linear->rows = rows;
     linear->cols = cols;
-    linear->matrix = s->stack ? bitstack_find_matrix(s->stack, name) : -1;
+    linear->matrix = llm_find_matrix(s, name);
     if (linear->matrix >= 0) {
         if (bitstack_get_matrix(s->stack, linear->matrix, &matrix) == BITSTACK_OK && matrix.shape.rows == rows &&
             matrix.shape.cols == cols) return 0;
@@ -187,7 +187,7 @@ static int load(llm_model *m, llm_source source, bitstack_pool *pool, const llm_
     m->forget = options && options->forget;
     if (load_config(c, s, error) != 0 || load_frequencies(m, error) != 0) goto failed;
     m->layers = calloc(c->layers, sizeof *m->layers);
-    if (!m->layers) {
+    if (!m->layers || llm_source_sort(&m->source) != 0) {
         llm_fail(error, "%s: out of memory", s->path);
         goto failed;
     }
@@ -215,7 +215,7 @@ static int load(llm_model *m, llm_source source, bitstack_pool *pool, const llm_
     }
     if (!(m->final_norm = load_vector(s, "output_norm.weight", c->width, error))) goto failed;
     if (load_linear(&m->embedding, s, "token_embd.weight", c->vocabulary, c->width, error) != 0) goto failed;
-    int own = llm_find_tensor(s, "output.weight") || (s->stack && bitstack_find_matrix(s->stack, "output.weight") >= 0);
+    int own = llm_find_tensor(s, "output.weight") || llm_find_matrix(s, "output.weight") >= 0;
     m->head = m->embedding;
     if (own && load_linear(&m->head, s, "output.weight", c->vocabulary, c->width, error) != 0) goto failed;
     if (unpack(m, options && options->unpack_bytes ? options->unpack_bytes : (uint64_t)512 << 20, error) == 0) return 0;

@@ -61,7 +61,7 @@ int llm_published_add(llm_published *p, const llm_safetensor *tensor, llm_error 
         return llm_fail(error, "tensor '%.*s': expected %s", shown(tensor->name), tensor->name.text,
                         signs ? "U8 in one dimension" : "F16, BF16 or F32 in two dimensions");
     if ((uint32_t)index >= p->room) {
-        uint32_t room = ((uint32_t)index / LLM_LINEARS + 8) * LLM_LINEARS;
+        uint32_t room = ((uint32_t)index / LLM_LINEARS + 1) * 2 * LLM_LINEARS;
         llm_published_linear *linears = realloc(p->linears, room * sizeof *linears);
         if (!linears) return llm_fail(error, "out of memory");
         memset(linears + p->room, 0, (room - p->room) * sizeof *linears);
@@ -69,7 +69,15 @@ int llm_published_add(llm_published *p, const llm_safetensor *tensor, llm_error 
         p->room = room;
     }
     if ((uint32_t)index >= p->count) p->count = ((uint32_t)index / LLM_LINEARS + 1) * LLM_LINEARS;
-    llm_published_block *block = &p->linears[index].blocks[level];
+    llm_published_linear *linear = &p->linears[index];
+    if (level >= linear->room) {
+        llm_published_block *blocks = realloc(linear->blocks, (level + 1) * sizeof *blocks);
+        if (!blocks) return llm_fail(error, "out of memory");
+        memset(blocks + linear->room, 0, (level + 1 - linear->room) * sizeof *blocks);
+        linear->blocks = blocks;
+        linear->room = level + 1;
+    }
+    llm_published_block *block = &linear->blocks[level];
     llm_safetensor *to = signs ? &block->signs : u ? &block->u : &block->vt;
     if (to->data) return llm_fail(error, "tensor '%.*s': expected once, found twice", shown(tensor->name), tensor->name.text);
     *to = *tensor;
@@ -80,9 +88,9 @@ int llm_published_check(llm_published *p, const char *name, llm_error *error) {
     if (!p->count) return llm_fail(error, "%s: expected tensors such as 'model.layers.0.self_attn.q_proj.qweight_0'", name);
     for (uint32_t i = 0; i < p->count; i++) {
         llm_published_linear *l = &p->linears[i];
-        const llm_published_block *first = &l->blocks[0];
+        const llm_published_block *first = l->blocks;
         l->f16 = 1;
-        for (uint32_t b = 0; b < BITSTACK_MAX_LEVELS; b++) {
+        for (uint32_t b = 0; b < l->room; b++) {
             const llm_published_block *block = &l->blocks[b];
             int parts = (block->signs.data != NULL) + (block->u.data != NULL) + (block->vt.data != NULL);
             if (parts == 0) continue;
@@ -108,6 +116,7 @@ int llm_published_check(llm_published *p, const char *name, llm_error *error) {
 }
 
 void llm_published_free(llm_published *p) {
+    for (uint32_t i = 0; i < p->count; i++) free(p->linears[i].blocks);
     free(p->linears);
     memset(p, 0, sizeof *p);
 }
@@ -273,7 +282,9 @@ int llm_published_configs(const llm_published *p, const char *text, size_t bytes
     *configs = calloc(count + 1, sizeof **configs);
     int result = wanted && *configs && making_init(&m, p, order) == 0 ? 0 : llm_fail(error, "%s: out of memory", name);
     if (result == 0) {
+        size_t most = 2 * (llm_published_blocks(p) + 1); /* one a block is what is published, and each takes a look at all matrices */
         if (!count) result = llm_fail(error, "%s: expected a list of configs", name);
+        if (count > most) result = llm_fail(error, "%s: expected at most %zu configs for so many blocks, found %zu", name, most, count);
         for (size_t i = 0; i < count && result == 0; i++, at += json.values[at].skip) {
             llm_published_config *c = &(*configs)[i];
             if (add_config(&m, &json, at, wanted, &c->memory) != 0 || (i && c->memory < c[-1].memory))

@@ -20,7 +20,8 @@ typedef struct llm_published_block {
 typedef struct llm_published_linear {
     uint32_t rows, cols, rank, levels;
     int f16; /* all factors are */
-    llm_published_block blocks[BITSTACK_MAX_LEVELS];
+    llm_published_block *blocks; /* `room` of them */
+    uint32_t room;
 } llm_published_linear;
 
 typedef struct llm_published {

@@ -94,10 +94,77 @@ void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, f
     packing->unpack(tensor->data + first * cols / packing->elements * packing->bytes, count * cols, out);
 }
 
+/* ---- by name ---- */
+
+static int compare(llm_string a, llm_string b) {
+    size_t bytes = a.bytes < b.bytes ? a.bytes : b.bytes;
+    int order = bytes ? memcmp(a.text, b.text, bytes) : 0;
+    return order ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
+}
+
+static int by_name(const void *a, const void *b) {
+    const llm_named *x = a, *y = b;
+    int order = compare(x->name, y->name);
+    return order ? order : (x->at > y->at) - (x->at < y->at);
+}
+
+/* Where the name stands, the first of equals; `count` if nowhere. */
+static size_t find_sorted(const llm_named *names, size_t count, llm_string name) {
+    size_t from = 0, to = count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (compare(names[middle].name, name) < 0) from = middle + 1;
+        else to = middle;
+    }
+    return from < count && compare(names[from].name, name) == 0 ? names[from].at : count;
+}
+
+static void forget_names(llm_source *source) {
+    free(source->tensor_names), free(source->matrix_names);
+    source->tensor_names = source->matrix_names = NULL;
+}
+
+int llm_source_sort(llm_source *source) {
+    size_t matrices = source->stack ? (size_t)bitstack_matrix_count(source->stack) : 0;
+    forget_names(source);
+    source->tensor_names = malloc((source->tensor_count + 1) * sizeof *source->tensor_names);
+    source->matrix_names = malloc((matrices + 1) * sizeof *source->matrix_names);
+    if (!source->tensor_names || !source->matrix_names) {
+        forget_names(source);
+        return -1;
+    }
+    for (size_t i = 0; i < source->tensor_count; i++) source->tensor_names[i].name = source->tensors[i].name, source->tensor_names[i].at = i;
+    for (size_t i = 0; i < matrices; i++) {
+        bitstack_matrix matrix;
+        bitstack_get_matrix(source->stack, (int)i, &matrix);
+        source->matrix_names[i].name.text = matrix.name;
+        source->matrix_names[i].name.bytes = matrix.name_bytes;
+        source->matrix_names[i].at = i;
+    }
+    qsort(source->tensor_names, source->tensor_count, sizeof *source->tensor_names, by_name);
+    qsort(source->matrix_names, matrices, sizeof *source->matrix_names, by_name);
+    return 0;
+}
+
+const llm_tensor *llm_find_tensor_named(const llm_source *source, llm_string name) {
+    size_t at = 0;
+    if (source->tensor_names) at = find_sorted(source->tensor_names, source->tensor_count, name);
+    else
+        while (at < source->tensor_count && compare(source->tensors[at].name, name) != 0) at++;
+    return at < source->tensor_count ? &source->tensors[at] : NULL;
+}
+
 const llm_tensor *llm_find_tensor(const llm_source *source, const char *name) {
-    for (size_t i = 0; i < source->tensor_count; i++)
-        if (llm_string_is(source->tensors[i].name, name)) return &source->tensors[i];
-    return NULL;
+    llm_string text = {name, strlen(name)};
+    return llm_find_tensor_named(source, text);
+}
+
+int llm_find_matrix(const llm_source *source, const char *name) {
+    llm_string text = {name, strlen(name)};
+    if (!source->stack) return -1;
+    if (!source->matrix_names) return bitstack_find_matrix(source->stack, name);
+    size_t count = (size_t)bitstack_matrix_count(source->stack), at = find_sorted(source->matrix_names, count, text);
+    return at < count ? (int)at : -1;
 }
 
 /* ---- files and memory ---- */
@@ -233,6 +300,7 @@ int llm_add_text(llm_source *source, const char *key, llm_string text) {
 
 int llm_add_tensor(llm_source *source, const char *name, llm_tensor tensor) {
     llm_tensor *tensors = grown(source->tensors, source->tensor_count, sizeof *tensors);
+    forget_names(source);
     if (!tensors) return -1;
     source->tensors = tensors;
     tensor.name.bytes = strlen(name);
@@ -316,6 +384,7 @@ int llm_source_open(llm_source *source, const char *path, const bitstack_options
 
 void llm_source_close(llm_source *source) {
     for (size_t i = 0; source->meta && i < source->meta_count; i++) free(source->meta[i].strings);
+    forget_names(source);
     free(source->meta);
     free(source->tensors);
     free(source->path);

@@ -84,6 +84,12 @@ typedef struct llm_mapping {
 int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error);
 void llm_unmap(llm_mapping *mapping);
 
+/* A name and where in its list it stands. */
+typedef struct llm_named {
+    llm_string name;
+    size_t at;
+} llm_named;
+
 typedef struct llm_source {
     char *path; /* for messages */
     llm_meta *meta;
@@ -91,6 +97,7 @@ typedef struct llm_source {
     llm_tensor *tensors;
     size_t tensor_count;
     bitstack *stack; /* where the matrices are, or NULL; owned */
+    llm_named *tensor_names, *matrix_names; /* sorted: see llm_source_sort */
     llm_mapping *mappings; /* owned */
     size_t mapping_count;
     void **owned; /* what has been allocated for it: see llm_source_own */
@@ -121,9 +128,14 @@ int llm_source_stack(llm_source *source, bitstack *stack, const char *path, llm_
  * the stack; may be NULL. */
 int llm_source_open(llm_source *source, const char *path, const bitstack_options *options, llm_error *error);
 void llm_source_close(llm_source *source);
+/* When all tensors are there, for those who look for many: finding one no longer goes through all of them. -1 for lack
+ * of memory. */
+int llm_source_sort(llm_source *source);
 
 const llm_meta *llm_find_meta(const llm_source *source, const char *key);
 const llm_tensor *llm_find_tensor(const llm_source *source, const char *name);
+const llm_tensor *llm_find_tensor_named(const llm_source *source, llm_string name);
+int llm_find_matrix(const llm_source *source, const char *name); /* of the stack; -1: there is none */
 /* The first element of a number entry, or `fallback`. */
 double llm_number(const llm_source *source, const char *key, double fallback);
 /* A string entry; {NULL, 0} where there is none. */

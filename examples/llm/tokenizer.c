@@ -7,6 +7,8 @@
 /* tokenizer.ggml.token_type */
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
 
+enum { LONGEST_PIECE = 1024 }; /* of those that are looked for at every byte of a text */
+
 static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 stands for a space inside pieces */
 
 /* ---- pieces by their text ---- */
@@ -15,8 +17,13 @@ static const uint32_t HASH = 2166136261u; /* FNV-1a */
 static uint32_t hash_byte(uint32_t h, char c) { return (h ^ (unsigned char)c) * 16777619u; }
 static uint32_t slot_of(uint32_t h) { return h ^ h >> 15; }
 
+/* Half of the slots stay free: a long run of others is no accident, but made to take time. None is taken further than
+ * this from where it belongs, and none is looked for there. */
+enum { LONGEST_RUN = 240 };
+
 static int64_t find_hashed(const llm_tokenizer *t, uint32_t h, const char *text, size_t bytes) {
-    for (uint32_t slot = slot_of(h) & t->slot_mask; t->slots[slot]; slot = (slot + 1) & t->slot_mask) {
+    uint32_t slot = slot_of(h) & t->slot_mask;
+    for (int met = 0; met <= LONGEST_RUN && t->slots[slot]; met++, slot = (slot + 1) & t->slot_mask) {
         uint32_t id = t->slots[slot] - 1;
         if (t->pieces[id].bytes == bytes && memcmp(t->pieces[id].text, text, bytes) == 0) return id;
     }
@@ -33,8 +40,7 @@ static int64_t find(const llm_tokenizer *t, const char *text, size_t bytes) {
     return find_hashed(t, hash(text, bytes), text, bytes);
 }
 
-/* 0 on success. Half of the slots stay free: a long run of others is no accident, but made to take time. */
-enum { LONGEST_RUN = 240 };
+/* 0 on success. */
 static int add(llm_tokenizer *t, uint32_t id) {
     uint32_t slot = slot_of(hash(t->pieces[id].text, t->pieces[id].bytes)) & t->slot_mask;
     if (find(t, t->pieces[id].text, t->pieces[id].bytes) >= 0) return 0; /* the first of equal pieces counts */
@@ -58,7 +64,8 @@ static uint32_t pair_slot(uint32_t left, uint32_t right) {
 
 static const llm_merge *find_merge(const llm_tokenizer *t, int64_t left, int64_t right) {
     if (left < 0 || right < 0) return NULL;
-    for (uint32_t slot = pair_slot((uint32_t)left, (uint32_t)right) & t->merge_mask; t->merges[slot].rank; slot = (slot + 1) & t->merge_mask)
+    uint32_t slot = pair_slot((uint32_t)left, (uint32_t)right) & t->merge_mask;
+    for (int met = 0; met <= LONGEST_RUN && t->merges[slot].rank; met++, slot = (slot + 1) & t->merge_mask)
         if (t->merges[slot].left == (uint32_t)left && t->merges[slot].right == (uint32_t)right) return &t->merges[slot];
     return NULL;
 }
@@ -142,13 +149,15 @@ static int load_merges(llm_tokenizer *t, const llm_source *source, const llm_met
                     merges->strings[i].text);
 }
 
+/* In the order of their texts; of equals those that are cut out of any text first, then the first. */
 static int mark_before(const llm_tokenizer *t, uint32_t a, uint32_t b) {
     const llm_string *x = &t->pieces[a], *y = &t->pieces[b];
-    unsigned char c = (unsigned char)x->text[0], d = (unsigned char)y->text[0];
-    return c != d ? c < d : x->bytes != y->bytes ? x->bytes > y->bytes : a < b;
+    int order = memcmp(x->text, y->text, x->bytes < y->bytes ? x->bytes : y->bytes);
+    if (order || x->bytes != y->bytes) return order ? order < 0 : x->bytes < y->bytes;
+    return t->types[a] != t->types[b] ? t->types[a] == USER_DEFINED : a < b;
 }
 
-/* Marks in order: there are some hundreds at most in any real tokenizer, and a heap sort is safe with more. */
+/* Marks in order, by a heap sort: there may be thousands. */
 static void sift(const llm_tokenizer *t, uint32_t *items, size_t at, size_t count) {
     uint32_t item = items[at];
     for (size_t child; (child = 2 * at + 1) < count; at = child) {
@@ -245,7 +254,20 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
         if (!types && t->kind != LLM_TOKENS_BYTES && byte_of(t->pieces[i]) >= 0) t->types[i] = BYTE;
         if (t->types[i] == NORMAL && t->scores[i] < t->least) t->least = t->scores[i];
     }
+    for (uint32_t i = 0; i < t->count && !failed; i++)
+        if (!isfinite(t->scores[i])) { /* no comparison, and so no best cut, would mean anything */
+            llm_tokenizer_free(t);
+            return llm_fail(error, "%s: expected tokenizer.ggml.scores that are finite; number %u is not", source->path, (unsigned)i);
+        }
     if (!failed && t->kind == LLM_TOKENS_BYTES) failed = load_bytes(t) != 0;
+    for (uint32_t i = 0; i < t->count && !failed; i++) { /* every place of a text is compared with these */
+        int mark = t->types[i] == CONTROL || t->types[i] == USER_DEFINED;
+        if (t->pieces[i].bytes <= LONGEST_PIECE || !(mark || (t->kind == LLM_TOKENS_UNIGRAM && t->types[i] == NORMAL))) continue;
+        unsigned long long bytes = t->pieces[i].bytes;
+        llm_tokenizer_free(t);
+        return llm_fail(error, "%s: tokenizer.ggml.tokens: expected %s of at most %d bytes, number %u has %llu", source->path,
+                        mark ? "marks" : "pieces", LONGEST_PIECE, (unsigned)i, bytes);
+    }
     if (failed || load_marks(t) != 0) {
         llm_tokenizer_free(t);
         return llm_fail(error, "%s: out of memory", source->path);
@@ -472,15 +494,30 @@ static size_t encode_text(const llm_tokenizer *t, const char *text, size_t bytes
     return made;
 }
 
+/* The first of marks [from, to), which agree in `at` bytes, whose byte there is `least` or more; none is below 0. */
+static uint32_t mark_from(const llm_tokenizer *t, uint32_t from, uint32_t to, size_t at, int least) {
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        const llm_string *mark = &t->pieces[t->marks[middle]];
+        if (mark->bytes > at && (unsigned char)mark->text[at] >= least) to = middle;
+        else from = middle + 1;
+    }
+    return from;
+}
+
 /* The mark that stands at `text`, the longest of several; -1 if there is none. */
 static int64_t mark_at(const llm_tokenizer *t, const char *text, size_t bytes, int all) {
     unsigned char c = (unsigned char)text[0];
-    for (uint32_t i = t->marks_from[c]; i < t->marks_from[c + 1]; i++) {
-        const llm_string *mark = &t->pieces[t->marks[i]];
-        if (!all && t->types[t->marks[i]] != USER_DEFINED) continue;
-        if (mark->bytes <= bytes && memcmp(mark->text, text, mark->bytes) == 0) return t->marks[i];
+    uint32_t from = t->marks_from[c], to = t->marks_from[c + 1];
+    int64_t found = -1;
+    for (size_t at = 1; from < to; at++) { /* these agree with the text in `at` bytes */
+        if (t->pieces[t->marks[from]].bytes == at && (all || t->types[t->marks[from]] == USER_DEFINED)) found = t->marks[from];
+        if (at == bytes) break;
+        c = (unsigned char)text[at];
+        from = mark_from(t, from, to, at, c);
+        to = mark_from(t, from, to, at, c + 1);
     }
-    return -1;
+    return found;
 }
 
 static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, int all, uint32_t **ids) {
@@ -488,12 +525,13 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
     if (!bytes) return 0;
     if (bytes > SIZE_MAX / 1024) return -1;
     /* Every space becomes three bytes, but it is one character of them; a mark is no shorter than one either. */
-    size_t most = t->kind == LLM_TOKENS_UNIGRAM ? 3 * bytes + 4 : bytes + 2, made = 0;
+    int unigram = t->kind == LLM_TOKENS_UNIGRAM;
+    size_t most = bytes + 2, made = 0;
     char *room = malloc(3 * bytes + 4);
-    scratch s = {malloc(most * sizeof *s.symbols), malloc(3 * most * sizeof *s.heap), 0};
-    arc *arcs = t->kind == LLM_TOKENS_UNIGRAM ? malloc((most + 1) * sizeof *arcs) : NULL;
+    scratch s = {unigram ? NULL : malloc(most * sizeof *s.symbols), unigram ? NULL : malloc(3 * most * sizeof *s.heap), 0};
+    arc *arcs = unigram ? malloc((3 * bytes + 5) * sizeof *arcs) : NULL;
     uint32_t *out = malloc((4 * bytes + 4) * sizeof *out); /* a mark, and a space's bytes before the text after it */
-    int failed = !room || !s.symbols || !s.heap || !out || (t->kind == LLM_TOKENS_UNIGRAM && !arcs);
+    int failed = !room || !out || (unigram ? !arcs : !s.symbols || !s.heap);
     for (size_t from = 0, at = 0; from < bytes && !failed; ) {
         int64_t mark = -1;
         while (at < bytes && (mark = mark_at(t, text + at, bytes - at, all)) < 0) at++;

@@ -33,8 +33,8 @@ typedef struct llm_tokenizer {
     int single_spaces; /* spaces at the ends and after another are dropped */
     size_t longest;    /* piece, in bytes */
     float least;       /* score */
-    uint32_t *marks;   /* pieces that text is cut at before all else, by first byte, longest first */
-    uint32_t marks_from[257];
+    uint32_t *marks;   /* pieces that text is cut at before all else, in the order of their texts */
+    uint32_t marks_from[257]; /* by first byte */
     char *text;
     llm_string *own_pieces;
 } llm_tokenizer;
