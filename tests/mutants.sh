@@ -8,7 +8,20 @@ ok() { echo "ok    $1"; pass=$((pass + 1)); }
 bad() { echo "FAIL  $1"; fail=$((fail + 1)); }
 BITSTACK_SHARED=${BITSTACK_SHARED:-$PWD/../shared}; export BITSTACK_SHARED; BITSTACK_FULL=; export BITSTACK_FULL
 cp -r bitstack.h bitstack_compress.h tests "$out/"
-mkdir "$out/examples" && cp -r examples/llm "$out/examples/" && ln -s "$PWD/examples/models" "$out/examples/models"
+mkdir "$out/examples" && cp -r examples/llm examples/bitstack "$out/examples/" && ln -s "$PWD/examples/models" "$out/examples/models"
+
+commands='command\.h\|/\.\./bitstack' # tests that run the command
+
+# examples plain|mutant FOLDER: $made = the objects of a folder of examples, the edited file's compiled anew.
+examples() {
+    made=""
+    for c in examples/"$2"/*.c; do
+        object=plain/$2.$(basename "$c" .c).$key.o
+        if [ "$1" = mutant ] && [ "$c" = "$file" ]; then object=build/$(basename "$c" .c).o; rm -f "$out/$object"; fi
+        [ -f "$out/$object" ] || (cd "$out" && $command -c "$c" -o "$object") >"$out/log" 2>&1 || return 1
+        made="$made $object"
+    done
+}
 
 # build_and_run: 0 = the test passes, 1 = it fails, 2 = it does not build. Objects of unchanged headers are kept.
 build_and_run() {
@@ -27,9 +40,13 @@ build_and_run() {
         objects="$objects $object"
     done
     needs=""
-    if grep -q "examples/llm" "tests/$test.c"; then
-        [ -f "$out/plain/llm.$key.a" ] || (cd "$out" && for c in examples/llm/*.c; do $command -c "$c" -o "plain/$(basename "$c").o" || exit 1; done; ar rc "plain/llm.$key.a" plain/*.c.o) >"$out/log" 2>&1 || return 2
-        needs=plain/llm.$key.a
+    if grep -q -e examples/llm -e examples/bitstack "tests/$test.c" || grep -q "$commands" "tests/$test.c"; then
+        examples "$1" llm && needs=$made || return 2
+    fi
+    if grep -q -e examples/bitstack "tests/$test.c" || grep -q "$commands" "tests/$test.c"; then
+        examples "$1" bitstack || return 2
+        (cd "$out" && $command $made $needs $objects -o build/bitstack -lm) >"$out/log" 2>&1 || return 2
+        grep -q examples/bitstack "tests/$test.c" && needs="$(echo "$made" | tr ' ' '\n' | grep -v '/bitstack\.main\.' | tr '\n' ' ') $needs"
     fi
     (cd "$out" && $command "tests/$test.c" $needs $objects -o build/tests/program -lm) >"$out/log" 2>&1 || return 2
     (cd "$out" && BITSTACK_RESIZES=60 timeout 300 $runner build/tests/program) >"$out/log" 2>&1

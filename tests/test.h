@@ -10,6 +10,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_TSAN 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define TEST_TSAN 1
+#endif
+#ifndef TEST_TSAN
+#define TEST_TSAN 0 /* built with ThreadSanitizer? */
+#endif
+
 static int test_passed_, test_failed_, test_skipped_, test_bad_, test_skip_;
 static const char *test_name_;
 

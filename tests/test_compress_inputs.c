@@ -81,6 +81,34 @@ int main(void) {
     for (uint32_t i = 0; i < 40 * 50; i++) w[i] = test_random(&seed) & 1 ? 3.4e38f : -3.4e38f;
     CHECK(encode(w, 40, 50, 50, NULL, plain, "largest floats") < 1e-5, "one sign plane is exact");
 
+    TEST("weights near the limit of float: no approximation goes beyond it, or the matrix is refused");
+    for (int method = BITSTACK_NESTED, refused = 0, taken = 0; method <= BITSTACK_IABS; method++, refused = taken = 0) {
+        for (int round = 0; round < 8; round++) { /* all alike, uneven, and with small ones among them */
+            bitstack_coded coded;
+            bitstack_plane planes[BITSTACK_MAX_LEVELS];
+            bitstack_view view;
+            float out[16 * 16];
+            bitstack_encode_options options = {.method = (bitstack_method)method, .levels = 3, .rank = 1};
+            for (int i = 0; i < 16 * 16; i++) {
+                const double even = round < 4 ? 1 : round < 6 ? 0.5 : 0;
+                w[i] = (test_random(&seed) & 1 ? 3.4e38f : -3.4e38f) * (float)(even + (1 - even) * test_uniform(&seed));
+                if (round % 2 && test_random(&seed) % 4 == 0) w[i] /= 100;
+            }
+            bitstack_result result = bitstack_encode_matrix(&coded, w, 16, 16, 16, NULL, &options);
+            CHECK(result == BITSTACK_OK || result == BITSTACK_ERROR_NUMERIC, "round %d: %s", round, bitstack_result_string(result));
+            refused += result != BITSTACK_OK, taken += result == BITSTACK_OK;
+            for (uint32_t level = 1; level <= 3 && result == BITSTACK_OK; level++) {
+                int beyond = 0;
+                CHECK(bitstack_coded_view(&coded, level, planes, &view) == BITSTACK_OK, "view");
+                CHECK(bitstack_view_dequantize(&view, 0, 16, out, 16) == BITSTACK_OK, "dequantize");
+                for (int i = 0; i < 16 * 16; i++) beyond += !isfinite(out[i]);
+                CHECK(beyond == 0, "round %d, level %u: %d of 256 weights are beyond float", round, level, beyond);
+            }
+            if (result == BITSTACK_OK) bitstack_coded_free(&coded);
+        }
+        CHECK(refused > 0 && taken > 0, "method %d: %d taken, %d refused", method, taken, refused);
+    }
+
     TEST("zero, one nonzero, constant, rank 1, minus zero, one huge outlier");
     memset(w, 0, ROOM * sizeof *w);
     CHECK(encode(w, 70, 90, 90, NULL, plain, "zero") == 0, "zero");

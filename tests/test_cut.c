@@ -2,6 +2,9 @@
 #include "command.h"
 #include "stack_builder.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 enum { MATRICES = 4 };
 
 /* 0 if `small`, with all it has, equals `whole` at `budget`: levels and weights. */
@@ -70,6 +73,21 @@ int main(int argc, char **argv) {
     CHECK(command_fails("cut w.bitstack -o n.bitstack", 2, "--budget"), "no budget");
     CHECK(command_fails("cut w.bitstack --budget 1MB", 2, "-o"), "no output");
     CHECK(command_shell("ls") == 0 && !strstr(command_out, "part") && !command_exists("n.bitstack"), "left: %s", command_out);
+
+    TEST("a disk that is full at any byte: one line, OUT as it was, nothing beside it");
+    struct rlimit before, full;
+    signal(SIGXFSZ, SIG_IGN); /* so that writing beyond the limit fails, as on a full disk */
+    getrlimit(RLIMIT_FSIZE, &before);
+    command_save("old.bitstack", "old", 3);
+    for (rlim_t most = 1000; most < bytes; most += bytes / 7) { /* the message has to fit as well */
+        full = before, full.rlim_cur = most;
+        setrlimit(RLIMIT_FSIZE, &full);
+        CHECK(command_fails("cut w.bitstack --budget 1GB -o n.bitstack", 1, "n.bitstack: "), "full at %ld", (long)most);
+        CHECK(command_fails("cut w.bitstack --budget 1GB -o old.bitstack", 1, "old.bitstack: "), "full at %ld", (long)most);
+        setrlimit(RLIMIT_FSIZE, &before);
+        CHECK(command_shell("ls; cat old.bitstack") == 0 && !strstr(command_out, "part") && !command_exists("n.bitstack"), "left: %s", command_out);
+        CHECK(strcmp(command_out + strlen(command_out) - 3, "old") == 0, "OUT is not what it was");
+    }
     bitstack_close(whole);
     free(file);
     return TEST_DONE();

@@ -105,7 +105,7 @@ int main(void) {
     llm_score(a, b, 2, 1, &nll, &kl);
     CHECK(fabs(nll - log(2)) < 1e-6 && fabs(kl - (0.75 * log(1.5) + 0.25 * log(0.5))) < 1e-6, "nll %g kl %g", nll, kl);
 
-    TEST("sampling: greedy takes the best, a seed repeats, top-p keeps to the likely ones");
+    TEST("sampling: greedy takes the best, a seed repeats, top-p keeps to the likely ones, temperature spreads");
     llm_sampler greedy = {0, 1, 1}, narrow = {1, 0.6f, 3}, wide = {1, 1, 3};
     static const float some[5] = {0, 3, 1, 2.5f, -1};
     int seen_narrow[5] = {0}, seen_wide[5] = {0};
@@ -122,6 +122,16 @@ int main(void) {
     for (int i = 0; i < 5; i++) total += exp((double)some[i]);
     for (int i = 0; i < 5; i++)
         CHECK(fabs(seen_wide[i] / 4000.0 - exp((double)some[i]) / total) < 0.03, "token %d was drawn %d times", i, seen_wide[i]);
+    for (int hot = 0; hot < 2; hot++) { /* cold keeps to the likely ones, hot does not */
+        llm_sampler sampler = {hot ? 3.0f : 0.4f, 1, 5};
+        int seen[5] = {0};
+        for (int i = 0; i < 4000; i++) memcpy(copy, some, sizeof copy), seen[llm_sample(&sampler, copy, 5)]++;
+        total = 0;
+        for (int i = 0; i < 5; i++) total += exp((double)(some[i] / sampler.temperature));
+        for (int i = 0; i < 5; i++)
+            CHECK(fabs(seen[i] / 4000.0 - exp((double)(some[i] / sampler.temperature)) / total) < 0.03, "temperature %g: token %d was drawn %d times",
+                  (double)sampler.temperature, i, seen[i]);
+    }
 
     TEST("a model that lacks a tensor, or has one of another size, is refused by name");
     llm_source broken;

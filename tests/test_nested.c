@@ -116,6 +116,14 @@ static void test_moments_used(void) {
               out);
     }
     check_coded(&coded, w, &moments, 1e-3);
+    double norm = 0, squares = 0; /* of the outputs, from what was gathered: a mean over the inputs */
+    for (uint32_t i = 0; i < rows; i++)
+        for (uint32_t j = 0; j < cols; j++) {
+            squares += (double)w[i * cols + j] * (double)w[i * cols + j];
+            for (uint32_t k = 0; k < cols; k++) norm += (double)w[i * cols + j] * moments.h[j * cols + k] * (double)w[i * cols + k] / 640;
+        }
+    CHECK(fabs(coded.out_norm2 / norm - 1) < 1e-5, "outputs of %g, told %g", norm, coded.out_norm2);
+    CHECK(fabs(plain.out_norm2 / squares - 1) < 1e-5, "weights of %g, told %g", squares, plain.out_norm2);
     bitstack_coded_free(&plain);
     bitstack_coded_free(&coded);
     bitstack_moments_free(&moments);
@@ -142,6 +150,89 @@ static void test_threads(void) {
         bitstack_coded_free(&coded[0]);
         bitstack_coded_free(&coded[1]);
     }
+    bitstack_moments_free(&moments);
+    free(w);
+}
+
+static void test_threads_wide(void) {
+    TEST("the same bytes from any number of threads, where second moments are factored in blocks");
+    const uint32_t rows = 4, cols = 3 * 192; /* three blocks each way: two are worked on at once */
+    float *w = make_weights(rows, cols, 1, 9);
+    bitstack_moments moments = make_moments(cols, 100, 0, 10);
+    bitstack_coded one, many;
+    bitstack_encode_options options;
+    memset(&options, 0, sizeof options);
+    options.levels = 1, options.rank = 1, options.threads = 1;
+    CHECK(bitstack_encode_matrix(&one, w, rows, cols, cols, &moments, &options) == BITSTACK_OK, "fails");
+    for (options.threads = 2; options.threads <= (TEST_TSAN ? 2 : 4); options.threads++) {
+        CHECK(bitstack_encode_matrix(&many, w, rows, cols, cols, &moments, &options) == BITSTACK_OK, "%d threads fail", options.threads);
+        CHECK(!memcmp(one.blocks[0], many.blocks[0], (size_t)bitstack_block_bytes(&one.shape, 1)), "%d threads", options.threads);
+        bitstack_coded_free(&many);
+    }
+    bitstack_coded_free(&one);
+    bitstack_moments_free(&moments);
+    free(w);
+}
+
+static void test_stride(void) {
+    TEST("rows farther apart than they are long are the same matrix");
+    const uint32_t rows = 70, cols = 50, stride = 61;
+    float *w = make_weights(rows, cols, 1, 11), *apart = make_weights(rows, stride, 1, 12);
+    bitstack_coded coded[2];
+    for (uint32_t i = 0; i < rows * stride; i++) apart[i] = i % stride < cols ? w[i / stride * cols + i % stride] : NAN;
+    CHECK(bitstack_encode_matrix(&coded[0], w, rows, cols, cols, NULL, NULL) == BITSTACK_OK, "fails");
+    CHECK(bitstack_encode_matrix(&coded[1], apart, rows, cols, stride, NULL, NULL) == BITSTACK_OK, "fails, apart");
+    for (uint32_t level = 1; level <= 5; level++) {
+        CHECK(!memcmp(coded[0].blocks[level - 1], coded[1].blocks[level - 1], (size_t)bitstack_block_bytes(&coded[0].shape, level)),
+              "level %u", level);
+        CHECK(coded[0].rel_err2[level] == coded[1].rel_err2[level], "level %u: errors differ", level);
+    }
+    bitstack_coded_free(&coded[0]);
+    bitstack_coded_free(&coded[1]);
+    free(w), free(apart);
+}
+
+static void test_factor_type(void) {
+    TEST("factors are halves unless floats are asked for, which are told of, as good, and take twice the room");
+    const uint32_t rows = 60, cols = 90;
+    float *w = make_weights(rows, cols, 1, 13);
+    static const bitstack_type types[3] = {(bitstack_type)0, BITSTACK_F16, BITSTACK_F32};
+    bitstack_coded coded[3];
+    for (int k = 0; k < 3; k++) {
+        bitstack_encode_options options;
+        memset(&options, 0, sizeof options);
+        options.rank = 2, options.factor_type = types[k];
+        CHECK(bitstack_encode_matrix(&coded[k], w, rows, cols, cols, NULL, &options) == BITSTACK_OK, "fails");
+        CHECK(coded[k].shape.factor_type == (k < 2 ? BITSTACK_F16 : BITSTACK_F32), "asked for %d, got %d", types[k], coded[k].shape.factor_type);
+        check_coded(&coded[k], w, NULL, 1e-4);
+    }
+    const uint64_t column = bitstack_column_bytes(&coded[2].shape, 1);
+    CHECK(column >= 2 * 4 * cols && column > bitstack_column_bytes(&coded[0].shape, 1), "%llu bytes of columns", (unsigned long long)column);
+    for (uint32_t level = 1; level <= 5; level++)
+        CHECK(coded[2].rel_err2[level] < 1.01 * coded[0].rel_err2[level], "level %u: %g in floats, %g in halves", level, coded[2].rel_err2[level],
+              coded[0].rel_err2[level]);
+    for (int k = 0; k < 3; k++) bitstack_coded_free(&coded[k]);
+    free(w);
+}
+
+static void test_level_weights(void) {
+    TEST("a level that counts for more is better, at the cost of the others");
+    const uint32_t rows = 90, cols = 80, levels = 3;
+    float *w = make_weights(rows, cols, 1, 14);
+    bitstack_moments moments = make_moments(cols, 320, 0, 15);
+    double error[2][4]; /* with the first level counting for most, with the last */
+    for (int last = 0; last < 2; last++) {
+        bitstack_encode_options options;
+        bitstack_coded coded;
+        memset(&options, 0, sizeof options);
+        options.levels = levels, options.rank = 1;
+        for (uint32_t l = 0; l < levels; l++) options.level_weights[l] = l == (last ? levels - 1 : 0) ? 1 : 1e-3f;
+        CHECK(bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, &options) == BITSTACK_OK, "fails");
+        for (uint32_t l = 1; l <= levels; l++) error[last][l] = coded.out_err2[l];
+        bitstack_coded_free(&coded);
+    }
+    CHECK(error[0][1] < 0.8 * error[1][1], "level 1: %g where it counts, %g where it does not", error[0][1], error[1][1]);
+    CHECK(error[1][3] < 0.8 * error[0][3], "level 3: %g where it counts, %g where it does not", error[1][3], error[0][3]);
     bitstack_moments_free(&moments);
     free(w);
 }
@@ -215,12 +306,18 @@ static void test_cancel(void) {
 }
 
 int main(void) {
-    test_real_weights();
-    test_rank();
-    test_moments_used();
     test_threads();
-    test_any_matrix();
-    test_indefinite();
-    test_cancel();
+    test_threads_wide();
+    if (!TEST_TSAN) { /* which looks for races, and would take minutes */
+        test_real_weights();
+        test_rank();
+        test_moments_used();
+        test_stride();
+        test_factor_type();
+        test_level_weights();
+        test_any_matrix();
+        test_indefinite();
+        test_cancel();
+    }
     return TEST_DONE();
 }

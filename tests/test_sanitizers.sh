@@ -43,7 +43,7 @@ else
         command -v $cc >/dev/null || continue
         label=", $cc"
         run address,undefined $cc -O1 -- $headers_only
-        run thread $cc -O1 -- test_resize_while_multiplying test_resize_while_talking test_threads_agree
+        run thread $cc -O1 -- test_resize_while_multiplying test_resize_while_talking test_threads_agree test_nested
     done
 fi
 echo "## $pass $fail $skip"
