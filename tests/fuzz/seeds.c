@@ -1,5 +1,5 @@
-/* seeds.c - writes the first corpora, from the project's root:  seeds DIR  makes DIR/reader, DIR/compressor,
- * DIR/examples. */
+/* seeds.c - writes the first corpora, from the project's root:  seeds DIR  makes DIR/reader, DIR/compressor and so on.
+ * The last bit of the first byte chooses nothing in the targets that read files: replay.c sets it. */
 #include "../golden/golden.h"
 #include "../make_gguf.h"
 #include <sys/stat.h>
@@ -93,7 +93,7 @@ static void published(void) {
         for (int b = 0; b < 8; b++) file[b] = (unsigned char)((uint64_t)(used - 8) >> 8 * b);
         for (; data; data--) file[used++] = (unsigned char)(test_random(&seed) & 0x3f); /* no factor is infinite */
         snprintf(name, sizeof name, "tensors-%d", w);
-        save("published", name, (const unsigned char *)"\2", 1, file, used);
+        save("published", name, (const unsigned char *)"\4", 1, file, used);
     }
     for (int kind = 0; kind < 2; kind++) { /* linear i has 1 + i % 4 blocks */
         size_t used = (size_t)sprintf((char *)file, kind ? "{\"original_ppl\":9.5,\"reduced_ppl\":[" : "[");
@@ -105,7 +105,44 @@ static void published(void) {
             used += (size_t)sprintf((char *)file + used, kind ? "]}" : "}}");
         }
         used += (size_t)sprintf((char *)file + used, kind ? "]}" : "]");
-        save("published", kind ? "losses" : "configs", (const unsigned char *)(kind ? "\1" : "\0"), 1, file, used);
+        save("published", kind ? "losses" : "configs", (const unsigned char *)(kind ? "\2" : "\0"), 1, file, used);
+    }
+}
+
+/* GGUF files without tensors, for their tokenizers: unigram, byte-level with merges, pieces with merges. */
+static void gguf_tokenizers(void) {
+    static const struct { const char *model, *pre, *pieces[9], *merges[4]; } ways[] = {
+        {"t5", "", {"<unk>", "\xE2\x96\x81", "a", "sea", "\xE2\x96\x81the", "e", "<0x41>", "s", NULL}, {NULL}},
+        {"gpt2", "llama-bpe", {"a", "s", "e", "\xC4\xA0", "se", "sea", "<|end|>", "\xC4\xA0sea", NULL}, {"s e", "se a", "\xC4\xA0 sea", NULL}},
+        {"gpt2", "qwen2", {"1", "a", "aa", "aaaa", "\xC4\x8A", "<s>", NULL}, {"a a", "aa aa", NULL}},
+        {"gpt2", "smollm", {"1", "2", "12", "\xC4\xA0", NULL}, {"1 2", NULL}},
+        {"llama", "", {"a", "s", "e", "\xE2\x96\x81", "se", "sea", "<s>", NULL}, {"s e", "se a", NULL}}};
+    char name[32];
+    for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+        gguf_maker g;
+        unsigned count = 0, merges = 0;
+        while (ways[w].pieces[count]) count++;
+        while (ways[w].merges[merges]) merges++;
+        make_start(&g, 3);
+        make_meta_string(&g, "general.architecture", "llama");
+        make_meta_string(&g, "tokenizer.ggml.model", ways[w].model);
+        if (ways[w].pre[0]) make_meta_string(&g, "tokenizer.ggml.pre", ways[w].pre);
+        make_meta_array(&g, "tokenizer.ggml.tokens", 8, count);
+        for (unsigned i = 0; i < count; i++) make_string(&g, ways[w].pieces[i]);
+        if (merges) make_meta_array(&g, "tokenizer.ggml.merges", 8, merges);
+        else make_meta_array(&g, "tokenizer.ggml.scores", 6, count);
+        for (unsigned i = 0; i < merges; i++) make_string(&g, ways[w].merges[i]);
+        for (unsigned i = 0; !merges && i < count; i++) {
+            const float score = -(float)i;
+            make_raw(&g, &score, 4);
+        }
+        make_meta_array(&g, "tokenizer.ggml.token_type", 5, count);
+        for (unsigned i = 0; i < count; i++) make_u32(&g, ways[w].pieces[i][0] != '<' ? 1 : ways[w].pieces[i][1] == '0' ? 6 : 3);
+        make_meta_u32(&g, "tokenizer.ggml.unknown_token_id", 0);
+        make_finish(&g);
+        snprintf(name, sizeof name, "gguf-tokenizer-%zu", w);
+        save("examples", name, (const unsigned char *)"\4", 1, g.data, g.bytes);
+        free(g.data);
     }
 }
 
@@ -154,7 +191,7 @@ int main(int argc, char **argv) {
     static const char *const safetensors[] = {"{}", "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[0,8]},"
                                               "\"b.weight\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[8,9]}}"};
     for (int i = 0; i < 2; i++) {
-        unsigned char file[400] = {3};
+        unsigned char file[400] = {6};
         const size_t header = strlen(safetensors[i]);
         file[1] = (unsigned char)header;
         memcpy(file + 9, safetensors[i], header);
@@ -166,7 +203,7 @@ int main(int argc, char **argv) {
         gguf_maker g;
         tiny_model(&g, types[i]);
         snprintf(name, sizeof name, "gguf-%d", i);
-        save("examples", name, (const unsigned char *)"\2", 1, g.data, g.bytes);
+        save("examples", name, (const unsigned char *)"\4", 1, g.data, g.bytes);
         free(g.data);
     }
     /* The files of Hugging Face, small; and tensors of every type that GGUF packs in blocks. */
@@ -198,12 +235,13 @@ int main(int argc, char **argv) {
         for (size_t b = 0; b < sizeof row; b++) row[b] = (unsigned char)(b * 37 + i);
         make_data(&blocks, row, packed_types[i].bytes);
     }
-    save("examples", "gguf-blocks", (const unsigned char *)"\2", 1, blocks.data, blocks.bytes);
+    save("examples", "gguf-blocks", (const unsigned char *)"\4", 1, blocks.data, blocks.bytes);
     free(blocks.data);
     size_t bytes;
     unsigned char *data = (unsigned char *)test_read_file("tests/golden/everything.golden", &bytes);
-    if (data) save("examples", "stack", (const unsigned char *)"\1", 1, data, bytes);
+    if (data) save("examples", "stack", (const unsigned char *)"\2", 1, data, bytes);
     free(data);
     published();
+    gguf_tokenizers();
     return 0;
 }
