@@ -146,8 +146,41 @@ static void gguf_tokenizers(void) {
     }
 }
 
+/* See fuzz_tokenizer.c: kind, cut, flags, marks, pieces, merges; the pieces; merges by number; text. */
+static void tokenizers(void) {
+    static const char text[] = "The sea, the  sea's 1234 sea\n\n It'S\xC3\xA9\xE2\x80\xA8 <s>\xFF\t x<|end|>a \xF0\x9F\x98\x80";
+    static const char *const pieces[] = {"\xE2\x96\x81", "s", "e", "a", "t", "h", "<s>", "<|end|>", "sea", "\xE2\x96\x81sea"};
+    static const unsigned char types[] = {1, 1, 1, 1, 1, 1, 3, 4, 1, 1};
+    static const float scores[] = {-2, -3, -3.5f, -2.5f, -4, -5, 0, 0, -6, -6.5f};
+    unsigned char made[512];
+    char name[32];
+    for (unsigned kind = 0; kind < 4; kind++)
+        for (unsigned cut = 0; cut < (kind == 2 ? 4u : 1u); cut++)
+            for (unsigned way = 0; way < 3; way++) { /* all bytes and no space in front; the defaults; few pieces and an unknown */
+                size_t used = 0;
+                const unsigned flags = way == 0 ? 64 | 128 : way == 1 ? 64 | 128 | 2 | 8 : 64 | 2;
+                const unsigned base = flags & 128 ? 256 + (kind != 2) : 0;
+                const unsigned char head[6] = {(unsigned char)(2 * kind), (unsigned char)cut, (unsigned char)flags, way == 1 ? 1 : way == 2 ? 4 : 0, 10, kind > 1 ? 3 : 0};
+                for (int i = 0; i < 10; i++) {
+                    const size_t bytes = strlen(pieces[i]);
+                    made[used++] = (unsigned char)bytes, made[used++] = types[i];
+                    if (kind < 2) memcpy(made + used, &scores[i], 4), used += 4;
+                    memcpy(made + used, pieces[i], bytes), used += bytes;
+                }
+                for (unsigned i = 0; i < 3 && kind > 1; i++) { /* s e, se a, h e: by number, and what they make is made */
+                    const unsigned left = i == 0 ? 1 : i == 1 ? 10 : 5, right = i == 1 ? 3 : 2;
+                    made[used++] = 1;
+                    made[used++] = (unsigned char)(base + left), made[used++] = (unsigned char)((base + left) >> 8);
+                    made[used++] = (unsigned char)(base + right), made[used++] = (unsigned char)((base + right) >> 8);
+                }
+                memcpy(made + used, text, sizeof text - 1);
+                snprintf(name, sizeof name, "%u-%u-%u", kind, cut, way);
+                save("tokenizer", name, head, sizeof head, made, used + sizeof text - 1);
+            }
+}
+
 int main(int argc, char **argv) {
-    static const char *const targets[] = {"reader", "compressor", "examples", "published"};
+    static const char *const targets[] = {"reader", "compressor", "examples", "published", "tokenizer"};
     static const unsigned char ways[][2] = {{0, 0}, {1, 1}, {3, 2}, {5, 3}, {11, 7}, {67, 4}, {35, 9}, {19, 12}, {131, 6}};
     static const char *const json[] = {"0", "[1,2.5e-3,[\"\\u00e9\\ud83d\\ude00\\n\",null,true]]", "{\"key\":{\"a\":[],\"b\":{}},\"n\":-0.0}",
                                        "{\"model_type\":\"llama\",\"hidden_size\":32,\"num_hidden_layers\":1}", "[[[[[[[[]]]]]]]]"};
@@ -155,7 +188,7 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     snprintf(root, sizeof root, "%s", argv[1]);
     mkdir(root, 0777);
-    for (int t = 0; t < 4; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
+    for (int t = 0; t < 5; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
     for (int n = 0; n < GOLDEN_FILES; n++) {
         size_t bytes;
         snprintf(path, sizeof path, "tests/golden/%s.golden", golden_files[n].name);
@@ -243,5 +276,6 @@ int main(int argc, char **argv) {
     free(data);
     published();
     gguf_tokenizers();
+    tokenizers();
     return 0;
 }
