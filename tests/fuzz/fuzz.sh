@@ -4,10 +4,10 @@
 # fuzz.sh afl SECONDS       the same under AFL++ (afl-clang-fast)
 # From the project's root. Corpora grow in build/fuzz; findings are left in build/fuzz/*/crash*.
 way=$1 amount=$2 status=0
-targets="reader compressor examples published tokenizer"
+targets="reader compressor examples published tokenizer folder"
 out=${BUILD:-build}/fuzz
 # What the targets need of the command; of the rest they hold what they test.
-command=$(printf 'examples/bitstack/%s.c ' resident)
+command=$(printf 'examples/bitstack/%s.c ' cli resident)
 mkdir -p "$out" || exit 1
 warn="-w"
 base="-std=c11 -D_GNU_SOURCE -g -I. -Iexamples -Itests/fuzz $warn"
@@ -26,7 +26,7 @@ build() {
     rm -f "$out/$key/examples.a" && ar rcs "$out/$key/examples.a" "$out/$key"/*.c.o && # each takes from it what it needs
     "$@" $base $last tests/fuzz/fuzz_reader.c $driver "$out/$key/h.o" -o "$out/$key/reader" -lm -pthread &&
     "$@" $base $last tests/fuzz/fuzz_compressor.c $driver -o "$out/$key/compressor" -lm -pthread || return 1
-    for target in examples published tokenizer; do
+    for target in examples published tokenizer folder; do
         "$@" $base $last tests/fuzz/fuzz_$target.c $driver "$out/$key/examples.a" "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/$target" -lm -pthread || return 1
     done
 }

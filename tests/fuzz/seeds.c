@@ -179,8 +179,92 @@ static void tokenizers(void) {
             }
 }
 
+/* Models of one layer as folders: width 8, two heads, one for keys and values, 12 tokens. `kind`: 0 llama in one file;
+ * 1 mistral, tied, with a window; 2 qwen2 in two files; 3 qwen3, tied, in two files; 4 an index that names none;
+ * 5 as published, for import. */
+static size_t shard(char *header, unsigned char *data, size_t *data_bytes, int kind, int part) {
+    static const struct { const char *name; int rows, cols; } tensors[] = {
+        {"model.embed_tokens.weight", 12, 8}, {"model.norm.weight", 0, 8}, {"lm_head.weight", 12, 8}, {"model.layers.0.input_layernorm.weight", 0, 8},
+        {"model.layers.0.post_attention_layernorm.weight", 0, 8}, {"model.layers.0.self_attn.q_proj.weight", 8, 8}, {"model.layers.0.self_attn.k_proj.weight", 4, 8},
+        {"model.layers.0.self_attn.v_proj.weight", 4, 8}, {"model.layers.0.self_attn.o_proj.weight", 8, 8}, {"model.layers.0.mlp.gate_proj.weight", 8, 8},
+        {"model.layers.0.mlp.up_proj.weight", 8, 8}, {"model.layers.0.mlp.down_proj.weight", 8, 8}, {"model.layers.0.self_attn.q_proj.bias", 0, 8},
+        {"model.layers.0.self_attn.k_proj.bias", 0, 4}, {"model.layers.0.self_attn.v_proj.bias", 0, 4}, {"model.layers.0.self_attn.q_norm.weight", 0, 4},
+        {"model.layers.0.self_attn.k_norm.weight", 0, 4}};
+    static const char *const types[] = {"F32", "F16", "BF16"};
+    const int type = kind % 3, each = type == 0 ? 4 : 2, tied = kind == 1 || kind == 3;
+    size_t used = (size_t)sprintf(header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    *data_bytes = 0;
+    for (int t = 0; t < 17; t++) {
+        if ((t == 2 && tied) || (t > 11 && t < 15 && kind != 2) || (t > 14 && kind != 3)) continue;
+        if (kind > 1 && kind < 4 && (t % 2 != part)) continue;
+        const int rows = tensors[t].rows, cols = tensors[t].cols, blocks = kind == 5 && t > 4;
+        for (int b = 0; b < (blocks ? 3 : 1); b++) { /* u, vt and the signs, of rank 2 */
+            char name[80], shape[40];
+            const int r = b == 1 ? 2 : rows, c = blocks && b == 0 ? 2 : cols;
+            size_t bytes = b == 2 ? (size_t)rows * cols / 8 : (size_t)(r ? r : 1) * c * each;
+            if (blocks) snprintf(name, sizeof name, "%.*s%s", (int)strlen(tensors[t].name) - 6, tensors[t].name, b == 0 ? "u_0" : b == 1 ? "vt_0" : "qweight_0");
+            else snprintf(name, sizeof name, "%s", tensors[t].name);
+            if (b == 2) snprintf(shape, sizeof shape, "%zu", bytes);
+            else if (r) snprintf(shape, sizeof shape, "%d,%d", r, c);
+            else snprintf(shape, sizeof shape, "%d", c);
+            used += (size_t)sprintf(header + used, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}", name, b == 2 ? "U8" : types[type],
+                                    shape, *data_bytes, *data_bytes + bytes);
+            for (; bytes; bytes--, ++*data_bytes) data[*data_bytes] = (unsigned char)(*data_bytes % (size_t)each == (size_t)each - 1 ? 0x3C : *data_bytes * 29);
+        }
+    }
+    header[used++] = '}';
+    return used;
+}
+
+static void folders(void) {
+    static const char *const names[] = {"llama", "mistral", "qwen2", "qwen3", "llama", "llama"};
+    static const char *const more[] = {
+        ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":32}",
+        ",\"sliding_window\":3,\"tie_word_embeddings\":true", ",\"use_sliding_window\":true,\"sliding_window\":2,\"max_window_layers\":0",
+        ",\"tie_word_embeddings\":true,\"layer_types\":[\"full_attention\"]",
+        ",\"tie_word_embeddings\":true,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":32}", ""};
+    static const char *const tokenizer[] = {
+        "{\"added_tokens\":[{\"id\":5,\"content\":\"<s>\",\"special\":true}],\"pre_tokenizer\":{\"type\":\"ByteLevel\"},"
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}}]},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"e\":1,\"s\":2,\"se\":3,\"sea\":4},\"merges\":[\"s e\",[\"se\",\"a\"]]}}",
+        "{\"added_tokens\":[],\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"},{\"type\":\"Replace\","
+        "\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}]},\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"unk_token\":\"<unk>\","
+        "\"vocab\":{\"<unk>\":0,\"a\":1,\"<0x41>\":2,\"\\u2581\":3,\"\\u2581a\":4},\"merges\":[\"\\u2581 a\"]}}",
+        "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+        "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"
+        "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\"]}}",
+        "{\"added_tokens\":[],\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"first\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,"
+        "\"vocab\":[[\"<unk>\",0],[\"a\",-1.5],[\"sea\",-3],[\"\\u2581\",-1]]}}", "", ""};
+    static const char *const index[] = {"", "",
+        "{\"weight_map\":{\"model.embed_tokens.weight\":\"1.safetensors\",\"model.norm.weight\":\"2.safetensors\",\"lm_head.weight\":\"1.safetensors\"}}",
+        "{\"weight_map\":{\"model.norm.weight\":\"2.safetensors\",\"model.embed_tokens.weight\":\"1.safetensors\"}}", "{\"weight_map\":{}}", ""};
+    static const char *const settings[] = {"{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"sea\"}}", "", "{\"chat_template\":\"<|im_start|>\"}", "", "", ""};
+    static char header[1 << 14], file[1 << 16];
+    static unsigned char data[1 << 14];
+    char name[32];
+    for (int kind = 0; kind < 6; kind++)
+        for (unsigned way = 0; way < 3; way++) {
+            if (way == 2 && kind != 5) continue; /* import reads only what was published */
+            const unsigned char head[1] = {(unsigned char)(1 | way << 1)};
+            size_t used = (size_t)sprintf(file, "{\"model_type\":\"%s\",\"hidden_size\":8,\"intermediate_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+                                          "\"num_key_value_heads\":1,\"head_dim\":4,\"vocab_size\":12%s}\n%%%%\n%s\n%%%%\n%s\n%%%%\n%s\n%%%%\n", names[kind], more[kind], tokenizer[kind],
+                                          settings[kind], index[kind]);
+            for (int part = 0; part < 2; part++) {
+                size_t bytes = 0, length = (part && (kind < 2 || kind == 5)) || kind == 4 ? 0 : shard(header, data, &bytes, kind, part);
+                memcpy(file + used, header, length), used += length;
+                used += (size_t)sprintf(file + used, "\n%%%%\n");
+                memcpy(file + used, data, bytes), used += bytes;
+                used += (size_t)sprintf(file + used, "\n%%%%\n");
+            }
+            used += (size_t)sprintf(file + used, kind == 5 && way == 2 ? "[{\"memory\":1,\"layers\":{\"layer.0.self_attn.q_proj\":1,\"layer.0.self_attn.k_proj\":1,"
+                "\"layer.0.self_attn.v_proj\":1,\"layer.0.self_attn.o_proj\":1,\"layer.0.mlp.gate_proj\":1,\"layer.0.mlp.up_proj\":1,\"layer.0.mlp.down_proj\":1}}]\n%%%%\n" : "\n%%%%\n");
+            snprintf(name, sizeof name, "%d-%u", kind, way);
+            save("folder", name, head, 1, file, used);
+        }
+}
+
 int main(int argc, char **argv) {
-    static const char *const targets[] = {"reader", "compressor", "examples", "published", "tokenizer"};
+    static const char *const targets[] = {"reader", "compressor", "examples", "published", "tokenizer", "folder"};
     static const unsigned char ways[][2] = {{0, 0}, {1, 1}, {3, 2}, {5, 3}, {11, 7}, {67, 4}, {35, 9}, {19, 12}, {131, 6}};
     static const char *const json[] = {"0", "[1,2.5e-3,[\"\\u00e9\\ud83d\\ude00\\n\",null,true]]", "{\"key\":{\"a\":[],\"b\":{}},\"n\":-0.0}",
                                        "{\"model_type\":\"llama\",\"hidden_size\":32,\"num_hidden_layers\":1}", "[[[[[[[[]]]]]]]]"};
@@ -188,7 +272,7 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     snprintf(root, sizeof root, "%s", argv[1]);
     mkdir(root, 0777);
-    for (int t = 0; t < 5; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
+    for (int t = 0; t < 6; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
     for (int n = 0; n < GOLDEN_FILES; n++) {
         size_t bytes;
         snprintf(path, sizeof path, "tests/golden/%s.golden", golden_files[n].name);
@@ -277,5 +361,6 @@ int main(int argc, char **argv) {
     published();
     gguf_tokenizers();
     tokenizers();
+    folders();
     return 0;
 }
