@@ -4,10 +4,10 @@
 # fuzz.sh afl SECONDS       the same under AFL++ (afl-clang-fast)
 # From the project's root. Corpora grow in build/fuzz; findings are left in build/fuzz/*/crash*.
 way=$1 amount=$2 status=0
-targets="reader compressor examples published tokenizer folder"
+targets="reader compressor examples published tokenizer folder files"
 out=${BUILD:-build}/fuzz
 # What the targets need of the command; of the rest they hold what they test.
-command=$(printf 'examples/bitstack/%s.c ' cli resident)
+command=$(printf 'examples/bitstack/%s.c ' cli resident session resize journal)
 mkdir -p "$out" || exit 1
 warn="-w"
 base="-std=c11 -D_GNU_SOURCE -g -I. -Iexamples -Itests/fuzz $warn"
@@ -26,7 +26,7 @@ build() {
     rm -f "$out/$key/examples.a" && ar rcs "$out/$key/examples.a" "$out/$key"/*.c.o && # each takes from it what it needs
     "$@" $base $last tests/fuzz/fuzz_reader.c $driver "$out/$key/h.o" -o "$out/$key/reader" -lm -pthread &&
     "$@" $base $last tests/fuzz/fuzz_compressor.c $driver -o "$out/$key/compressor" -lm -pthread || return 1
-    for target in examples published tokenizer folder; do
+    for target in examples published tokenizer folder files; do
         "$@" $base $last tests/fuzz/fuzz_$target.c $driver "$out/$key/examples.a" "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/$target" -lm -pthread || return 1
     done
 }
@@ -46,7 +46,7 @@ libfuzzer)
     build libfuzzer clang -O2 $sanitize -fsanitize=fuzzer-no-link || exit 1
     for target in $targets; do
         mkdir -p "$out/corpus/$target"
-        case $target in reader) most=8000 ;; compressor) most=600 ;; tokenizer) most=3000 ;; *) most=20000 ;; esac
+        case $target in reader) most=8000 ;; compressor) most=600 ;; tokenizer | files) most=3000 ;; *) most=20000 ;; esac
         "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" \
             -artifact_prefix="$out/libfuzzer/crash-$target-" -print_final_stats=1 "$out/corpus/$target" "$out/seeds/$target" >"$out/libfuzzer/$target.log" 2>&1 || status=1
         grep -h -E "SUMMARY|this must hold" "$out/libfuzzer/$target.log"

@@ -263,8 +263,74 @@ static void folders(void) {
         }
 }
 
+/* See fuzz_files.c: the first byte, halved, chooses, the second says how. */
+static void files(void) {
+    static const char groups[] = "MemTotal:       16000000 kB\nMemAvailable:    9000000 kB\n\n%%\n0::/a/b\n3:cpu,memory:/c\n\n%%\n"
+        "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n31 20 0:27 / /sys/fs/memory rw - cgroup cgroup rw,memory\n\n%%\n8000000000\n\n%%\nmax\n\n%%\n60000000\n\n%%\n"
+        "inactive_file 5000000\nactive_file 2000000\ntotal_inactive_file 7\n\n%%\nsome avg10=0.00 total=1000000\n\n%%\n9223372036854771712\n\n%%\n10\n\n%%\nsome total=5\n";
+    static const char *const sizes[] = {"300000", "2.5GiB", "3MB", "1e3KB", "8.9e18", "0x10", "1 B"};
+    static const char talk[] = "<|im_start|>\n%%\nBe brief.\n%%\n\0Hello there\n%%\n\5\x0b\1\5\x1e\1\5\x23\1\1And the sea?\n%%\n\5\x23\1\5\x24\1\5\x00\xff\0\0\xc0\x7f\xfb\0again\n%%\n\5\2\0";
+    static const char lines[] = "<|im_start|>\n%%\n\x0b\1\x1e\1\x23\1\x02\0\n%%\nHello\n:info\n:budget 3MB\n:stop\n:reset\nThe sea\n:what\n:quit\n";
+    unsigned char head[2] = {0, 0};
+    char name[32];
+    for (unsigned how = 0; how < 2; how++) {
+        head[1] = (unsigned char)how;
+        snprintf(name, sizeof name, "groups-%u", how), save("files", name, head, 2, groups, sizeof groups - 1);
+        head[0] = 12, head[1] = (unsigned char)(3 + 8 * how);
+        snprintf(name, sizeof name, "lines-%u", how), save("files", name, head, 2, lines, sizeof lines - 1);
+        head[0] = 0;
+    }
+    for (unsigned i = 0; i < 7; i++) {
+        head[0] = 4;
+        snprintf(name, sizeof name, "size-%u", i), save("files", name, head, 2, sizes[i], strlen(sizes[i]));
+    }
+    /* A journal of one matrix: its key, the fixed part, blocks, a checksum that the target mends. */
+    static const char *const forms[] = {"", "<|start_header_id|>", "[INST]"};
+    unsigned char journal[4096] = {7};
+    bitstack_coded coded;
+    bitstack_encode_options options = {0};
+    float w[64];
+    for (int i = 0; i < 64; i++) w[i] = (float)(i * 37 % 64 - 32);
+    options.levels = 2;
+    if (bitstack_encode_matrix(&coded, w, 8, 8, 8, NULL, &options) == BITSTACK_OK) {
+        size_t at = 8 + sizeof(struct { bitstack_shape s; double a[2 * (BITSTACK_MAX_LEVELS + 1) + 1], b[BITSTACK_MAX_LEVELS + 1]; float f; });
+        memcpy(journal + 8, &coded.shape, sizeof coded.shape);
+        for (uint32_t l = 1; l <= 2; l++) {
+            const size_t bytes = (size_t)bitstack_block_bytes(&coded.shape, l);
+            memcpy(journal + at, coded.blocks[l - 1], bytes), at += bytes;
+        }
+        head[0] = 2, head[1] = 3;
+        save("files", "journal", head, 2, journal, at + 8);
+        head[1] = 1; /* the checksum is not right */
+        save("files", "journal-cut", head, 2, journal, at + 8);
+        bitstack_coded_free(&coded);
+    }
+    for (unsigned how = 0; how < 2; how++) {
+        size_t bytes;
+        unsigned char *data = (unsigned char *)test_read_file("tests/golden/everything.golden", &bytes);
+        head[0] = 6, head[1] = (unsigned char)how;
+        snprintf(name, sizeof name, "follow-%u", how);
+        if (data) save("files", name, head, 2, data, bytes);
+        free(data);
+    }
+    const float logits[] = {0.8f, 0.95f, 0, 0, 1, -2, 3.5f, NAN, INFINITY, -INFINITY, 0, 1e30f};
+    head[0] = 8, head[1] = 0;
+    save("files", "logits-0", head, 2, logits, sizeof logits);
+    save("files", "logits-1", head, 2, logits, 7 * sizeof logits[0]);
+    const float undefined_first[] = {1, 1, 0, 0, NAN, 2, 1, NAN};
+    save("files", "logits-2", head, 2, undefined_first, sizeof undefined_first);
+    head[0] = 10, head[1] = 40;
+    save("files", "talk", head, 2, talk, sizeof talk - 1);
+    for (int i = 0; i < 3; i++) { /* the other forms */
+        char said[400];
+        const size_t start = (size_t)sprintf(said, "%s", forms[i]);
+        memcpy(said + start, talk + 12, sizeof talk - 13);
+        snprintf(name, sizeof name, "talk-%d", i), save("files", name, head, 2, said, start + sizeof talk - 13);
+    }
+}
+
 int main(int argc, char **argv) {
-    static const char *const targets[] = {"reader", "compressor", "examples", "published", "tokenizer", "folder"};
+    static const char *const targets[] = {"reader", "compressor", "examples", "published", "tokenizer", "folder", "files"};
     static const unsigned char ways[][2] = {{0, 0}, {1, 1}, {3, 2}, {5, 3}, {11, 7}, {67, 4}, {35, 9}, {19, 12}, {131, 6}};
     static const char *const json[] = {"0", "[1,2.5e-3,[\"\\u00e9\\ud83d\\ude00\\n\",null,true]]", "{\"key\":{\"a\":[],\"b\":{}},\"n\":-0.0}",
                                        "{\"model_type\":\"llama\",\"hidden_size\":32,\"num_hidden_layers\":1}", "[[[[[[[[]]]]]]]]"};
@@ -272,7 +338,7 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     snprintf(root, sizeof root, "%s", argv[1]);
     mkdir(root, 0777);
-    for (int t = 0; t < 6; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
+    for (int t = 0; t < 7; t++) snprintf(path, sizeof path, "%s/%s", root, targets[t]), mkdir(path, 0777);
     for (int n = 0; n < GOLDEN_FILES; n++) {
         size_t bytes;
         snprintf(path, sizeof path, "tests/golden/%s.golden", golden_files[n].name);
@@ -362,5 +428,6 @@ int main(int argc, char **argv) {
     gguf_tokenizers();
     tokenizers();
     folders();
+    files();
     return 0;
 }
