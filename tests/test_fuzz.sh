@@ -12,7 +12,7 @@ campaign() {
     if "$@" >"$out/test.log" 2>&1; then ok "$name"; else bad "$name"; fi
     sed -n 's/^[a-z]*: \([0-9]* \(executions\|inputs\).*\)/      \1/p' "$out/test.log" | paste -d' ' - "$out/targets" 2>/dev/null
 }
-printf 'of the reader\nof the compressor\nof the parsers\nof what import reads\n' >"$out/targets"
+printf 'of the reader\nof the compressor\nof the parsers\nof what import reads\nof the tokenizers\nof the folders\nof the other files\n' >"$out/targets"
 if [ -z "$BITSTACK_FULL" ]; then
     FUZZ_OPT=-O0 campaign "mutated stacks, matrices, models and JSON under AddressSanitizer and UBSan" tests/fuzz/fuzz.sh replay 600
 else

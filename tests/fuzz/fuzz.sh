@@ -4,8 +4,10 @@
 # fuzz.sh afl SECONDS       the same under AFL++ (afl-clang-fast)
 # From the project's root. Corpora grow in build/fuzz; findings are left in build/fuzz/*/crash*.
 way=$1 amount=$2 status=0
-targets="reader compressor examples published"
+targets="reader compressor examples published tokenizer folder files"
 out=${BUILD:-build}/fuzz
+# What the targets need of the command; of the rest they hold what they test.
+command=$(printf 'examples/bitstack/%s.c ' cli resident session resize journal)
 mkdir -p "$out" || exit 1
 warn="-w"
 base="-std=c11 -D_GNU_SOURCE -g -I. -Iexamples -Itests/fuzz $warn"
@@ -20,11 +22,13 @@ build() {
     mkdir -p "$out/$key"
     "$@" $base -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c bitstack.h -o "$out/$key/h.o" &&
     "$@" $base -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/$key/c.o" || return 1
-    for c in examples/llm/*.c; do "$@" $base -c "$c" -o "$out/$key/$(basename "$c").o" || return 1; done
+    for c in examples/llm/*.c $command; do "$@" $base -c "$c" -o "$out/$key/$(basename "$c").o" || return 1; done
+    rm -f "$out/$key/examples.a" && ar rcs "$out/$key/examples.a" "$out/$key"/*.c.o && # each takes from it what it needs
     "$@" $base $last tests/fuzz/fuzz_reader.c $driver "$out/$key/h.o" -o "$out/$key/reader" -lm -pthread &&
-    "$@" $base $last tests/fuzz/fuzz_compressor.c $driver -o "$out/$key/compressor" -lm -pthread &&
-    "$@" $base $last tests/fuzz/fuzz_examples.c $driver "$out/$key"/*.c.o "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/examples" -lm -pthread &&
-    "$@" $base $last tests/fuzz/fuzz_published.c $driver "$out/$key"/*.c.o "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/published" -lm -pthread
+    "$@" $base $last tests/fuzz/fuzz_compressor.c $driver -o "$out/$key/compressor" -lm -pthread || return 1
+    for target in examples published tokenizer folder files; do
+        "$@" $base $last tests/fuzz/fuzz_$target.c $driver "$out/$key/examples.a" "$out/$key/h.o" "$out/$key/c.o" -o "$out/$key/$target" -lm -pthread || return 1
+    done
 }
 
 case $way in
@@ -42,7 +46,7 @@ libfuzzer)
     build libfuzzer clang -O2 $sanitize -fsanitize=fuzzer-no-link || exit 1
     for target in $targets; do
         mkdir -p "$out/corpus/$target"
-        case $target in reader) most=8000 ;; compressor) most=600 ;; *) most=20000 ;; esac
+        case $target in reader) most=8000 ;; compressor) most=600 ;; tokenizer | files) most=3000 ;; *) most=20000 ;; esac
         "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" \
             -artifact_prefix="$out/libfuzzer/crash-$target-" -print_final_stats=1 "$out/corpus/$target" "$out/seeds/$target" >"$out/libfuzzer/$target.log" 2>&1 || status=1
         grep -h -E "SUMMARY|this must hold" "$out/libfuzzer/$target.log"
@@ -55,7 +59,7 @@ afl)
     AFL_QUIET=1 build afl afl-clang-fast -O1 -DBITSTACK_NO_SIMD >"$out/afl.log" 2>&1 || { tail -3 "$out/afl.log"; exit 1; }
     for target in $targets; do
         rm -rf "$out/afl/$target.out" "$out/afl/$target.in" && mkdir "$out/afl/$target.in" || exit 1
-        find "$out/seeds/$target" -size -20k -exec cp {} "$out/afl/$target.in" \;
+        find "$out/seeds/$target" -type f -size -20k -exec cp {} "$out/afl/$target.in" \;
         timeout $((amount + 60)) afl-fuzz -V "$amount" -t 5000 -x "tests/fuzz/$target.dict" -i "$out/afl/$target.in" -o "$out/afl/$target.out" -- "$out/afl/$target" >"$out/afl/$target.log" 2>&1
         stats=$out/afl/$target.out/default/fuzzer_stats
         get() { sed -n "s/^$1 *: *//p" "$stats"; }
