@@ -34,7 +34,19 @@ static int said(const char *format, ...) {
 enum { MENDED = 1, EMPTY_FILES = 8, BUDGET = 16, TWO_MATRICES = 32 }; /* and in bits 1 and 2 what is done */
 enum { CONFIG, TOKENIZER, SETTINGS, INDEX, HEADER1, DATA1, HEADER2, DATA2, CONFIGS, LOSSES, PARTS };
 
+static const char *const names[PARTS] = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json", "1.safetensors",
+                                         NULL, "2.safetensors", NULL, "compression_config.json", "reduced_ppl_average.json"};
 static char folder[240];
+
+static int empty_folder(void) {
+    for (int i = 0; i <= PARTS; i++) {
+        char path[320];
+        if (i < PARTS && !names[i]) continue;
+        snprintf(path, sizeof path, "%s/%s", folder, i < PARTS ? names[i] : "model.safetensors");
+        unlink(path);
+    }
+    return rmdir(folder);
+}
 
 static void put(const char *name, const uint8_t *head, size_t head_bytes, llm_string header, llm_string data) {
     char path[320];
@@ -93,8 +105,6 @@ static void import_folder(int limited) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const names[PARTS] = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json",
-                                             "1.safetensors", NULL, "2.safetensors", NULL, "compression_config.json", "reduced_ppl_average.json"};
     static const char cut[] = "\n%%\n";
     llm_string parts[PARTS], nothing = {"", 0};
     llm_source source;
@@ -108,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         at = next ? next + sizeof cut - 1 : end;
     }
     snprintf(folder, sizeof folder, "%s", fuzz_place());
-    MUST(mkdir(folder, 0700) == 0);
+    if (mkdir(folder, 0700) != 0) MUST(empty_folder() == 0 && mkdir(folder, 0700) == 0); /* of one that crashed */
     for (int i = 0; i < PARTS; i++)
         if (names[i] && i != HEADER1 && i != HEADER2 && (parts[i].bytes || flags & EMPTY_FILES)) put(names[i], data, 0, parts[i], nothing);
     put_shard(parts[INDEX].bytes || flags & EMPTY_FILES ? names[HEADER1] : "model.safetensors", parts[HEADER1], parts[DATA1], flags);
@@ -128,12 +138,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         llm_source_close(&source);
     } else MUST(!strncmp(error.message, folder, strlen(folder)) && !strchr(error.message, '\n'));
 
-    for (int i = 0; i <= PARTS; i++) {
-        char path[320];
-        if (i < PARTS && !names[i]) continue;
-        snprintf(path, sizeof path, "%s/%s", folder, i < PARTS ? names[i] : "model.safetensors");
-        unlink(path);
-    }
-    MUST(rmdir(folder) == 0);
+    MUST(empty_folder() == 0);
     return 0;
 }
