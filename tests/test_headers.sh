@@ -59,6 +59,11 @@ leaked=$(nm -g --defined-only "$out/one.o" | awk '{print $3}' | grep -v -e '^bit
 if [ -z "$leaked" ]; then ok "no symbol outside the prefix, none private"; else bad "leaked: $leaked"; fi
 leaked=$(nm -g --defined-only "$out/static.o" | awk '{print $3}' | grep -v '^third$')
 if [ -z "$leaked" ]; then ok "BITSTACK_STATIC exports nothing"; else bad "static leaks: $leaked"; fi
+echo '#define BITSTACK_IMPLEMENTATION
+#include "bitstack.h"' >"$out/alone/reader.c"
+cc -std=c99 $warn -O0 -c "$out/alone/reader.c" -o "$out/reader.o" || bad "the reader alone"
+locks=$(nm -u "$out/reader.o" | awk '{print $2}' | grep -i -e pthread -e futex -e mutex -e sem_ -e mtx -e __atomic -e syscall)
+if [ -z "$locks" ]; then ok "the reader names no lock, nor anything that could be one"; else bad "locks: $locks"; fi
 echo '#include "bitstack_compress.h"
 int main(void) { return 0; }' >"$out/alone/macros.c"
 stray=$(cc -dM -E -I"$out/alone" "$out/alone/macros.c" | awk '{print $2}' | sort >"$out/a"; echo '#include <stddef.h>
