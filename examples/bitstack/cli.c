@@ -14,8 +14,11 @@
 #include <unistd.h>
 
 static void plain(char *text, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        if ((unsigned char)text[i] < 32 || text[i] == 127) text[i] = '?';
+    for (size_t i = 0; i < bytes; i++) {
+        const unsigned char c = (unsigned char)text[i], next = i + 1 < bytes ? (unsigned char)text[i + 1] : 0;
+        if (c < 32 || c == 127) text[i] = '?';
+        if (c == 0xC2 && next >= 0x80 && next < 0xA0) text[i] = text[i + 1] = '?'; /* U+0080 to U+009F */
+    }
 }
 
 const char *cli_plain(const char *text, size_t bytes) {
