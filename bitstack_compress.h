@@ -1532,8 +1532,9 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
                                        : bitstack_nested_encode_(&made, w, rows, cols, stride, moments, &o);
     for (uint32_t l = 1; l <= made.shape.levels && result == BITSTACK_OK; l++) {
         if (!(made.out_err2[l] <= DBL_MAX)) result = BITSTACK_ERROR_NUMERIC;
-        /* no weight is farther out than |W| + |D|: only near the limit of float need they be looked at */
-        else if (!(sqrt(norm2) * (1 + sqrt(made.rel_err2[l])) <= (double)FLT_MAX)) result = bitstack_coded_finite_(&made, l);
+        /* no weight is farther out than |W| + |D|, though sums on the way may be: only near the limit of float need
+         * they be looked at */
+        else if (!(sqrt(norm2) * (1 + sqrt(made.rel_err2[l])) <= 1e-7 * (double)FLT_MAX)) result = bitstack_coded_finite_(&made, l);
     }
     if (result == BITSTACK_OK) *coded = made;
     else bitstack_coded_free(&made);
@@ -2185,6 +2186,10 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_fit_panel_(const bitstack_nest_ *s, siz
             for (uint32_t i = 0; i < k; i++) a[(size_t)i * k + i] += 1e-7 * trace / k;
             if (trace > 0 && bitstack_cholesky_small_(a, k, k)) bitstack_cholesky_solve_(a, k, k, x);
             else memset(x, 0, k * sizeof *x);
+            for (uint32_t i = 0, pair = 0; i < k; pair += ++i + 1) { /* planes that cancel each other lose what is left */
+                const double size = ((double)u[i * rows] + x[i]) * sqrt(system[pair * rows + r]);
+                if (!(fabs(size) <= 1e3 * sqrt((double)s->n))) memset(x, 0, k * sizeof *x);
+            }
             for (uint32_t i = 0; i < k; i++) {
                 u[i * rows] += (float)x[i];
                 fall += b[(first + i) * rows + r] * x[i];

@@ -367,6 +367,11 @@ int main(int argc, char **argv) {
         snprintf(name, sizeof name, "%d", i);
         save("compressor", name, head, sizeof head, values, sizeof values[0] * count);
     }
+    /* Found: planes whose coefficients cancelled each other beyond float. */
+    static const char cancelling[] =
+        "\xaf\xdc\xdc\xdc\xdc\xdc\xdc\xdc\x66\xff\x00\x80\x00\xec\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+        "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xcc\x82\x88\x1a\xe0\xa5\x36\xf9\xee\x63\x5c\x7c\x7c\x7c";
+    save("compressor", "cancelling", (const unsigned char *)cancelling, sizeof cancelling - 1, NULL, 0);
     for (int i = 0; i < 5; i++) {
         snprintf(name, sizeof name, "json-%d", i);
         save("examples", name, (const unsigned char *)"\0", 1, json[i], strlen(json[i]));
