@@ -29,7 +29,7 @@ try() {
     for test in $*; do
         $command -std=c11 -D_GNU_SOURCE $threads -I. tests/$test.c "$out/bitstack.o" "$out/bitstack_compress.o" -o "$out/$test$end" -lm -static 2>>"$out/log" ||
             { bad "$name: $test does not build"; return; }
-        (cd "$out/room" && timeout 900 $runner "$out/$test$end") >"$out/log" 2>&1 || { bad "$name: $test"; return; }
+        (cd "$out/room" && case $runner in qemu*) export BITSTACK_BRIEF=1 ;; esac && timeout 900 $runner "$out/$test$end") >"$out/log" 2>&1 || { bad "$name: $test"; return; }
         told="$told, $(sed -n 's/^## \([0-9]*\) .*/\1/p' "$out/log") of ${test#test_}"
     done
     ok "$name$told"
@@ -73,7 +73,7 @@ else
     try "s390x, big-endian, -O2" qemu-s390x s390x-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments
     try "i386, x87 floats, -O2" "$i386" i686-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments
     try "aarch64, -O2" qemu-aarch64 aarch64-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments test_popcount_exact
-    try "riscv64, -O2" qemu-riscv64 riscv64-linux-gnu-gcc -O2 -- test_compress_inputs test_order test_moments
+    try "riscv64, -O2" qemu-riscv64 riscv64-linux-gnu-gcc -O2 -- test_order test_moments
     try "armv7, -O2" qemu-arm arm-linux-gnueabihf-gcc -O2 -- test_order test_moments test_popcount_exact
     try "aarch64 products" qemu-aarch64 aarch64-linux-gnu-gcc -O2 -- test_gemv_agrees
     try "armv7 products" qemu-arm arm-linux-gnueabihf-gcc -O2 -mfpu=neon -- test_gemv_agrees
