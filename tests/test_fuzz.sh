@@ -17,9 +17,9 @@ if [ -z "$BITSTACK_FULL" ]; then
     FUZZ_OPT=-O0 campaign "mutated stacks, matrices, models and JSON under AddressSanitizer and UBSan" tests/fuzz/fuzz.sh replay 600
 else
     campaign "mutated stacks, matrices, models and JSON under AddressSanitizer and UBSan" tests/fuzz/fuzz.sh replay 20000
-    if command -v clang >/dev/null; then campaign "libFuzzer finds nothing" tests/fuzz/fuzz.sh libfuzzer 30
+    if command -v clang >/dev/null; then campaign "libFuzzer finds nothing" tests/fuzz/fuzz.sh libfuzzer 20
     else echo "skip  libFuzzer: no clang"; skip=$((skip + 1)); fi
-    if command -v afl-clang-fast >/dev/null && command -v afl-fuzz >/dev/null; then campaign "AFL++ finds nothing" tests/fuzz/fuzz.sh afl 20
+    if command -v afl-clang-fast >/dev/null && command -v afl-fuzz >/dev/null; then campaign "AFL++ finds nothing" tests/fuzz/fuzz.sh afl 15
     else echo "skip  AFL++ is not installed"; skip=$((skip + 1)); fi
 fi
 echo "## $pass $fail $skip"
