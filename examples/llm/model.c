@@ -354,8 +354,16 @@ uint64_t llm_state_bytes(const llm_model *m, uint32_t context, uint32_t batch) {
     return sum;
 }
 
+void llm_rope_table(const llm_model *m, uint32_t context, float *rope) {
+    for (uint32_t p = 0; p < context; p++)
+        for (uint32_t i = 0; i < m->config.rope_width / 2; i++) {
+            double angle = p * m->rope_frequencies[i];
+            *rope++ = (float)cos(angle);
+            *rope++ = (float)sin(angle);
+        }
+}
+
 int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t batch) {
-    const llm_config *c = &m->config;
     size_t parts[STATE_PARTS];
     memset(s, 0, sizeof *s);
     s->context = context;
@@ -368,13 +376,7 @@ int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t 
             llm_state_free(s);
             return -1;
         }
-    float *rope = s->rope;
-    for (uint32_t p = 0; p < context; p++)
-        for (uint32_t i = 0; i < c->rope_width / 2; i++) {
-            double angle = p * m->rope_frequencies[i];
-            *rope++ = (float)cos(angle);
-            *rope++ = (float)sin(angle);
-        }
+    llm_rope_table(m, context, s->rope);
     return 0;
 }
 
@@ -384,8 +386,7 @@ void llm_state_free(llm_state *s) {
     memset(s, 0, sizeof *s);
 }
 
-/* `count` vectors of `size` floats each. */
-static void rms_norm(const llm_config *c, const float *weight, const float *x, size_t count, uint32_t size, float *out) {
+void llm_rms_norm(const llm_config *c, const float *weight, const float *x, size_t count, uint32_t size, float *out) {
     for (size_t t = 0; t < count; t++, x += size, out += size) {
         double sum = 0;
         for (uint32_t i = 0; i < size; i++) sum += (double)x[i] * (double)x[i];
@@ -394,9 +395,7 @@ static void rms_norm(const llm_config *c, const float *weight, const float *x, s
     }
 }
 
-/* Turns pairs of channels: neighbours (GGUF permutes q and k of llama models to this order), or channel i and the
- * one half of them further on, as these models were trained. */
-static void rotate(const llm_config *c, const float *rope, float *x, uint32_t heads) {
+void llm_rotate(const llm_config *c, const float *rope, float *x, uint32_t heads) {
     uint32_t pairs = c->rope_width / 2, step = c->rope_halves ? 1 : 2, other = c->rope_halves ? pairs : 1;
     for (uint32_t h = 0; h < heads; h++, x += c->head_width)
         for (uint32_t i = 0; i < pairs; i++) {
@@ -441,12 +440,12 @@ static void attention(const llm_model *m, llm_state *s, uint32_t l, uint32_t cou
     multiply(m, &layer->linears[LLM_Q], s->normed, s->q, count, s->unpacked);
     multiply(m, &layer->linears[LLM_K], s->normed, new_keys, count, s->unpacked);
     multiply(m, &layer->linears[LLM_V], s->normed, values + s->position * kv, count, s->unpacked);
-    if (layer->q_norm) rms_norm(c, layer->q_norm, s->q, (size_t)count * c->heads, c->head_width, s->q);
-    if (layer->k_norm) rms_norm(c, layer->k_norm, new_keys, (size_t)count * c->kv_heads, c->head_width, new_keys);
+    if (layer->q_norm) llm_rms_norm(c, layer->q_norm, s->q, (size_t)count * c->heads, c->head_width, s->q);
+    if (layer->k_norm) llm_rms_norm(c, layer->k_norm, new_keys, (size_t)count * c->kv_heads, c->head_width, new_keys);
     for (uint32_t t = 0; t < count; t++) {
         const float *rope = s->rope + (size_t)(s->position + t) * (c->rope_width / 2) * 2;
-        rotate(c, rope, s->q + t * q, c->heads);
-        rotate(c, rope, new_keys + t * kv, c->kv_heads);
+        llm_rotate(c, rope, s->q + t * q, c->heads);
+        llm_rotate(c, rope, new_keys + t * kv, c->kv_heads);
     }
     attending a = {c, s, keys, values, l >= c->window_first ? c->window : 0, (size_t)count * c->heads, 0};
     size_t parts = a.all * s->position * c->head_width > 1 << 16 ? (size_t)parts_of(m) : 1;
@@ -463,14 +462,14 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
     const llm_layer *layer = &m->layers[l];
     size_t all = (size_t)count * c->width, hidden = (size_t)count * c->hidden;
 
-    rms_norm(c, layer->attention_norm, x, count, c->width, s->normed);
+    llm_rms_norm(c, layer->attention_norm, x, count, c->width, s->normed);
     observed(s, l, LLM_IN_ATTENTION, s->normed, count, c->width);
     attention(m, s, l, count);
     observed(s, l, LLM_IN_OUTPUT, s->attended, count, c->heads * c->head_width);
     multiply(m, &layer->linears[LLM_O], s->attended, s->normed, count, s->unpacked);
     for (size_t i = 0; i < all; i++) x[i] += s->normed[i];
 
-    rms_norm(c, layer->hidden_norm, x, count, c->width, s->normed);
+    llm_rms_norm(c, layer->hidden_norm, x, count, c->width, s->normed);
     observed(s, l, LLM_IN_HIDDEN, s->normed, count, c->width);
     multiply(m, &layer->linears[LLM_GATE], s->normed, s->gate, count, s->unpacked);
     multiply(m, &layer->linears[LLM_UP], s->normed, s->up, count, s->unpacked);
@@ -480,7 +479,7 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
     for (size_t i = 0; i < all; i++) x[i] += s->normed[i];
 }
 
-void llm_final_norm(const llm_model *m, float *x, uint32_t count) { rms_norm(&m->config, m->final_norm, x, count, m->config.width, x); }
+void llm_final_norm(const llm_model *m, float *x, uint32_t count) { llm_rms_norm(&m->config, m->final_norm, x, count, m->config.width, x); }
 
 void llm_forward(const llm_model *m, llm_state *s, const uint32_t *ids, uint32_t count) {
     llm_embed(m, ids, count, s->x);

@@ -109,5 +109,12 @@ void llm_logits(const llm_model *model, llm_state *state, uint32_t first, uint32
 void llm_embed(const llm_model *model, const uint32_t *ids, uint32_t count, float *x);
 void llm_layer_forward(const llm_model *model, llm_state *state, uint32_t layer, float *x, uint32_t count);
 void llm_final_norm(const llm_model *model, float *x, uint32_t count);
+/* `count` vectors of `size` floats each; out may be x. */
+void llm_rms_norm(const llm_config *config, const float *weight, const float *x, size_t count, uint32_t size, float *out);
+/* Turns pairs of channels: neighbours (GGUF permutes q and k of llama models to this order), or channel i and the
+ * one half of them further on, as these models were trained. `rope`: the position's row of the table, rope_width
+ * floats, cosine and sine of each pair. */
+void llm_rotate(const llm_config *config, const float *rope, float *x, uint32_t heads);
+void llm_rope_table(const llm_model *model, uint32_t context, float *rope);
 
 #endif

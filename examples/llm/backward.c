@@ -1,0 +1,539 @@
+#include "backward.h"
+#include "dense.h"
+#include "parallel.h"
+#include "sampling.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SLAB = 1 << 24,     /* floats of a matrix that are unpacked, or turned, at a time */
+    SLAB_ROWS = 4096,   /* and its rows where they are what is summed over */
+    PIECE_ROWS = 64,    /* rows that a thread unpacks at a time */
+    PIECE_TOKENS = 16,  /* tokens of a share of work that goes token by token */
+    TILE_TOKENS = 128,  /* of a product's share of work */
+    HEAD_TOKENS = 256   /* logits held at a time */
+};
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t shares(size_t all, size_t each) { return (all + each - 1) / each; }
+
+/* ---- products ---- */
+
+typedef struct product {
+    llm_backward *b;
+    const llm_linear *linear;
+    size_t begin, count; /* the slab: these rows of the matrix */
+    const float *w;      /* it, as it is or turned: cols x count */
+    const float *x;
+    float *y;
+    size_t tokens, step, blocks; /* step: rows of w a share; blocks of them */
+    int add;
+} product;
+
+static float *scratch_of(const llm_backward *b, int thread) { return b->scratch + (size_t)thread * b->scratch_floats; }
+
+/* Rows of the slab, unpacked: into the slab itself, or by way of scratch. */
+static const float *piece(const product *p, size_t first, size_t count, float *to) {
+    if (p->linear->dense) return p->linear->dense + (p->begin + first) * p->linear->cols;
+    llm_linear_rows(p->b->model, p->linear, p->begin + first, count, to);
+    return to;
+}
+
+static void unpack_piece(void *user, size_t index, int thread) {
+    const product *p = user;
+    size_t first = index * PIECE_ROWS;
+    (void)thread;
+    piece(p, first, least(PIECE_ROWS, p->count - first), p->b->slab + first * p->linear->cols);
+}
+
+/* Eight rows by eight columns at a time: a line of the cache is used up before it goes. */
+static void turn_piece(void *user, size_t index, int thread) {
+    const product *p = user;
+    size_t cols = p->linear->cols, first = index * PIECE_ROWS, rows = least(PIECE_ROWS, p->count - first);
+    const float *w = piece(p, first, rows, scratch_of(p->b, thread));
+    float *to = p->b->turned + first;
+    for (size_t j0 = 0; j0 < cols; j0 += 8)
+        for (size_t i0 = 0; i0 < rows; i0 += 8)
+            for (size_t j = j0; j < least(j0 + 8, cols); j++)
+                for (size_t i = i0; i < least(i0 + 8, rows); i++) to[j * p->count + i] = w[i * cols + j];
+}
+
+static void forward_share(void *user, size_t index, int thread) {
+    const product *p = user;
+    size_t cols = p->linear->cols, rows = p->linear->rows, i = index % p->blocks * p->step, t = index / p->blocks * TILE_TOKENS;
+    size_t some = least(TILE_TOKENS, p->tokens - t), count = least(p->step, p->count - i);
+    const float *bias = p->linear->bias ? p->linear->bias + p->begin + i : NULL;
+    float *y = p->y + t * rows + p->begin + i;
+    (void)thread;
+    llm_gemm(p->w + i * cols, count, cols, p->x + t * cols, cols, y, rows, some);
+    for (size_t k = 0; bias && k < some; k++)
+        for (size_t r = 0; r < count; r++) y[k * rows + r] += bias[r];
+}
+
+static void back_share(void *user, size_t index, int thread) {
+    const product *p = user;
+    size_t cols = p->linear->cols, rows = p->linear->rows, j = index % p->blocks * p->step, t = index / p->blocks * TILE_TOKENS;
+    size_t some = least(TILE_TOKENS, p->tokens - t), count = least(p->step, cols - j);
+    const float *w = p->w + j * p->count, *x = p->x + t * rows + p->begin;
+    float *y = p->y + t * cols + j, *sum = scratch_of(p->b, thread);
+    if (!p->add) {
+        llm_gemm(w, count, p->count, x, rows, y, cols, some);
+        return;
+    }
+    llm_gemm(w, count, p->count, x, rows, sum, count, some);
+    for (size_t k = 0; k < some; k++)
+        for (size_t i = 0; i < count; i++) y[k * cols + i] += sum[k * count + i];
+}
+
+/* Rows of w a share: a piece of it that stays in a core's own cache. */
+static size_t step_of(size_t cols) {
+    size_t rows = ((size_t)1 << 17) / cols / 8 * 8;
+    return rows < 8 ? 8 : rows > 256 ? 256 : rows;
+}
+
+/* y = x W^T + bias */
+static void multiply(llm_backward *b, const llm_linear *linear, const float *x, float *y, size_t tokens) {
+    size_t rows = linear->rows, cols = linear->cols, most = linear->dense ? rows : least(rows, SLAB / cols);
+    for (size_t begin = 0; begin < rows; begin += most) {
+        product p = {b, linear, begin, least(most, rows - begin), b->slab, x, y, tokens, step_of(cols), 0, 0};
+        if (linear->dense) p.w = linear->dense + begin * cols;
+        else llm_parallel(b->threads, shares(p.count, PIECE_ROWS), unpack_piece, &p);
+        p.blocks = shares(p.count, p.step);
+        llm_parallel(b->threads, p.blocks * shares(tokens, TILE_TOKENS), forward_share, &p);
+    }
+    if (b->model->forget && linear->tensor && !linear->dense) llm_tensor_forget(&b->model->source, linear->tensor);
+}
+
+/* y = g W, or y += g W */
+static void multiply_back(llm_backward *b, const llm_linear *linear, const float *g, float *y, size_t tokens, int add) {
+    size_t rows = linear->rows, cols = linear->cols, most = least(least(rows, SLAB_ROWS), SLAB / cols);
+    for (size_t begin = 0; begin < rows; begin += most) {
+        product p = {b, linear, begin, least(most, rows - begin), b->turned, g, y, tokens, 0, 0, add || begin};
+        llm_parallel(b->threads, shares(p.count, PIECE_ROWS), turn_piece, &p);
+        p.step = step_of(p.count);
+        p.blocks = shares(cols, p.step);
+        llm_parallel(b->threads, p.blocks * shares(tokens, TILE_TOKENS), back_share, &p);
+    }
+    if (b->model->forget && linear->tensor && !linear->dense) llm_tensor_forget(&b->model->source, linear->tensor);
+}
+
+/* ---- what goes token by token ---- */
+
+typedef struct step {
+    llm_backward *b;
+    const llm_layer *layer;
+    void (*work)(const struct step *s, size_t first, size_t count);
+    const float *x, *weight; /* norms: the input, the factors */
+    size_t tokens;
+} step;
+
+static void token_share(void *user, size_t index, int thread) {
+    const step *s = user;
+    size_t first = index * PIECE_TOKENS;
+    (void)thread;
+    s->work(s, first, least(PIECE_TOKENS, s->tokens - first));
+}
+
+static void each_token(llm_backward *b, const llm_layer *layer, size_t tokens, const float *x, const float *weight,
+                       void (*work)(const step *, size_t, size_t)) {
+    step s = {b, layer, work, x, weight, tokens};
+    llm_parallel(b->threads, shares(tokens, PIECE_TOKENS), token_share, &s);
+}
+
+static void norm_tokens(const step *s, size_t first, size_t count) {
+    size_t width = s->b->model->config.width;
+    llm_rms_norm(&s->b->model->config, s->weight, s->x + first * width, count, (uint32_t)width, s->b->normed + first * width);
+}
+
+/* y = w x s, s = 1 / sqrt(mean x^2 + epsilon): dx = s (w dy - x s^2 mean(w dy x)). dx may be dy. */
+static void norm_back(const llm_config *c, const float *weight, const float *x, const float *dy, size_t count, uint32_t size,
+                      float *dx, int add) {
+    for (size_t t = 0; t < count; t++, x += size, dy += size, dx += size) {
+        double square = 0, along = 0;
+        for (uint32_t i = 0; i < size; i++) {
+            square += (double)x[i] * (double)x[i];
+            along += (double)weight[i] * (double)dy[i] * (double)x[i];
+        }
+        double scale = 1 / sqrt(square / size + (double)c->epsilon);
+        float s = (float)scale, back = (float)(scale * scale * scale * along / size);
+        if (add) for (uint32_t i = 0; i < size; i++) dx[i] += s * weight[i] * dy[i] - back * x[i];
+        else for (uint32_t i = 0; i < size; i++) dx[i] = s * weight[i] * dy[i] - back * x[i];
+    }
+}
+
+static void norm_back_tokens(const step *s, size_t first, size_t count) {
+    size_t at = first * s->b->model->config.width;
+    norm_back(&s->b->model->config, s->weight, s->x + at, s->b->normed + at, count, s->b->model->config.width, s->b->g + at, 1);
+}
+
+/* Queries and keys: normalised where the model does that, then turned. */
+static void turn_tokens(const step *s, size_t first, size_t count) {
+    const llm_config *c = &s->b->model->config;
+    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
+    for (size_t t = first; t < first + count; t++) {
+        const float *rope = s->b->rope + t % s->b->length * (c->rope_width / 2) * 2;
+        float *to_q = s->b->q + t * q, *to_k = s->b->k + t * kv;
+        if (s->layer->q_norm) {
+            memcpy(s->b->q_raw + t * q, to_q, q * sizeof *to_q);
+            llm_rms_norm(c, s->layer->q_norm, to_q, c->heads, c->head_width, to_q);
+        }
+        if (s->layer->k_norm) {
+            memcpy(s->b->k_raw + t * kv, to_k, kv * sizeof *to_k);
+            llm_rms_norm(c, s->layer->k_norm, to_k, c->kv_heads, c->head_width, to_k);
+        }
+        llm_rotate(c, rope, to_q, c->heads);
+        llm_rotate(c, rope, to_k, c->kv_heads);
+    }
+}
+
+/* A turn's transpose is the turn back. */
+static void rotate_back(const llm_config *c, const float *rope, float *x, uint32_t heads) {
+    uint32_t pairs = c->rope_width / 2, next = c->rope_halves ? 1 : 2, other = c->rope_halves ? pairs : 1;
+    for (uint32_t h = 0; h < heads; h++, x += c->head_width)
+        for (uint32_t i = 0; i < pairs; i++) {
+            float *pair = x + (size_t)i * next, a = pair[0], b = pair[other];
+            pair[0] = a * rope[2 * i] + b * rope[2 * i + 1];
+            pair[other] = b * rope[2 * i] - a * rope[2 * i + 1];
+        }
+}
+
+static void turn_back_tokens(const step *s, size_t first, size_t count) {
+    const llm_config *c = &s->b->model->config;
+    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
+    for (size_t t = first; t < first + count; t++) {
+        const float *rope = s->b->rope + t % s->b->length * (c->rope_width / 2) * 2;
+        float *dq = s->b->q + t * q, *dk = s->b->k + t * kv;
+        rotate_back(c, rope, dq, c->heads);
+        rotate_back(c, rope, dk, c->kv_heads);
+        if (s->layer->q_norm) norm_back(c, s->layer->q_norm, s->b->q_raw + t * q, dq, c->heads, c->head_width, dq, 0);
+        if (s->layer->k_norm) norm_back(c, s->layer->k_norm, s->b->k_raw + t * kv, dk, c->kv_heads, c->head_width, dk, 0);
+    }
+}
+
+static void middle_tokens(const step *s, size_t first, size_t count) {
+    size_t width = s->b->model->config.width;
+    for (size_t i = first * width; i < (first + count) * width; i++) s->b->middle[i] = s->x[i] + s->b->out[i];
+    norm_tokens(&(step){s->b, s->layer, NULL, s->b->middle, s->weight, 0}, first, count);
+}
+
+static void act_tokens(const step *s, size_t first, size_t count) {
+    size_t hidden = s->b->model->config.hidden, at = first * hidden;
+    memcpy(s->b->act + at, s->b->up + at, count * hidden * sizeof(float));
+    llm_swiglu(s->b->act + at, s->b->gate + at, count * hidden);
+}
+
+/* act = up silu(gate), silu(x) = x f, f = 1 / (1 + e^-x), silu' = f (1 + x (1 - f)). In place: act holds its gradient. */
+static void act_back_tokens(const step *s, size_t first, size_t count) {
+    size_t hidden = s->b->model->config.hidden;
+    for (size_t i = first * hidden; i < (first + count) * hidden; i++) {
+        float x = s->b->gate[i], f = 1 / (1 + expf(-x)), d = s->b->act[i];
+        s->b->gate[i] = d * s->b->up[i] * f * (1 + x * (1 - f));
+        s->b->up[i] = d * x * f;
+    }
+}
+
+static void add_middle_tokens(const step *s, size_t first, size_t count) {
+    size_t width = s->b->model->config.width;
+    for (size_t i = first * width; i < (first + count) * width; i++) s->b->out[i] += s->b->middle[i];
+}
+
+/* ---- attention ---- */
+
+typedef struct attending {
+    llm_backward *b;
+    size_t window; /* 0: all positions before */
+} attending;
+
+static void attend_head(void *user, size_t index, int thread) {
+    const attending *a = user;
+    const llm_backward *b = a->b;
+    const llm_config *c = &b->model->config;
+    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
+    size_t h = index % c->heads, start = index / c->heads * b->length, head = h / (c->heads / c->kv_heads) * c->head_width;
+    float scale = (float)(1 / sqrt((double)c->head_width));
+    for (size_t t = 0; t < b->length; t++) {
+        size_t first = a->window && t + 1 > a->window ? t + 1 - a->window : 0, from = (start + first) * kv + head;
+        size_t to = (start + t) * q + h * c->head_width;
+        llm_attend(b->attended + to, b->q + to, b->k + from, b->v + from, c->head_width, kv, t + 1 - first, scale, scratch_of(b, thread));
+    }
+}
+
+/* Copies a head out of rows `stride` floats apart, and turned. */
+static void take_head(const float *from, size_t stride, size_t length, size_t size, float *to, float *turned) {
+    for (size_t t = 0; t < length; t++)
+        for (size_t i = 0; i < size; i++) {
+            to[t * size + i] = from[t * stride + i];
+            if (turned) turned[i * length + t] = from[t * stride + i];
+        }
+}
+
+/* p = the softmax over those that a position looks at, of scale * p; 0 elsewhere. */
+static void soften(float *p, size_t length, size_t window, float scale) {
+    for (size_t t = 0; t < length; t++) {
+        float *row = p + t * length, most = -INFINITY, sum = 0;
+        size_t first = window && t + 1 > window ? t + 1 - window : 0;
+        for (size_t s = first; s <= t; s++)
+            if (row[s] > most) most = row[s];
+        for (size_t s = first; s <= t; s++) sum += row[s] = expf(scale * (row[s] - most));
+        for (size_t s = first; s <= t; s++) row[s] /= sum;
+        memset(row, 0, first * sizeof *row);
+        memset(row + t + 1, 0, (length - t - 1) * sizeof *row);
+    }
+}
+
+static void turn_square(const float *from, size_t length, float *to) {
+    for (size_t i0 = 0; i0 < length; i0 += 8)
+        for (size_t j0 = 0; j0 < length; j0 += 8)
+            for (size_t i = i0; i < least(i0 + 8, length); i++)
+                for (size_t j = j0; j < least(j0 + 8, length); j++) to[j * length + i] = from[i * length + j];
+}
+
+static size_t attend_floats(size_t length, size_t size) { return 3 * length * length + 9 * length * size; }
+
+/* Of one text, a head of keys and values with the queries that look at it: with P the softmax and dO the gradient of
+ * its outputs, dV = P^T dO; dP = dO V^T; dS = scale P (dP - the row's mean of dP under P); dQ = dS K; dK = dS^T Q. */
+static void attend_back_head(void *user, size_t index, int thread) {
+    const attending *a = user;
+    llm_backward *b = a->b;
+    const llm_config *c = &b->model->config;
+    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width, n = b->length, size = c->head_width;
+    size_t group = c->heads / c->kv_heads, head = index % c->kv_heads, start = index / c->kv_heads * n;
+    float *p = scratch_of(b, thread), *d = p + n * n, *turned = d + n * n, *ks = turned + n * n, *kt = ks + n * size,
+          *vs = kt + n * size, *qs = vs + n * size, *qt = qs + n * size, *os = qt + n * size, *ot = os + n * size,
+          *to_k = ot + n * size, *to_v = to_k + n * size, scale = (float)(1 / sqrt((double)size));
+    take_head(b->k + start * kv + head * size, kv, n, size, ks, kt);
+    take_head(b->v + start * kv + head * size, kv, n, size, vs, NULL);
+    memset(to_k, 0, 2 * n * size * sizeof *to_k);
+    for (size_t h = head * group; h < (head + 1) * group; h++) {
+        take_head(b->q + start * q + h * size, q, n, size, qs, qt);
+        take_head(b->attended + start * q + h * size, q, n, size, os, ot);
+        llm_gemm(ks, n, size, qs, size, p, n, n);
+        soften(p, n, a->window, scale);
+        llm_gemm(vs, n, size, os, size, d, n, n);
+        turn_square(p, n, turned);
+        llm_gemm(ot, size, n, turned, n, os, size, n); /* dV */
+        for (size_t i = 0; i < n * size; i++) to_v[i] += os[i];
+        for (size_t t = 0; t < n; t++) {
+            double mean = 0;
+            for (size_t s = 0; s <= t; s++) mean += (double)p[t * n + s] * (double)d[t * n + s];
+            for (size_t s = 0; s < n; s++) d[t * n + s] = scale * p[t * n + s] * (d[t * n + s] - (float)mean);
+        }
+        llm_gemm(kt, size, n, d, n, os, size, n); /* dQ */
+        for (size_t t = 0; t < n; t++) memcpy(b->q + (start + t) * q + h * size, os + t * size, size * sizeof *os);
+        turn_square(d, n, turned);
+        llm_gemm(qt, size, n, turned, n, os, size, n); /* dK */
+        for (size_t i = 0; i < n * size; i++) to_k[i] += os[i];
+    }
+    for (size_t t = 0; t < n; t++) {
+        memcpy(b->k + (start + t) * kv + head * size, to_k + t * size, size * sizeof *to_k);
+        memcpy(b->v + (start + t) * kv + head * size, to_v + t * size, size * sizeof *to_v);
+    }
+}
+
+/* ---- a layer ---- */
+
+static void observed(const llm_backward *b, uint32_t l, int input, const float *x, size_t tokens, uint32_t cols) {
+    if (b->observe) b->observe(b->observe_user, l, input, x, tokens, cols);
+}
+
+static attending attention_of(llm_backward *b, uint32_t l) {
+    return (attending){b, l >= b->model->config.window_first ? b->model->config.window : 0};
+}
+
+/* From x to out; with `whole` 0, only what the way back needs. */
+static void layer_forward(llm_backward *b, uint32_t l, const float *x, size_t tokens, int whole) {
+    const llm_config *c = &b->model->config;
+    const llm_layer *layer = &b->model->layers[l];
+    attending a = attention_of(b, l);
+    each_token(b, layer, tokens, x, layer->attention_norm, norm_tokens);
+    observed(b, l, LLM_IN_ATTENTION, b->normed, tokens, c->width);
+    multiply(b, &layer->linears[LLM_Q], b->normed, b->q, tokens);
+    multiply(b, &layer->linears[LLM_K], b->normed, b->k, tokens);
+    multiply(b, &layer->linears[LLM_V], b->normed, b->v, tokens);
+    each_token(b, layer, tokens, NULL, NULL, turn_tokens);
+    llm_parallel(b->threads, tokens / b->length * c->heads, attend_head, &a);
+    observed(b, l, LLM_IN_OUTPUT, b->attended, tokens, c->heads * c->head_width);
+    multiply(b, &layer->linears[LLM_O], b->attended, b->out, tokens);
+    each_token(b, layer, tokens, x, layer->hidden_norm, middle_tokens);
+    observed(b, l, LLM_IN_HIDDEN, b->normed, tokens, c->width);
+    multiply(b, &layer->linears[LLM_GATE], b->normed, b->gate, tokens);
+    multiply(b, &layer->linears[LLM_UP], b->normed, b->up, tokens);
+    if (!whole) return;
+    each_token(b, layer, tokens, NULL, NULL, act_tokens);
+    observed(b, l, LLM_IN_DOWN, b->act, tokens, c->hidden);
+    multiply(b, &layer->linears[LLM_DOWN], b->act, b->out, tokens);
+    each_token(b, layer, tokens, NULL, NULL, add_middle_tokens);
+}
+
+/* b->g, the gradient of the layer's outputs, becomes that of its inputs x. */
+static void layer_back(llm_backward *b, uint32_t l, const float *x, size_t tokens, llm_gradient gradient, void *user) {
+    const llm_config *c = &b->model->config;
+    const llm_layer *layer = &b->model->layers[l];
+    const llm_linear *linears = layer->linears;
+    attending a = attention_of(b, l);
+    gradient(user, l, LLM_DOWN, b->g, 0, tokens, c->width);
+    multiply_back(b, &linears[LLM_DOWN], b->g, b->act, tokens, 0);
+    each_token(b, layer, tokens, NULL, NULL, act_back_tokens);
+    gradient(user, l, LLM_UP, b->up, 0, tokens, c->hidden);
+    gradient(user, l, LLM_GATE, b->gate, 0, tokens, c->hidden);
+    multiply_back(b, &linears[LLM_UP], b->up, b->normed, tokens, 0);
+    multiply_back(b, &linears[LLM_GATE], b->gate, b->normed, tokens, 1);
+    each_token(b, layer, tokens, b->middle, layer->hidden_norm, norm_back_tokens);
+    gradient(user, l, LLM_O, b->g, 0, tokens, c->width);
+    multiply_back(b, &linears[LLM_O], b->g, b->attended, tokens, 0);
+    llm_parallel(b->threads, tokens / b->length * c->kv_heads, attend_back_head, &a);
+    each_token(b, layer, tokens, NULL, NULL, turn_back_tokens);
+    gradient(user, l, LLM_V, b->v, 0, tokens, linears[LLM_V].rows);
+    gradient(user, l, LLM_K, b->k, 0, tokens, linears[LLM_K].rows);
+    gradient(user, l, LLM_Q, b->q, 0, tokens, linears[LLM_Q].rows);
+    multiply_back(b, &linears[LLM_Q], b->q, b->normed, tokens, 0);
+    multiply_back(b, &linears[LLM_K], b->k, b->normed, tokens, 1);
+    multiply_back(b, &linears[LLM_V], b->v, b->normed, tokens, 1);
+    each_token(b, layer, tokens, x, layer->attention_norm, norm_back_tokens);
+}
+
+/* ---- the head ---- */
+
+typedef struct labelling {
+    llm_backward *b;
+    const uint32_t *ids; /* NULL: drawn */
+    size_t stride, first;
+    uint64_t seed;
+} labelling;
+
+/* A token's logits become softmax - label, the gradient of its loss. */
+static void label_token(void *user, size_t index, int thread) {
+    const labelling *j = user;
+    llm_backward *b = j->b;
+    size_t count = b->model->config.vocabulary, t = j->first + index, label = 0;
+    uint64_t state = j->seed + t * 0x9E3779B97F4A7C15u;
+    float *p = b->logits + index * count, most = p[0];
+    double sum = 0;
+    (void)thread;
+    for (size_t i = 1; i < count; i++)
+        if (p[i] > most) most = p[i];
+    for (size_t i = 0; i < count; i++) sum += (double)(p[i] = expf(p[i] - most));
+    if (j->ids) label = j->ids[t / b->length * j->stride + t % b->length + 1];
+    else {
+        double draw = llm_random(&state) * sum;
+        while (label + 1 < count && (draw -= (double)p[label]) >= 0) label++;
+    }
+    b->losses[t] = log(sum) - log((double)p[label]);
+    for (size_t i = 0; i < count; i++) p[i] = (float)((double)p[i] / sum);
+    p[label] -= 1;
+}
+
+/* Sets b->g to the gradient of the last norm's inputs x. */
+static void head_back(llm_backward *b, const float *x, size_t tokens, labelling *j, llm_gradient gradient, void *user) {
+    const llm_model *m = b->model;
+    size_t width = m->config.width;
+    each_token(b, NULL, tokens, x, m->final_norm, norm_tokens);
+    for (j->first = 0; j->first < tokens; j->first += HEAD_TOKENS) {
+        size_t some = least(HEAD_TOKENS, tokens - j->first);
+        float *normed = b->normed + j->first * width;
+        multiply(b, &m->head, normed, b->logits, some);
+        llm_parallel(b->threads, some, label_token, j);
+        gradient(user, m->config.layers, LLM_AT_HEAD, b->logits, j->first, some, m->config.vocabulary);
+        multiply_back(b, &m->head, b->logits, normed, some, 0);
+    }
+    memset(b->g, 0, tokens * width * sizeof *b->g);
+    each_token(b, NULL, tokens, x, m->final_norm, norm_back_tokens);
+}
+
+/* ---- all of it ---- */
+
+static size_t scratch_floats(const llm_model *m, size_t length) {
+    const llm_config *c = &m->config;
+    size_t q = (size_t)c->heads * c->head_width, widest = c->hidden > q ? c->hidden : q, attend = attend_floats(length, c->head_width);
+    if (c->width > widest) widest = c->width;
+    size_t multiply = PIECE_ROWS * widest > TILE_TOKENS * 256 ? PIECE_ROWS * widest : TILE_TOKENS * 256;
+    return multiply > attend ? multiply : attend;
+}
+
+enum { PARTS = 19 };
+
+/* Floats of each array, in the order of llm_backward_init. */
+static void parts_of(const llm_model *m, size_t texts, size_t length, int streams, int threads, size_t parts[PARTS]) {
+    const llm_config *c = &m->config;
+    size_t tokens = texts * length, width = c->width, q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
+    size_t largest = 0, norms = 0, turned = streams ? (size_t)c->vocabulary * width : 0;
+    for (uint32_t l = 0; l < c->layers; l++) {
+        norms |= m->layers[l].q_norm || m->layers[l].k_norm;
+        for (int i = 0; i < LLM_LINEARS; i++)
+            if ((size_t)m->layers[l].linears[i].rows * m->layers[l].linears[i].cols > largest)
+                largest = (size_t)m->layers[l].linears[i].rows * m->layers[l].linears[i].cols;
+    }
+    if (largest < turned) largest = turned;
+    const size_t counts[PARTS] = {
+        streams ? (c->layers + 1) * tokens * width : 0, tokens * width, norms ? tokens * q : 0, norms ? tokens * kv : 0, tokens * q, tokens * kv,
+        tokens * kv, tokens * q, tokens * width, tokens * c->hidden, tokens * c->hidden, tokens * c->hidden, tokens * width,
+        streams ? tokens * width : 0, length * (c->rope_width / 2) * 2, least(largest, SLAB), streams ? least(largest, SLAB) : 0,
+        streams ? least(tokens, HEAD_TOKENS) * c->vocabulary : 0, (size_t)threads * scratch_floats(m, length)};
+    memcpy(parts, counts, sizeof counts);
+}
+
+uint64_t llm_backward_bytes(const llm_model *m, size_t texts, size_t length, int streams, int threads) {
+    size_t parts[PARTS];
+    uint64_t sum = 0;
+    parts_of(m, texts, length, streams, threads, parts);
+    for (int i = 0; i < PARTS; i++) sum += parts[i] * sizeof(float);
+    return sum;
+}
+
+int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t length, int streams, int threads) {
+    size_t parts[PARTS];
+    memset(b, 0, sizeof *b);
+    b->model = m;
+    b->threads = threads < 1 ? 1 : threads;
+    b->length = length;
+    b->tokens = texts * length;
+    b->scratch_floats = scratch_floats(m, length);
+    float **at[PARTS] = {&b->inputs, &b->normed, &b->q_raw, &b->k_raw, &b->q, &b->k, &b->v, &b->attended, &b->middle, &b->gate,
+                         &b->up, &b->act, &b->out, &b->g, &b->rope, &b->slab, &b->turned, &b->logits, &b->scratch};
+    parts_of(m, texts, length, streams, b->threads, parts);
+    b->losses = malloc((b->tokens + 1) * sizeof *b->losses);
+    int failed = !b->losses;
+    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = malloc((parts[i] + 1) * sizeof(float)));
+    if (failed) {
+        llm_backward_free(b);
+        return -1;
+    }
+    llm_rope_table(m, (uint32_t)length, b->rope);
+    return 0;
+}
+
+void llm_backward_free(llm_backward *b) {
+    free(b->inputs), free(b->normed), free(b->q_raw), free(b->k_raw), free(b->q), free(b->k), free(b->v);
+    free(b->attended), free(b->middle), free(b->gate), free(b->up), free(b->act), free(b->out), free(b->g);
+    free(b->rope), free(b->slab), free(b->turned), free(b->logits), free(b->scratch), free(b->losses);
+    memset(b, 0, sizeof *b);
+}
+
+void llm_backward_layer(llm_backward *b, uint32_t layer, float *x, size_t texts) {
+    layer_forward(b, layer, x, texts * b->length, 1);
+    memcpy(x, b->out, texts * b->length * b->model->config.width * sizeof *x);
+}
+
+double llm_backward_run(llm_backward *b, const uint32_t *ids, size_t texts, size_t stride, llm_labels labels, uint64_t seed,
+                        llm_gradient gradient, void *user) {
+    const llm_config *c = &b->model->config;
+    size_t tokens = texts * b->length, floats = b->tokens * c->width;
+    labelling j = {b, labels == LLM_LABELS_GIVEN ? ids : NULL, stride, 0, seed};
+    double sum = 0;
+    for (size_t r = 0; r < texts; r++)
+        llm_embed(b->model, ids + r * stride, (uint32_t)b->length, b->inputs + r * b->length * c->width);
+    for (uint32_t l = 0; l < c->layers; l++) {
+        layer_forward(b, l, b->inputs + l * floats, tokens, 1);
+        memcpy(b->inputs + (l + 1) * floats, b->out, tokens * c->width * sizeof *b->out);
+    }
+    head_back(b, b->inputs + c->layers * floats, tokens, &j, gradient, user);
+    for (uint32_t l = c->layers; l-- > 0; ) {
+        layer_forward(b, l, b->inputs + l * floats, tokens, 0);
+        layer_back(b, l, b->inputs + l * floats, tokens, gradient, user);
+    }
+    gradient(user, 0, LLM_AT_EMBEDDING, b->g, 0, tokens, c->width);
+    for (size_t t = 0; t < tokens; t++) sum += b->losses[t];
+    return sum / (double)tokens;
+}
