@@ -23,8 +23,8 @@ static const char help[] =
     "MODEL: a GGUF file, or a folder with config.json, safetensors and tokenizer.json.\n\n" ENCODE_HELP
     "  --calibrate TEXT       text like that the model will see: keeps the errors small that matter there\n"
     "  --calibrate-self N     the same with N tokens of text that the model writes itself\n"
-    "  --order predicted      blocks by predicted loss reduction a byte: the loss with each matrix at level 0, 1\n"
-    "                         and 2 is measured; higher levels follow from their errors (default)\n"
+    "  --order predicted      blocks by predicted loss reduction a byte, from one backward pass (default)\n"
+    "  --order probes         the same from the loss with each matrix at level 0, 1 and 2, measured one by one\n"
     "  --order loss           the same with the loss measured for every matrix and level\n"
     "  --order paper          level by level, by measured loss, as published\n"
     "  --compress-embeddings auto|yes|no\n"
@@ -32,13 +32,17 @@ static const char help[] =
     "                         their full precision would buy less a byte than the last blocks do (default)\n"
     "  --memory SIZE          stay below that, as far as possible: wide inputs are then known by their diagonal only,\n"
     "                         and large embeddings stay as they are; 4GB\n"
+    "  --token-weights yes|no tokens that the loss hangs on count more in a matrix's error; yes\n"
+    "  --shrink R             of the products of different inputs, this part is taken for chance; 0.25\n"
+    "  --labels drawn|given   what the backward pass takes for the next token: one drawn from the model's own\n"
+    "                         prediction (default), or the text's\n"
     "  --probe N              tokens a row of the four rows that losses are measured on; 128\n"
     "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n\n"
     "Norms and the tokenizer are kept as they are and always resident.\n";
 
 enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4 };
 
-typedef enum order { ORDER_PREDICTED, ORDER_LOSS, ORDER_PAPER } order;
+typedef enum order { ORDER_PREDICTED, ORDER_PROBES, ORDER_LOSS, ORDER_PAPER } order;
 typedef enum choice { CHOICE_AUTO, CHOICE_YES, CHOICE_NO } choice;
 
 /* Matrices over the vocabulary stand behind a layer's in numbering. */
@@ -56,10 +60,14 @@ typedef struct compression {
     bitstack_coded coded[PLACES]; /* of the layer at hand */
     bitstack_result results[PLACES];
     double fractions[PLACES];
+    double output_squares[PLACES]; /* mean square of the whole output where the encoder does not know it */
     pthread_mutex_t lock;
     choice embeddings;
     uint64_t memory;
     uint32_t probe_length; /* ids */
+    double shrink;
+    int weighted;
+    llm_labels labels;
     journal journal;
     int first; /* of the matrices encoded now */
 
@@ -161,9 +169,10 @@ static void encode_linear(void *user, size_t offset, int thread) {
         return;
     }
     llm_linear_rows(&c->model, linear, 0, linear->rows, w);
-    c->results[index] = bitstack_encode_matrix(
-        &c->coded[index], w, linear->rows, linear->cols, linear->cols,
-        c->calibration.has_moments ? &c->calibration.moments[llm_linear_inputs[index]] : NULL, &options);
+    const bitstack_moments *moments = c->calibration.has_moments ? &c->calibration.moments[llm_linear_inputs[index]] : NULL;
+    if (!moments || !moments->h) c->output_squares[index] = llm_calibration_output_square(&c->calibration, c->calibration.layer, (int)index, w);
+    c->results[index] = bitstack_encode_matrix(&c->coded[index], w, linear->rows, linear->cols, linear->cols, moments, &options);
+    if (c->results[index] == BITSTACK_OK && moments && moments->h) c->output_squares[index] = c->coded[index].out_norm2;
     free(w);
 }
 
@@ -188,11 +197,8 @@ static double measure(compression *c, int place, uint32_t level, float *dense, s
                               : llm_calibration_vocabulary_loss(&c->calibration, vocabulary_parts(c, place), dense, rows);
 }
 
-/* Loss at every level. Predicted: in proportion to the output error e from level 2 on, by what is measured at
- * level 2: the sensitivity is loss(2) / e(2). A matrix that is missing, or has one plane, is far from linear, so
- * these two are measured as well; so much is lost then that fewer rows will do. (On the demo model below two
- * bits a weight this takes a third off the divergence that sensitivity alone gave.) */
-static bitstack_result sensitivity(compression *c, int place, finished_matrix *m) {
+/* Loss at every level, measured: at all of them, or up to level 2 and from there on in proportion to the output error. */
+static bitstack_result measured_losses(compression *c, int place, finished_matrix *m) {
     const bitstack_coded *coded = &c->coded[place];
     uint32_t levels = coded->shape.levels, last = levels < 2 ? levels : 2;
     double per_error = 1, *loss = m->loss_at;
@@ -205,10 +211,24 @@ static bitstack_result sensitivity(compression *c, int place, finished_matrix *m
         if (l == last && coded->out_err2[l] > 0) per_error = loss[l] / coded->out_err2[l];
     }
     free(dense);
-    if (failed) return BITSTACK_ERROR_MEMORY;
-    m->coded = *coded;
-    m->sensitivity = per_error >= (double)FLT_MAX ? FLT_MAX : (float)(per_error > 0 ? per_error : 0);
-    return BITSTACK_OK;
+    m->sensitivity = (float)fmax(0, fmin(per_error, (double)FLT_MAX));
+    return failed ? BITSTACK_ERROR_MEMORY : BITSTACK_OK;
+}
+
+/* Loss at every level as the gradients tell: half the mean square of gradient times error of each output. */
+static void predicted_losses(compression *c, int place, finished_matrix *m) {
+    const bitstack_coded *coded = &c->coded[place];
+    double per_error = llm_calibration_sensitivity(&c->calibration, c->calibration.layer, place) * c->output_squares[place];
+    for (uint32_t l = 0; l <= coded->shape.levels; l++) m->loss_at[l] = per_error * coded->out_err2[l];
+    m->sensitivity = (float)fmax(0, fmin(per_error, (double)FLT_MAX));
+}
+
+static bitstack_result losses(compression *c, int place, finished_matrix *m) {
+    bitstack_result result = BITSTACK_OK;
+    if (place < VOCABULARY && (c->order == ORDER_PREDICTED || c->order == ORDER_PAPER)) predicted_losses(c, place, m);
+    else result = measured_losses(c, place, m);
+    if (result == BITSTACK_OK) m->coded = c->coded[place];
+    return result;
 }
 
 /* Takes a finished matrix into the stack and into what the order is made of; frees its code. */
@@ -231,7 +251,7 @@ static bitstack_result record(compression *c, const char *name, finished_matrix 
 static bitstack_result finish(compression *c, const char *name, int place) {
     finished_matrix m;
     memset(&m, 0, sizeof m);
-    bitstack_result result = sensitivity(c, place, &m);
+    bitstack_result result = losses(c, place, &m);
     if (result != BITSTACK_OK) {
         bitstack_coded_free(&c->coded[place]);
         return result;
@@ -239,6 +259,13 @@ static bitstack_result finish(compression *c, const char *name, int place) {
     memset(&c->coded[place], 0, sizeof c->coded[place]); /* m has it */
     if (journal_add(&c->journal, &m) != 0) journal_close(&c->journal); /* a full disk: go on without */
     return record(c, name, &m);
+}
+
+/* Pairs of inputs count less than a few thousand tokens say: so much of it is chance, and the text's own. */
+static void shrink(bitstack_moments *m, double by) {
+    for (size_t i = 0; m->h && i < m->cols; i++)
+        for (size_t j = 0; j < m->cols; j++)
+            if (i != j) m->h[i * m->cols + j] *= 1 - by;
 }
 
 static bitstack_result compress_layer(compression *c) {
@@ -262,6 +289,7 @@ static bitstack_result compress_layer(compression *c) {
     }
     /* Also where all are kept: this is what takes the calibration rows through the layer. */
     if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
+    for (int i = 0; i < LLM_INPUTS && c->calibration.has_moments; i++) shrink(&c->calibration.moments[i], c->shrink);
     /* A layer's matrices at once as long as their working memory stays below a quarter of what is allowed, else one
      * by one with all threads on it. */
     double fit = (double)c->memory / 4 / largest;
@@ -317,6 +345,7 @@ static bitstack_result compress_vocabulary(compression *c) {
         embeddings = CHOICE_NO;
     }
     int gathered = embeddings != CHOICE_NO && llm_calibration_gather_head(&c->calibration, &moments) == 0;
+    if (gathered) shrink(&moments, c->shrink);
     if (gathered && tensors[0] == tensors[1]) look_up_too(&moments);
     bitstack_result result = BITSTACK_OK;
     for (int i = 0; i < (tensors[0] == tensors[1] ? 1 : 2) && result == BITSTACK_OK; i++) {
@@ -339,7 +368,7 @@ static bitstack_result compress_vocabulary(compression *c) {
                                                 gathered && (vocabulary_parts(c, place) & LLM_HEAD) ? &moments : NULL, &options);
             }
             free(w);
-            if (result == BITSTACK_OK && (result = sensitivity(c, place, &m)) != BITSTACK_OK) bitstack_coded_free(&c->coded[place]);
+            if (result == BITSTACK_OK && (result = losses(c, place, &m)) != BITSTACK_OK) bitstack_coded_free(&c->coded[place]);
             if (result == BITSTACK_OK && journal_add(&c->journal, &m) != 0) journal_close(&c->journal);
         }
         if (result != BITSTACK_OK || embeddings == CHOICE_NO) {
@@ -474,7 +503,12 @@ static int compress(compression *c, const char *path, const char *out, const llm
         bitstack_result result = bitstack_writer_open(&c->writer, target, NULL, &error);
         choose_moments(c, rows);
         if (result == BITSTACK_OK) {
-            result = write_resident(c);
+            c->progress.label = "learning";
+            if (llm_calibration_backward(&c->calibration, c->memory / 4, c->weighted, c->labels, c->options.seed, cli_show, &c->progress) != 0)
+                result = BITSTACK_ERROR_MEMORY;
+            cli_progress_end(&c->progress);
+            c->progress.label = "compressing";
+            if (result == BITSTACK_OK) result = write_resident(c);
             while (result == BITSTACK_OK && c->calibration.layer < c->model.config.layers) result = compress_layer(c);
             if (result == BITSTACK_OK) result = compress_vocabulary(c);
             for (uint32_t i = 0; i < c->matrices; i++) blocks += c->levels[i];
@@ -528,27 +562,31 @@ static uint64_t model_key(const char *path) {
 
 /* Tells a run from others whose finished matrices would not be the same. */
 static uint64_t journal_key(const compression *c, const char *path, const llm_rows *rows, const llm_rows *probe) {
-    uint64_t parts[12] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
-                          (uint64_t)c->options.plain_columns, (uint64_t)(c->order == ORDER_LOSS)};
+    uint64_t parts[15] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
+                          (uint64_t)c->options.plain_columns, (uint64_t)c->order};
     parts[6] = model_key(path), parts[7] = bitstack_checksum(BITSTACK_VERSION, strlen(BITSTACK_VERSION));
     if (rows->count) parts[8] = bitstack_checksum(rows->ids, rows->count * rows->length * sizeof *rows->ids);
     parts[9] = bitstack_checksum(probe->ids, probe->count * probe->length * sizeof *probe->ids);
     parts[10] = c->memory, parts[11] = c->probe_length;
+    memcpy(&parts[12], &c->shrink, sizeof c->shrink);
+    parts[13] = (uint64_t)c->weighted, parts[14] = c->labels;
     return bitstack_checksum(parts, sizeof parts);
 }
 
 int command_compress(int argc, char **argv) {
     encode_arguments a = {"nested", NULL, 0, 0, (uint32_t)llm_processors(), 0};
-    const char *path, *text = NULL, *order_name = "predicted", *embeddings = "auto";
+    const char *path, *text = NULL, *order_name = "predicted", *embeddings = "auto", *weights = "yes", *labels = "drawn";
     uint32_t self = 0, probe_tokens = 128;
     uint64_t memory = 4000000000u;
+    double shrinking = 0.25;
     int resume = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
                                 {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
                                 {"--memory", CLI_SIZE, &memory}, {"--probe", CLI_WHOLE, &probe_tokens},
+                                {"--token-weights", CLI_TEXT, &weights}, {"--shrink", CLI_NUMBER, &shrinking}, {"--labels", CLI_TEXT, &labels},
                                 {"--resume", CLI_FLAG, &resume}, {NULL, CLI_FLAG, NULL}};
     static compression c;
-    static const char *const orders[] = {"predicted", "loss", "paper"}, *const choices[] = {"auto", "yes", "no"};
+    static const char *const orders[] = {"predicted", "probes", "loss", "paper"}, *const choices[] = {"auto", "yes", "no"};
     int stop = cli_parse(argc, argv, "compress", help, table, &path, 1);
     if (stop) return stop - 1;
     int status = encode_options(&a, "compress", &c.options);
@@ -556,11 +594,16 @@ int command_compress(int argc, char **argv) {
     c.threads = a.threads ? (int)a.threads : 1;
     c.order = ORDER_PREDICTED;
     while (c.order <= ORDER_PAPER && strcmp(order_name, orders[c.order]) != 0) c.order++;
-    if (c.order > ORDER_PAPER) return cli_usage("compress", "--order: expected predicted, loss or paper, got '%s'", order_name);
+    if (c.order > ORDER_PAPER) return cli_usage("compress", "--order: expected predicted, probes, loss or paper, got '%s'", order_name);
     while (c.embeddings <= CHOICE_NO && strcmp(embeddings, choices[c.embeddings]) != 0) c.embeddings++;
     if (c.embeddings > CHOICE_NO)
         return cli_usage("compress", "--compress-embeddings: expected auto, yes or no, got '%s'", embeddings);
     if (probe_tokens < 1 || probe_tokens > 1 << 16) return cli_usage("compress", "--probe: expected 1 to 65536");
+    if (strcmp(weights, "yes") != 0 && strcmp(weights, "no") != 0) return cli_usage("compress", "--token-weights: expected yes or no, got '%s'", weights);
+    if (strcmp(labels, "drawn") != 0 && strcmp(labels, "given") != 0) return cli_usage("compress", "--labels: expected drawn or given, got '%s'", labels);
+    if (shrinking > 1) return cli_usage("compress", "--shrink: expected 0 to 1");
+    c.weighted = weights[0] == 'y', c.labels = labels[0] == 'g' ? LLM_LABELS_GIVEN : LLM_LABELS_DRAWN;
+    c.shrink = shrinking;
     c.memory = memory;
     c.probe_length = probe_tokens + 1;
     if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");

@@ -4,6 +4,7 @@
 #ifndef LLM_CALIBRATE_H
 #define LLM_CALIBRATE_H
 
+#include "backward.h"
 #include "bitstack_compress.h"
 #include "evaluate.h"
 
@@ -14,10 +15,19 @@ typedef struct llm_calibration {
 
     const llm_rows *rows; /* NULL: no moments */
     float *x;             /* their residual stream at the layer's input: rows x length x width */
+    float *scaled;        /* room to weight a row's inputs, a thread */
     int shards;           /* sums of moments made apart, so that their rounding does not depend on threads */
     bitstack_moments moments[LLM_INPUTS]; /* of the layer at hand */
     int has_moments;
     int diagonal[LLM_INPUTS]; /* set by the caller: of these inputs only norms are gathered, for want of memory */
+
+    /* What a backward pass tells: see llm_calibration_backward. All NULL before. */
+    float *token_weights;  /* of rows' tokens in the moments: layers x LLM_INPUTS times the tokens, then the head's; mean 1 */
+    float *row_squares;    /* mean squared gradient of each output row of each matrix: row_squares_at[layer * LLM_LINEARS + i] ... */
+    size_t *row_squares_at;
+    float *input_squares;  /* mean square of each channel of each input: input_squares_at[layer * LLM_INPUTS + i] ... */
+    size_t *input_squares_at;
+    double loss;           /* of the model itself there, nats a token */
 
     const llm_rows *probe; /* rows on which losses are measured */
     float *probe_x;        /* their residual stream at the layer's input */
@@ -29,6 +39,16 @@ typedef struct llm_calibration {
 /* `rows` may be NULL; both must outlive the calibration. Starts at layer 0. -1 for lack of memory. */
 int llm_calibration_init(llm_calibration *c, llm_model *model, const llm_rows *rows, const llm_rows *probe, int threads);
 void llm_calibration_free(llm_calibration *c);
+
+/* Goes forward and back over the calibration rows, or over the probe where there are none, as many side by side as `bytes`
+ * of memory allow (one in any case). From then on moments are weighted token by token, if `weighted`, and the
+ * sensitivities below are known. `labels`, `seed`: see backward.h. -1 for lack of memory. */
+int llm_calibration_backward(llm_calibration *c, uint64_t bytes, int weighted, llm_labels labels, uint64_t seed, llm_progress progress, void *user);
+/* The loss, in nats a token, that an error of mean square 1 in each output of a matrix would make if all is linear: half
+ * the mean squared gradient. */
+double llm_calibration_sensitivity(const llm_calibration *c, uint32_t layer, int linear);
+/* The mean square of a matrix's whole output (bias apart), as far as the diagonal of its inputs' moments tells. */
+double llm_calibration_output_square(const llm_calibration *c, uint32_t layer, int linear, const float *w);
 
 /* Gathers the moments of the layer at hand: call once a layer. -1 for lack of memory. */
 int llm_calibration_gather(llm_calibration *c);
