@@ -226,11 +226,19 @@ static void act_tokens(const step *s, size_t first, size_t count) {
 
 /* act = up silu(gate), silu(x) = x f, f = 1 / (1 + e^-x), silu' = f (1 + x (1 - f)). In place: act holds its gradient. */
 static void act_back_tokens(const step *s, size_t first, size_t count) {
-    size_t hidden = s->b->model->config.hidden;
-    for (size_t i = first * hidden; i < (first + count) * hidden; i++) {
-        float x = s->b->gate[i], f = 1 / (1 + expf(-x)), d = s->b->act[i];
-        s->b->gate[i] = d * s->b->up[i] * f * (1 + x * (1 - f));
-        s->b->up[i] = d * x * f;
+    size_t hidden = s->b->model->config.hidden, end = (first + count) * hidden;
+    float e[256];
+    for (size_t at = first * hidden; at < end; at += 256) {
+        size_t some = least(256, end - at);
+        float *gate = s->b->gate + at, *up = s->b->up + at;
+        const float *act = s->b->act + at;
+        for (size_t i = 0; i < some; i++) e[i] = -gate[i];
+        llm_exp(e, some);
+        for (size_t i = 0; i < some; i++) {
+            float x = gate[i], f = 1 / (1 + e[i]), d = act[i];
+            gate[i] = d * up[i] * f * (1 + x * (1 - f));
+            up[i] = d * x * f;
+        }
     }
 }
 
@@ -246,18 +254,17 @@ typedef struct attending {
     size_t window; /* 0: all positions before */
 } attending;
 
-static void attend_head(void *user, size_t index, int thread) {
+/* Of one text, the heads that share keys and values. */
+static void attend_group(void *user, size_t index, int thread) {
     const attending *a = user;
     const llm_backward *b = a->b;
     const llm_config *c = &b->model->config;
-    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
-    size_t h = index % c->heads, start = index / c->heads * b->length, head = h / (c->heads / c->kv_heads) * c->head_width;
-    float scale = (float)(1 / sqrt((double)c->head_width));
-    for (size_t t = 0; t < b->length; t++) {
-        size_t first = a->window && t + 1 > a->window ? t + 1 - a->window : 0, from = (start + first) * kv + head;
-        size_t to = (start + t) * q + h * c->head_width;
-        llm_attend(b->attended + to, b->q + to, b->k + from, b->v + from, c->head_width, kv, t + 1 - first, scale, scratch_of(b, thread));
-    }
+    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width, heads = c->heads / c->kv_heads;
+    size_t group = index % c->kv_heads, start = index / c->kv_heads * b->length, from = start * kv + group * c->head_width;
+    size_t to = start * q + group * heads * c->head_width;
+    llm_attention attention = {b->k + from, b->v + from, c->head_width, kv, heads, 0, a->window, q, (float)(1 / sqrt((double)c->head_width)),
+                               scratch_of(b, thread)};
+    llm_attend_tokens(&attention, b->attended + to, b->q + to, 0, b->length);
 }
 
 /* Copies a head out of rows `stride` floats apart, and turned. */
@@ -272,12 +279,12 @@ static void take_head(const float *from, size_t stride, size_t length, size_t si
 /* p = the softmax over those that a position looks at, of scale * p; 0 elsewhere. */
 static void soften(float *p, size_t length, size_t window, float scale) {
     for (size_t t = 0; t < length; t++) {
-        float *row = p + t * length, most = -INFINITY, sum = 0;
-        size_t first = window && t + 1 > window ? t + 1 - window : 0;
-        for (size_t s = first; s <= t; s++)
-            if (row[s] > most) most = row[s];
-        for (size_t s = first; s <= t; s++) sum += row[s] = expf(scale * (row[s] - most));
-        for (size_t s = first; s <= t; s++) row[s] /= sum;
+        size_t first = window && t + 1 > window ? t + 1 - window : 0, count = t + 1 - first;
+        float *row = p + t * length, *seen = row + first, most = llm_greatest(seen, count), sum = 0;
+        for (size_t s = 0; s < count; s++) seen[s] = scale * (seen[s] - most);
+        llm_exp(seen, count);
+        for (size_t s = 0; s < count; s++) sum += seen[s];
+        for (size_t s = 0; s < count; s++) seen[s] /= sum;
         memset(row, 0, first * sizeof *row);
         memset(row + t + 1, 0, (length - t - 1) * sizeof *row);
     }
@@ -353,7 +360,7 @@ static void layer_forward(llm_backward *b, uint32_t l, const float *x, size_t to
     multiply(b, &layer->linears[LLM_K], b->normed, b->k, tokens);
     multiply(b, &layer->linears[LLM_V], b->normed, b->v, tokens);
     each_token(b, layer, tokens, NULL, NULL, turn_tokens);
-    llm_parallel(b->threads, tokens / b->length * c->heads, attend_head, &a);
+    llm_parallel(b->threads, tokens / b->length * c->kv_heads, attend_group, &a);
     if (whole) observed(b, l, LLM_IN_OUTPUT, b->attended, tokens, c->heads * c->head_width);
     multiply(b, &layer->linears[LLM_O], b->attended, b->out, tokens);
     each_token(b, layer, tokens, x, layer->hidden_norm, middle_tokens);
@@ -409,12 +416,12 @@ static void label_token(void *user, size_t index, int thread) {
     llm_backward *b = j->b;
     size_t count = b->model->config.vocabulary, t = j->first + index, label = 0;
     uint64_t state = j->seed + t * 0x9E3779B97F4A7C15u;
-    float *p = b->logits + index * count, most = p[0];
+    float *p = b->logits + index * count, most = llm_greatest(p, count);
     double sum = 0;
     (void)thread;
-    for (size_t i = 1; i < count; i++)
-        if (p[i] > most) most = p[i];
-    for (size_t i = 0; i < count; i++) sum += (double)(p[i] = expf(p[i] - most));
+    for (size_t i = 0; i < count; i++) p[i] -= most;
+    llm_exp(p, count);
+    for (size_t i = 0; i < count; i++) sum += (double)p[i];
     if (j->ids) label = j->ids[t / b->length * j->stride + t % b->length + 1];
     else {
         double draw = llm_random(&state) * sum;

@@ -1,4 +1,5 @@
 #include "dense.h"
+#include "dense_x86.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -87,6 +88,67 @@ INLINE void exp8(v8 *to) {
     v8 r = x - n * 0.693359375f + n * 2.12194440e-4f;
     v8 p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
     *to = (p * r * r + r + 1) * (v8)(((u8)t << 23) + 0x3f800000u);
+}
+
+INLINE void exp_body(float *x, size_t count) {
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) exp8((v8 *)(void *)(x + i));
+    if (i == count) return;
+    v8 rest = {0};
+    memcpy(&rest, x + i, (count - i) * sizeof *x);
+    exp8(&rest);
+    memcpy(x + i, &rest, (count - i) * sizeof *x);
+}
+
+INLINE void greatest_body(const float *x, size_t count, float *out) {
+    float most = x[0];
+    size_t i = 0;
+    if (count >= 8) {
+        v8 top = *at(x);
+        for (; i + 8 <= count; i += 8) {
+            v8 a = *at(x + i);
+            u8 more = (u8)(a > top);
+            top = (v8)(((u8)a & more) | ((u8)top & ~more));
+        }
+        for (int k = 0; k < 8; k++) most = top[k] > most ? top[k] : most;
+    }
+    for (; i < count; i++) most = x[i] > most ? x[i] : most;
+    *out = most;
+}
+
+/* Sums of floats are kept short: every so many they go into a double. */
+enum { SHORT = 512 };
+
+INLINE void exp_sum_body(const float *x, size_t count, float top, double *out) {
+    double sum = 0;
+    size_t i = 0;
+    while (i + 8 <= count) {
+        v8 some = {0};
+        for (size_t end = i + SHORT; i < end && i + 8 <= count; i += 8) {
+            v8 e = *at(x + i) - top;
+            exp8(&e);
+            some += e;
+        }
+        sum += (double)SUM(some);
+    }
+    for (; i < count; i++) sum += (double)expf(x[i] - top);
+    *out = sum;
+}
+
+INLINE void exp_difference_body(const float *r, const float *x, size_t count, float base, float shift, double *out) {
+    double sum = 0;
+    size_t i = 0;
+    while (i + 8 <= count) {
+        v8 some = {0};
+        for (size_t end = i + SHORT; i < end && i + 8 <= count; i += 8) {
+            v8 a = *at(r + i), e = a - base;
+            exp8(&e);
+            some += e * (a - *at(x + i) - shift);
+        }
+        sum += (double)SUM(some);
+    }
+    for (; i < count; i++) sum += (double)(expf(r[i] - base) * (r[i] - x[i] - shift));
+    *out = sum;
 }
 
 INLINE void swiglu_body(float *up, const float *gate, size_t count) {
@@ -181,13 +243,13 @@ INLINE void unpack_f16_body(const unsigned char *from, size_t count, float *to) 
 #if defined(__x86_64__) && !defined(__AVX2__)
 #define TWICE(name, parameters, arguments)                                                            \
     __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { name##_body arguments; } \
-    void llm_##name parameters {                                                                      \
+    static void twice_##name parameters {                                                             \
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) name##_avx2 arguments;   \
         else name##_body arguments;                                                                   \
     }
 #else
 #define TWICE(name, parameters, arguments) \
-    void llm_##name parameters { name##_body arguments; }
+    static void twice_##name parameters { name##_body arguments; }
 #endif
 
 TWICE(gemm, (const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -195,6 +257,47 @@ TWICE(gemm, (const float *w, size_t rows, size_t cols, const float *x, size_t x_
 TWICE(swiglu, (float *up, const float *gate, size_t count), (up, gate, count))
 TWICE(attend, (float *out, const float *q, const float *k, const float *v, size_t size, size_t stride, size_t count,
                float scale, float *scores), (out, q, k, v, size, stride, count, scale, scores))
+TWICE(exp, (float *x, size_t count), (x, count))
+TWICE(greatest, (const float *x, size_t count, float *out), (x, count, out))
+TWICE(exp_sum, (const float *x, size_t count, float top, double *out), (x, count, top, out))
+TWICE(exp_difference, (const float *r, const float *x, size_t count, float base, float shift, double *out),
+      (r, x, count, base, shift, out))
+
+void llm_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+              size_t count) {
+    if (!llm_x86_gemm(w, rows, cols, x, x_stride, y, y_stride, count)) twice_gemm(w, rows, cols, x, x_stride, y, y_stride, count);
+}
+
+void llm_attend_tokens(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {
+    if (llm_x86_attend(a, out, q, first, count)) return;
+    for (size_t t = first; t < first + count; t++) {
+        size_t seen = a->position + t + 1, from = a->window && seen > a->window ? seen - a->window : 0;
+        for (size_t h = 0; h < a->heads; h++)
+            twice_attend(out + t * a->q_stride + h * a->size, q + t * a->q_stride + h * a->size, a->keys + from * a->stride,
+                         a->values + from * a->stride, a->size, a->stride, seen - from, a->scale, a->scores);
+    }
+}
+
+void llm_swiglu(float *up, const float *gate, size_t count) { twice_swiglu(up, gate, count); }
+void llm_exp(float *x, size_t count) { twice_exp(x, count); }
+
+float llm_greatest(const float *x, size_t count) {
+    float most;
+    twice_greatest(x, count, &most);
+    return most;
+}
+
+double llm_exp_sum(const float *x, size_t count, float top) {
+    double sum;
+    twice_exp_sum(x, count, top, &sum);
+    return sum;
+}
+
+double llm_exp_difference(const float *r, const float *x, size_t count, float base, float shift) {
+    double sum;
+    twice_exp_difference(r, x, count, base, shift, &sum);
+    return sum;
+}
 
 /* Half floats: the instruction for it where the CPU has one, the same values otherwise. */
 #if defined(__x86_64__)

@@ -1,4 +1,5 @@
 #include "evaluate.h"
+#include "dense.h"
 #include "parallel.h"
 
 #include <math.h>
@@ -36,24 +37,16 @@ void llm_rows_free(llm_rows *rows) {
 
 /* log of the sum of exponentials. */
 static double log_sum(const float *logits, uint32_t count) {
-    float top = logits[0];
-    double sum = 0;
-    for (uint32_t i = 1; i < count; i++)
-        if (logits[i] > top) top = logits[i];
-    for (uint32_t i = 0; i < count; i++) sum += (double)expf(logits[i] - top);
-    return (double)top + log(sum);
+    float top = llm_greatest(logits, count);
+    return (double)top + log(llm_exp_sum(logits, count, top));
 }
 
 void llm_score(const float *logits, const float *reference, uint32_t count, uint32_t next, double *nll, double *kl) {
     double norm = log_sum(logits, count);
     *nll += norm - (double)logits[next];
     if (!reference) return;
-    double reference_norm = log_sum(reference, count), sum = 0;
-    double shift = reference_norm - norm;
-    float base = (float)reference_norm;
-    for (uint32_t i = 0; i < count; i++)
-        sum += (double)expf(reference[i] - base) * ((double)reference[i] - (double)logits[i] - shift);
-    *kl += sum;
+    double reference_norm = log_sum(reference, count);
+    *kl += llm_exp_difference(reference, logits, count, (float)reference_norm, (float)(reference_norm - norm));
 }
 
 typedef struct job {

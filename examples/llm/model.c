@@ -12,7 +12,7 @@ const char *const llm_linear_names[LLM_LINEARS] = {"attn_q", "attn_k", "attn_v",
 const int llm_linear_inputs[LLM_LINEARS] = {LLM_IN_ATTENTION, LLM_IN_ATTENTION, LLM_IN_ATTENTION, LLM_IN_OUTPUT,
                                             LLM_IN_HIDDEN, LLM_IN_HIDDEN, LLM_IN_DOWN};
 
-enum { UNPACK_ROWS = 8 }; /* of a packed matrix at a time */
+enum { UNPACK_ROWS = 64, FEW_ROWS = 8, FEW = 24 }; /* of a packed matrix at a time; fewer for few vectors */
 
 /* ---- loading ---- */
 
@@ -158,7 +158,7 @@ static int unpack(llm_model *m, uint64_t limit, llm_error *error) {
         if (linear->tensor) {
             if (linear->tensor->type == LLM_TYPE_F32 && (uintptr_t)linear->tensor->data % 4 == 0 && !m->forget)
                 linear->dense = (const float *)(const void *)linear->tensor->data;
-            else total += (uint64_t)linear->rows * linear->cols * sizeof(float);
+            else if (linear != &m->head || linear->tensor != m->embedding.tensor) total += (uint64_t)linear->rows * linear->cols * sizeof(float);
         }
     });
     if (m->source.stack || total > limit) return 0;
@@ -300,8 +300,8 @@ static void multiply_rows(void *context, size_t part) {
     if (begin >= end) return;
     if (linear->dense) llm_gemm(linear->dense + (size_t)begin * cols, end - begin, cols, p->x, cols, p->y + begin, linear->rows, p->count);
     else
-        for (uint32_t i = begin; i < end; i += UNPACK_ROWS) {
-            uint32_t some = end - i < UNPACK_ROWS ? end - i : UNPACK_ROWS;
+        for (uint32_t i = begin, most = p->count < FEW ? FEW_ROWS : UNPACK_ROWS; i < end; i += most) {
+            uint32_t some = end - i < most ? end - i : most;
             llm_tensor_read(linear->tensor, i, some, unpacked);
             llm_gemm(unpacked, some, cols, p->x, cols, p->y + i, linear->rows, p->count);
         }
@@ -327,16 +327,36 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
 
 /* ---- running ---- */
 
+/* Work on single tokens, `count` of them from `first` on; shared out where it is worth it. */
+typedef void token_work(void *context, size_t first, size_t count);
+typedef struct token_job {
+    token_work *work;
+    void *context;
+    size_t count, step;
+} token_job;
+
+static void token_part(void *context, size_t part) {
+    const token_job *j = context;
+    size_t first = part * j->step, left = j->count > first ? j->count - first : 0;
+    if (left) j->work(j->context, first, left < j->step ? left : j->step);
+}
+
+static void by_tokens(const llm_model *m, token_work *work, void *context, size_t count, size_t floats) {
+    size_t parts = count * floats > 1 << 16 ? (size_t)parts_of(m) : 1;
+    token_job j = {work, context, count, (count + parts - 1) / parts};
+    share_out(m, token_part, &j, parts);
+}
+
 enum { STATE_PARTS = 11 };
 
 /* Floats of each part of a state, in the order of llm_state_init. */
-static void state_parts(const llm_model *m, size_t context, size_t batch, size_t parts[STATE_PARTS]) {
+static void state_parts(const llm_model *m, size_t context, size_t batch, size_t texts, size_t parts[STATE_PARTS]) {
     const llm_config *c = &m->config;
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width, threads = (size_t)parts_of(m);
     size_t width = c->width, hidden = c->hidden, widest = hidden > q ? hidden : q;
     if (width > widest) widest = width;
     const size_t counts[STATE_PARTS] = {
-        c->layers * kv * context, c->layers * kv * context, batch * width, batch * width, batch * q, batch * q, batch * hidden, batch * hidden,
+        c->layers * kv * context * texts, c->layers * kv * context * texts, batch * width, batch * width, batch * q, batch * q, batch * hidden, batch * hidden,
         threads * context, context * (c->rope_width / 2) * 2, threads * UNPACK_ROWS * widest};
     memcpy(parts, counts, sizeof counts);
 }
@@ -349,7 +369,7 @@ static uint32_t batch_of(uint32_t context, uint32_t batch) {
 uint64_t llm_state_bytes(const llm_model *m, uint32_t context, uint32_t batch) {
     size_t parts[STATE_PARTS];
     uint64_t sum = 0;
-    state_parts(m, context, batch_of(context, batch), parts);
+    state_parts(m, context, batch_of(context, batch), 1, parts);
     for (int i = 0; i < STATE_PARTS; i++) sum += parts[i] * sizeof(float);
     return sum;
 }
@@ -363,14 +383,15 @@ void llm_rope_table(const llm_model *m, uint32_t context, float *rope) {
         }
 }
 
-int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t batch) {
+static int allocate(llm_state *s, const llm_model *m, uint32_t context, uint32_t batch, uint32_t texts) {
     size_t parts[STATE_PARTS];
     memset(s, 0, sizeof *s);
     s->context = context;
-    s->batch = batch_of(context, batch);
+    s->batch = batch;
+    s->texts = texts;
     float **at[STATE_PARTS] = {&s->keys, &s->values, &s->x, &s->normed, &s->q, &s->attended, &s->up, &s->gate,
                                &s->scores, &s->rope, &s->unpacked};
-    state_parts(m, context, s->batch, parts);
+    state_parts(m, context, s->batch, texts ? texts : 1, parts);
     for (int i = 0; i < STATE_PARTS; i++)
         if (!(*at[i] = malloc((parts[i] + 1) * sizeof(float)))) {
             llm_state_free(s);
@@ -378,6 +399,14 @@ int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t 
         }
     llm_rope_table(m, context, s->rope);
     return 0;
+}
+
+int llm_state_init(llm_state *s, const llm_model *m, uint32_t context, uint32_t batch) {
+    return allocate(s, m, context, batch_of(context, batch), 0);
+}
+
+int llm_state_init_texts(llm_state *s, const llm_model *m, uint32_t context, uint32_t texts) {
+    return allocate(s, m, context, texts, texts);
 }
 
 void llm_state_free(llm_state *s) {
@@ -409,83 +438,173 @@ static void observed(const llm_state *s, uint32_t layer, int input, const float 
     if (s->observe) s->observe(s->observe_user, layer, input, x, count, cols);
 }
 
-typedef struct attending {
+/* Queries and keys of one layer's new tokens. */
+typedef struct turning {
     const llm_config *c;
+    const llm_layer *layer;
     const llm_state *s;
-    const float *keys, *values;
-    uint32_t window;
-    size_t all, step; /* heads of all tokens; how many of them a part */
+    float *keys;
+} turning;
+
+static void turn_tokens(void *context, size_t first, size_t count) {
+    const turning *a = context;
+    const llm_config *c = a->c;
+    size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
+    float *queries = a->s->q + first * q, *keys = a->keys + first * kv;
+    if (a->layer->q_norm) llm_rms_norm(c, a->layer->q_norm, queries, count * c->heads, c->head_width, queries);
+    if (a->layer->k_norm) llm_rms_norm(c, a->layer->k_norm, keys, count * c->kv_heads, c->head_width, keys);
+    for (size_t t = 0; t < count; t++) {
+        size_t position = a->s->position + (a->s->texts ? 0 : first + t);
+        const float *rope = a->s->rope + position * (c->rope_width / 2) * 2;
+        llm_rotate(c, rope, queries + t * q, c->heads);
+        llm_rotate(c, rope, keys + t * kv, c->kv_heads);
+    }
+}
+
+typedef struct attending {
+    llm_attention heads; /* of the first group that shares keys and values */
+    const llm_state *s;
+    size_t groups, count, parts;
 } attending;
 
-static void attend_heads(void *context, size_t part) {
+enum { ATTEND_TOKENS = 72 }; /* one group's tokens that are one piece of work */
+
+static void attend_part(void *context, size_t part) {
     const attending *a = context;
-    const llm_config *c = a->c;
-    const llm_state *s = a->s;
-    size_t kv = (size_t)c->kv_heads * c->head_width, end = (part + 1) * a->step < a->all ? (part + 1) * a->step : a->all;
-    float scale = (float)(1 / sqrt((double)c->head_width));
-    for (size_t i = part * a->step; i < end; i++) {
-        size_t h = i % c->heads, count = s->position + i / c->heads + 1;
-        size_t first = a->window && count > a->window ? count - a->window : 0; /* the window holds the token itself */
-        size_t from = first * kv + h / (c->heads / c->kv_heads) * c->head_width;
-        llm_attend(s->attended + i * c->head_width, s->q + i * c->head_width, a->keys + from, a->values + from, c->head_width,
-                   kv, count - first, scale, s->scores + part * s->context);
+    size_t pieces = (a->count + ATTEND_TOKENS - 1) / ATTEND_TOKENS * a->groups;
+    for (size_t i = part; i < pieces; i += a->parts) {
+        size_t group = i % a->groups, first = i / a->groups * ATTEND_TOKENS, left = a->count - first;
+        size_t at = group * a->heads.heads * a->heads.size;
+        llm_attention heads = a->heads;
+        heads.keys += group * heads.size, heads.values += group * heads.size;
+        heads.scores += part * a->s->context;
+        llm_attend_tokens(&heads, a->s->attended + at, a->s->q + at, first, left < ATTEND_TOKENS ? left : ATTEND_TOKENS);
     }
+}
+
+typedef struct side_by_side {
+    llm_attention heads;
+    const llm_state *s;
+    size_t groups, text_floats, parts;
+} side_by_side;
+
+static void attend_texts(void *context, size_t part) {
+    const side_by_side *a = context;
+    for (size_t i = part; i < a->s->texts * a->groups; i += a->parts) {
+        size_t group = i % a->groups, text = i / a->groups, at = i * a->heads.heads * a->heads.size;
+        llm_attention heads = a->heads;
+        heads.keys += text * a->text_floats + group * heads.size, heads.values += text * a->text_floats + group * heads.size;
+        heads.scores += part * a->s->context;
+        llm_attend_tokens(&heads, a->s->attended + at, a->s->q + at, 0, 1);
+    }
+}
+
+/* One token of each text, all at one position; every text has keys and values of its own. */
+static void attention_side_by_side(const llm_model *m, llm_state *s, uint32_t l, float *keys, float *values) {
+    const llm_config *c = &m->config;
+    const llm_layer *layer = &m->layers[l];
+    size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width, text = kv * s->context;
+    float *new_ones = s->attended; /* free until then, and not narrower */
+    multiply(m, &layer->linears[LLM_Q], s->normed, s->q, s->texts, s->unpacked);
+    multiply(m, &layer->linears[LLM_V], s->normed, new_ones, s->texts, s->unpacked);
+    for (size_t t = 0; t < s->texts; t++) memcpy(values + t * text + s->position * kv, new_ones + t * kv, kv * sizeof *values);
+    multiply(m, &layer->linears[LLM_K], s->normed, new_ones, s->texts, s->unpacked);
+    turning turn = {c, layer, s, new_ones};
+    by_tokens(m, turn_tokens, &turn, s->texts, q + kv);
+    for (size_t t = 0; t < s->texts; t++) memcpy(keys + t * text + s->position * kv, new_ones + t * kv, kv * sizeof *keys);
+    side_by_side a = {{keys, values, c->head_width, kv, c->heads / c->kv_heads, s->position, l >= c->window_first ? c->window : 0, q,
+                       (float)(1 / sqrt((double)c->head_width)), s->scores}, s, c->kv_heads, text, (size_t)parts_of(m)};
+    share_out(m, attend_texts, &a, a.parts);
 }
 
 static void attention(const llm_model *m, llm_state *s, uint32_t l, uint32_t count) {
     const llm_config *c = &m->config;
     const llm_layer *layer = &m->layers[l];
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
-    float *keys = s->keys + l * kv * s->context, *values = s->values + l * kv * s->context, *new_keys = keys + s->position * kv;
+    size_t layer_floats = kv * s->context * (s->texts ? s->texts : 1);
+    float *keys = s->keys + l * layer_floats, *values = s->values + l * layer_floats, *new_keys = keys + s->position * kv;
+    if (s->texts) {
+        attention_side_by_side(m, s, l, keys, values);
+        return;
+    }
     multiply(m, &layer->linears[LLM_Q], s->normed, s->q, count, s->unpacked);
     multiply(m, &layer->linears[LLM_K], s->normed, new_keys, count, s->unpacked);
     multiply(m, &layer->linears[LLM_V], s->normed, values + s->position * kv, count, s->unpacked);
-    if (layer->q_norm) llm_rms_norm(c, layer->q_norm, s->q, (size_t)count * c->heads, c->head_width, s->q);
-    if (layer->k_norm) llm_rms_norm(c, layer->k_norm, new_keys, (size_t)count * c->kv_heads, c->head_width, new_keys);
-    for (uint32_t t = 0; t < count; t++) {
-        const float *rope = s->rope + (size_t)(s->position + t) * (c->rope_width / 2) * 2;
-        llm_rotate(c, rope, s->q + t * q, c->heads);
-        llm_rotate(c, rope, new_keys + t * kv, c->kv_heads);
-    }
-    attending a = {c, s, keys, values, l >= c->window_first ? c->window : 0, (size_t)count * c->heads, 0};
-    size_t parts = a.all * s->position * c->head_width > 1 << 16 ? (size_t)parts_of(m) : 1;
-    a.step = (a.all + parts - 1) / parts;
-    share_out(m, attend_heads, &a, parts);
+    turning turn = {c, layer, s, new_keys};
+    by_tokens(m, turn_tokens, &turn, count, q + kv);
+    size_t parts = (size_t)count * c->heads * (s->position + count / 2) * c->head_width > 1 << 16 ? (size_t)parts_of(m) : 1;
+    attending a = {{keys, values, c->head_width, kv, c->heads / c->kv_heads, s->position, l >= c->window_first ? c->window : 0, q,
+                    (float)(1 / sqrt((double)c->head_width)), s->scores}, s, c->kv_heads, count, parts};
+    share_out(m, attend_part, &a, parts);
 }
 
 void llm_embed(const llm_model *m, const uint32_t *ids, uint32_t count, float *x) {
     for (uint32_t t = 0; t < count; t++) llm_linear_rows(m, &m->embedding, ids[t], 1, x + (size_t)t * m->config.width);
 }
 
+typedef struct streaming {
+    const llm_config *c;
+    const float *weight, *more;
+    float *x, *out;
+} streaming;
+
+static void norm_tokens(void *context, size_t first, size_t count) {
+    const streaming *a = context;
+    size_t at = first * a->c->width;
+    llm_rms_norm(a->c, a->weight, a->x + at, count, a->c->width, a->out + at);
+}
+
+static void add_tokens(void *context, size_t first, size_t count) {
+    const streaming *a = context;
+    size_t width = a->c->width;
+    for (size_t i = first * width; i < (first + count) * width; i++) a->x[i] += a->more[i];
+}
+
+static void gate_tokens(void *context, size_t first, size_t count) {
+    const streaming *a = context;
+    size_t hidden = a->c->hidden;
+    llm_swiglu(a->out + first * hidden, a->more + first * hidden, count * hidden);
+}
+
+static void norm(const llm_model *m, const float *weight, float *x, uint32_t count, float *out) {
+    streaming a = {&m->config, weight, NULL, x, out};
+    by_tokens(m, norm_tokens, &a, count, m->config.width);
+}
+
+static void add(const llm_model *m, float *x, const float *more, uint32_t count) {
+    streaming a = {&m->config, NULL, more, x, NULL};
+    by_tokens(m, add_tokens, &a, count, m->config.width);
+}
+
 void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, uint32_t count) {
     const llm_config *c = &m->config;
     const llm_layer *layer = &m->layers[l];
-    size_t all = (size_t)count * c->width, hidden = (size_t)count * c->hidden;
 
-    llm_rms_norm(c, layer->attention_norm, x, count, c->width, s->normed);
+    norm(m, layer->attention_norm, x, count, s->normed);
     observed(s, l, LLM_IN_ATTENTION, s->normed, count, c->width);
     attention(m, s, l, count);
     observed(s, l, LLM_IN_OUTPUT, s->attended, count, c->heads * c->head_width);
     multiply(m, &layer->linears[LLM_O], s->attended, s->normed, count, s->unpacked);
-    for (size_t i = 0; i < all; i++) x[i] += s->normed[i];
+    add(m, x, s->normed, count);
 
-    llm_rms_norm(c, layer->hidden_norm, x, count, c->width, s->normed);
+    norm(m, layer->hidden_norm, x, count, s->normed);
     observed(s, l, LLM_IN_HIDDEN, s->normed, count, c->width);
     multiply(m, &layer->linears[LLM_GATE], s->normed, s->gate, count, s->unpacked);
     multiply(m, &layer->linears[LLM_UP], s->normed, s->up, count, s->unpacked);
-    llm_swiglu(s->up, s->gate, hidden);
+    streaming a = {c, NULL, s->gate, NULL, s->up};
+    by_tokens(m, gate_tokens, &a, count, c->hidden);
     observed(s, l, LLM_IN_DOWN, s->up, count, c->hidden);
     multiply(m, &layer->linears[LLM_DOWN], s->up, s->normed, count, s->unpacked);
-    for (size_t i = 0; i < all; i++) x[i] += s->normed[i];
+    add(m, x, s->normed, count);
 }
 
-void llm_final_norm(const llm_model *m, float *x, uint32_t count) { llm_rms_norm(&m->config, m->final_norm, x, count, m->config.width, x); }
+void llm_final_norm(const llm_model *m, float *x, uint32_t count) { norm(m, m->final_norm, x, count, x); }
 
 void llm_forward(const llm_model *m, llm_state *s, const uint32_t *ids, uint32_t count) {
     llm_embed(m, ids, count, s->x);
     for (uint32_t l = 0; l < m->config.layers; l++) llm_layer_forward(m, s, l, s->x, count);
     llm_final_norm(m, s->x, count);
-    s->position += count;
+    s->position += s->texts ? 1 : count;
 }
 
 void llm_logits(const llm_model *m, llm_state *s, uint32_t first, uint32_t count, float *logits) {

@@ -86,6 +86,7 @@ typedef void (*llm_observer)(void *user, uint32_t layer, int input, const float 
 typedef struct llm_state {
     uint32_t context, batch; /* positions there is room for; tokens taken at once */
     uint32_t position;       /* tokens taken so far; set it back to forget */
+    uint32_t texts;          /* 0, or: so many texts side by side, see llm_state_init_texts */
     float *keys, *values;    /* layers x context x kv width */
     float *x;                /* batch x width: the residual stream; after llm_forward, normalised */
     float *normed, *q, *attended, *up, *gate, *rope;
@@ -97,6 +98,8 @@ typedef struct llm_state {
 /* batch 0: 256. Bytes that a state takes; and -1 for lack of memory. */
 uint64_t llm_state_bytes(const llm_model *model, uint32_t context, uint32_t batch);
 int llm_state_init(llm_state *state, const llm_model *model, uint32_t context, uint32_t batch);
+/* For `texts` texts of one length side by side: llm_forward then takes that many tokens, the next one of each. */
+int llm_state_init_texts(llm_state *state, const llm_model *model, uint32_t context, uint32_t texts);
 void llm_state_free(llm_state *state);
 
 /* Takes `count` tokens (at most batch, and as many as there are positions left; ids below vocabulary).
