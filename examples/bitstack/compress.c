@@ -74,6 +74,7 @@ typedef struct compression {
     uint32_t *levels;    /* a matrix, all layers */
     double **loss_at;    /* predicted or measured loss at each level */
     uint64_t **bytes_at; /* and bytes in memory */
+    double (*probed)[PROBED_LEVELS]; /* and losses measured on a few of them */
     uint32_t matrices;
 } compression;
 
@@ -215,17 +216,68 @@ static bitstack_result measured_losses(compression *c, int place, finished_matri
     return failed ? BITSTACK_ERROR_MEMORY : BITSTACK_OK;
 }
 
-/* Loss at every level as the gradients tell: half the mean square of gradient times error of each output. */
-static void predicted_losses(compression *c, int place, finished_matrix *m) {
+/* Layers whose matrices are probed, first and last among them. */
+static int is_probed(uint32_t layer, uint32_t layers) {
+    uint32_t count = layers < 9 ? (layers + 2) / 2 - 1 : 5;
+    for (uint32_t i = 0; i < count; i++)
+        if (layer == (count > 1 ? i * (layers - 1) / (count - 1) : 0)) return 1;
+    return layers < 3;
+}
+
+/* Loss at every level as the gradients tell: half the mean square of gradient times error of each output. In a few
+ * layers it is measured as well, see correct_losses. */
+static bitstack_result predicted_losses(compression *c, int place, finished_matrix *m) {
     const bitstack_coded *coded = &c->coded[place];
     double per_error = llm_calibration_sensitivity(&c->calibration, c->calibration.layer, place) * c->output_squares[place];
     for (uint32_t l = 0; l <= coded->shape.levels; l++) m->loss_at[l] = per_error * coded->out_err2[l];
     m->sensitivity = (float)fmax(0, fmin(per_error, (double)FLT_MAX));
+    if (!is_probed(c->calibration.layer, c->model.config.layers)) return BITSTACK_OK;
+    float *dense = malloc((size_t)coded->shape.rows * coded->shape.cols * sizeof *dense);
+    int failed = !dense;
+    for (uint32_t l = 0; l < PROBED_LEVELS && l <= coded->shape.levels && !failed; l++) {
+        double loss = measure(c, place, l, dense, (size_t)1 << l);
+        failed = loss <= -1;
+        m->probed[l] = fmax(loss, 0);
+    }
+    free(dense);
+    return failed ? BITSTACK_ERROR_MEMORY : BITSTACK_OK;
+}
+
+/* The logarithm of measured over predicted loss of one kind of matrix at a level, between the layers where it was
+ * probed on straight lines. */
+static double correction(const compression *c, uint32_t layer, int kind, uint32_t level) {
+    double before = 0, after = 0, at_before = -1, at_after = -1;
+    for (uint32_t l = 0; l < c->model.config.layers; l++) {
+        uint32_t i = l * LLM_LINEARS + (uint32_t)kind;
+        double measured = level <= c->levels[i] ? c->probed[i][level] : -1, predicted = level <= c->levels[i] ? c->loss_at[i][level] : 0;
+        if (!(measured > 0) || !(predicted > 0)) continue;
+        double ratio = log(measured / predicted);
+        if (l <= layer) before = ratio, at_before = l;
+        if (l >= layer && at_after < 0) after = ratio, at_after = l;
+    }
+    if (at_before < 0) return after; /* 0 if there is none */
+    if (at_after <= at_before) return before;
+    return before + (after - before) * (layer - at_before) / (at_after - at_before);
+}
+
+/* The prediction holds for small errors, up to a factor that a kind of matrix has in common. One that is missing, or
+ * has one plane, is far from small: the others of its kind tell. */
+static bitstack_result correct_losses(compression *c) {
+    uint32_t layers = c->model.config.layers, count = layers * LLM_LINEARS;
+    double (*by)[PROBED_LEVELS] = malloc(count * sizeof *by);
+    if (!by) return BITSTACK_ERROR_MEMORY;
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t l = 0; l < PROBED_LEVELS; l++) by[i][l] = correction(c, i / LLM_LINEARS, (int)(i % LLM_LINEARS), l);
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t l = 0; l <= c->levels[i]; l++) c->loss_at[i][l] *= exp(by[i][l < PROBED_LEVELS ? l : PROBED_LEVELS - 1]);
+    free(by);
+    return BITSTACK_OK;
 }
 
 static bitstack_result losses(compression *c, int place, finished_matrix *m) {
     bitstack_result result = BITSTACK_OK;
-    if (place < VOCABULARY && (c->order == ORDER_PREDICTED || c->order == ORDER_PAPER)) predicted_losses(c, place, m);
+    for (int l = 0; l < PROBED_LEVELS; l++) m->probed[l] = -1;
+    if (place < VOCABULARY && (c->order == ORDER_PREDICTED || c->order == ORDER_PAPER)) result = predicted_losses(c, place, m);
     else result = measured_losses(c, place, m);
     if (result == BITSTACK_OK) m->coded = c->coded[place];
     return result;
@@ -238,6 +290,7 @@ static bitstack_result record(compression *c, const char *name, finished_matrix 
     uint64_t *bytes = c->bytes_at[index] = calloc(levels + 1, sizeof *bytes);
     bitstack_result result = loss && bytes ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     c->levels[index] = levels;
+    memcpy(c->probed[index], m->probed, sizeof m->probed);
     for (uint32_t l = 0; l <= levels && result == BITSTACK_OK; l++) {
         loss[l] = m->loss_at[l];
         bytes[l] = l ? bitstack_live_bytes(&m->coded.shape, l) : 0;
@@ -492,11 +545,12 @@ static int compress(compression *c, const char *path, const char *out, const llm
     c->levels = calloc(all, sizeof *c->levels);
     c->loss_at = calloc(all, sizeof *c->loss_at);
     c->bytes_at = calloc(all, sizeof *c->bytes_at);
+    c->probed = calloc(all, sizeof *c->probed);
     if (c->order == ORDER_PAPER && (unordered = malloc(strlen(out) + 16))) {
         sprintf(unordered, "%s.unordered", out);
         target = unordered;
     }
-    if (!c->levels || !c->loss_at || !c->bytes_at || (c->order == ORDER_PAPER && !unordered) ||
+    if (!c->levels || !c->loss_at || !c->bytes_at || !c->probed || (c->order == ORDER_PAPER && !unordered) ||
         llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, c->threads) != 0)
         status = cli_failed("%s: out of memory", path);
     else {
@@ -510,6 +564,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
             c->progress.label = "compressing";
             if (result == BITSTACK_OK) result = write_resident(c);
             while (result == BITSTACK_OK && c->calibration.layer < c->model.config.layers) result = compress_layer(c);
+            if (result == BITSTACK_OK && c->order == ORDER_PREDICTED) result = correct_losses(c);
             if (result == BITSTACK_OK) result = compress_vocabulary(c);
             for (uint32_t i = 0; i < c->matrices; i++) blocks += c->levels[i];
             if (result == BITSTACK_OK && !(entries = malloc((blocks + 1) * sizeof *entries))) result = BITSTACK_ERROR_MEMORY;
@@ -528,7 +583,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
         llm_calibration_free(&c->calibration);
     }
     for (uint32_t i = 0; i < c->matrices; i++) free(c->loss_at[i]), free(c->bytes_at[i]);
-    free(c->levels), free(c->loss_at), free(c->bytes_at), free(entries), free(unordered);
+    free(c->levels), free(c->loss_at), free(c->bytes_at), free(c->probed), free(entries), free(unordered);
     return status;
 }
 

@@ -9,7 +9,7 @@
 typedef struct fixed_part {
     bitstack_shape shape;
     double rel_err2[BITSTACK_MAX_LEVELS + 1], out_err2[BITSTACK_MAX_LEVELS + 1], out_norm2;
-    double loss_at[BITSTACK_MAX_LEVELS + 1];
+    double loss_at[BITSTACK_MAX_LEVELS + 1], probed[PROBED_LEVELS];
     float sensitivity;
 } fixed_part;
 
@@ -41,6 +41,7 @@ static int read_record(FILE *file, finished_matrix *m) {
     memcpy(m->coded.rel_err2, part.rel_err2, sizeof part.rel_err2);
     memcpy(m->coded.out_err2, part.out_err2, sizeof part.out_err2);
     memcpy(m->loss_at, part.loss_at, sizeof part.loss_at);
+    memcpy(m->probed, part.probed, sizeof part.probed);
     m->coded.out_norm2 = part.out_norm2;
     m->sensitivity = part.sensitivity;
     return 1;
@@ -82,6 +83,7 @@ int journal_add(journal *j, const finished_matrix *m) {
     memcpy(part.rel_err2, m->coded.rel_err2, sizeof part.rel_err2);
     memcpy(part.out_err2, m->coded.out_err2, sizeof part.out_err2);
     memcpy(part.loss_at, m->loss_at, sizeof part.loss_at);
+    memcpy(part.probed, m->probed, sizeof part.probed);
     part.out_norm2 = m->coded.out_norm2;
     part.sensitivity = m->sensitivity;
     sum = mixed(0, &part, sizeof part);

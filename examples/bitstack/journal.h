@@ -6,10 +6,13 @@
 #include "bitstack_compress.h"
 #include <stdio.h>
 
-/* One finished matrix: its code, its predicted loss at each level, and its sensitivity. */
+/* One finished matrix: its code, its predicted loss at each level, measured ones where a few matrices are probed (a
+ * negative number: not measured), and its sensitivity. */
+enum { PROBED_LEVELS = 3 };
 typedef struct finished_matrix {
     bitstack_coded coded;
     double loss_at[BITSTACK_MAX_LEVELS + 1];
+    double probed[PROBED_LEVELS];
     float sensitivity;
 } finished_matrix;
 
