@@ -3,11 +3,11 @@
 #include "cli.h"
 #include "encode.h"
 #include "journal.h"
+#include "mix.h"
 #include "resident.h"
 #include "../llm/calibrate.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
-#include "../llm/tokenizer.h"
 
 #include <dirent.h>
 #include <float.h>
@@ -21,8 +21,11 @@
 static const char help[] =
     "usage: bitstack compress MODEL -o OUT.bitstack [options]\n\n"
     "MODEL: a GGUF file, or a folder with config.json, safetensors and tokenizer.json.\n\n" ENCODE_HELP
-    "  --calibrate TEXT       text like that the model will see: keeps the errors small that matter there\n"
-    "  --calibrate-self N     the same with N tokens of text that the model writes itself\n"
+    "  --calibrate TEXT[,...] files and folders of text like that the model will see, in equal parts: keeps the errors\n"
+    "                         small that matter there. none: no text at all, and more than twice the loss\n"
+    "  --self-share S         this part of the text is written by the model itself, beginning in many ways (and partly\n"
+    "                         as answers, if it is one that talks); half. Without --calibrate: all of it, 16384 tokens\n"
+    "  --calibrate-self N     N tokens written by the model, whatever --calibrate gives\n"
     "  --order predicted      blocks by predicted loss reduction a byte, from one backward pass (default)\n"
     "  --order probes         the same from the loss with each matrix at level 0, 1 and 2, measured one by one\n"
     "  --order loss           the same with the loss measured for every matrix and level\n"
@@ -440,30 +443,7 @@ static bitstack_result compress_vocabulary(compression *c) {
     return result;
 }
 
-/* ---- calibration text ---- */
-
-static int read_calibration(compression *c, const char *path, size_t length, llm_rows *rows) {
-    llm_tokenizer tokenizer;
-    llm_error error;
-    uint32_t *ids = NULL;
-    size_t bytes;
-    unsigned char *text = cli_read(path, &bytes);
-    if (!text) return CLI_FAILED;
-    int status = CLI_OK;
-    if (llm_tokenizer_load(&tokenizer, &c->model.source, &error) != 0) status = cli_failed("%s", error.message);
-    else {
-        int64_t count = llm_encode(&tokenizer, (const char *)text, bytes, &ids);
-        if (count < 0) status = cli_failed("%s: out of memory", path);
-        else if (tokenizer.count > c->model.config.vocabulary)
-            status = cli_failed("%s: expected at most %u tokens, the tokenizer has %u", c->model.source.path,
-                                c->model.config.vocabulary, tokenizer.count);
-        else if (llm_rows_cut(rows, ids, (size_t)count, length, CALIBRATION_ROWS) != 0)
-            status = cli_failed("%s: expected at least two tokens, found %lld", path, (long long)count);
-        llm_tokenizer_free(&tokenizer);
-    }
-    free(text), free(ids);
-    return status;
-}
+/* ---- rows to measure losses on ---- */
 
 /* Some rows to measure losses on: the beginnings of calibration rows, or else text of the model's own. */
 static int make_probe(compression *c, const llm_rows *rows, llm_rows *probe) {
@@ -633,9 +613,10 @@ int command_compress(int argc, char **argv) {
     const char *path, *text = NULL, *order_name = "predicted", *embeddings = "auto", *weights = "yes", *labels = "drawn";
     uint32_t self = 0, probe_tokens = 128;
     uint64_t memory = 4000000000u;
-    double shrinking = 0.25;
+    double shrinking = 0.25, self_share = 0.5;
     int resume = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
+                                {"--self-share", CLI_NUMBER, &self_share},
                                 {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
                                 {"--memory", CLI_SIZE, &memory}, {"--probe", CLI_WHOLE, &probe_tokens},
                                 {"--token-weights", CLI_TEXT, &weights}, {"--shrink", CLI_NUMBER, &shrinking}, {"--labels", CLI_TEXT, &labels},
@@ -661,8 +642,10 @@ int command_compress(int argc, char **argv) {
     c.shrink = shrinking;
     c.memory = memory;
     c.probe_length = probe_tokens + 1;
-    if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");
-    if (cli_same_file(path, a.out, 0) != CLI_OK || (text && cli_same_file(text, a.out, 0) != CLI_OK)) return CLI_FAILED;
+    if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
+    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 4,
+                 .threads = c.threads};
+    if (cli_same_file(path, a.out, 0) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
 
     llm_error error;
@@ -674,13 +657,8 @@ int command_compress(int argc, char **argv) {
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     size_t length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
-    if (status == CLI_OK && text) status = read_calibration(&c, text, length, &rows);
-    if (status == CLI_OK && self) {
-        c.progress.label = "writing";
-        if (llm_generate_rows(&rows, &c.model, (self + length - 2) / (length - 1), length, c.options.seed, c.threads, cli_show,
-                              &c.progress) != 0) status = cli_failed("%s: out of memory", path);
-        cli_progress_end(&c.progress);
-    }
+    mixed.length = length;
+    if (status == CLI_OK) status = mix_rows(&mixed, &c.model, &c.progress, &rows);
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
     cli_progress_end(&c.progress);
     char *journal_path = resume ? malloc(strlen(a.out) + 16) : NULL;

@@ -1,7 +1,6 @@
+#define BITSTACK_POOL
 #include "generate.h"
-#include "parallel.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,54 +47,112 @@ int64_t llm_generator_next(llm_generator *g, llm_sampler *sampler) {
     return id;
 }
 
-typedef struct job {
-    llm_rows *rows;
-    llm_generator *generators; /* one a thread */
-    uint32_t begin;
-    uint64_t seed;
-    llm_progress progress;
-    void *user;
-    size_t done;
-    int failed;
-    pthread_mutex_t lock;
-} job;
+/* ---- many texts at once ---- */
 
-static void generate_row(void *user, size_t row, int thread) {
-    job *j = user;
-    llm_generator *g = &j->generators[thread];
-    llm_sampler sampler = {1, 1, j->seed + (row << 20)};
-    int failed = 0;
-    g->count = g->state.position = 0;
-    llm_generator_add(g, &j->begin, 1);
-    for (size_t i = 0; i < j->rows->length && !failed; i++) {
-        int64_t id = llm_generator_next(g, &sampler);
-        failed = id < 0;
-        if (!failed) j->rows->ids[row * j->rows->length + i] = (uint32_t)id;
+enum { SIDE_BY_SIDE = 64 };
+
+/* What a row has still to take from openings before the model goes on. */
+typedef struct forced {
+    const uint32_t *ids;
+    size_t left;
+    size_t turn; /* of the openings */
+} forced;
+
+typedef struct writer {
+    const llm_model *model;
+    const llm_writing *how;
+    llm_state state;
+    uint32_t *ids; /* of the rows side by side: length each */
+    size_t length, at;
+    forced *forced;
+    llm_sampler *samplers;
+    float *logits;
+    int *failed; /* a row */
+} writer;
+
+static void open_text(const llm_writing *how, forced *f) {
+    if (!how->opening_count) return;
+    const llm_opening *o = &how->openings[f->turn++ % how->opening_count];
+    f->ids = o->ids, f->left = o->count;
+}
+
+/* The next id of a row. */
+static void write_next(void *context, size_t row) {
+    writer *w = context;
+    forced *f = &w->forced[row];
+    int64_t id;
+    if (f->left) id = *f->ids++, f->left--;
+    else {
+        id = llm_sample(&w->samplers[row], w->logits + row * w->model->config.vocabulary, w->model->config.vocabulary);
+        if (id < 0) w->failed[row] = 1, id = 0;
+        if (id == w->how->end) open_text(w->how, f);
     }
-    pthread_mutex_lock(&j->lock);
-    j->failed |= failed;
-    j->done++;
-    if (j->progress) j->progress(j->user, (double)j->done / (double)j->rows->count);
-    pthread_mutex_unlock(&j->lock);
+    w->ids[row * w->length + w->at] = (uint32_t)id;
+}
+
+static int write_side_by_side(writer *w, uint32_t *ids, size_t first, size_t count, llm_progress progress, void *user, double done, double share) {
+    const llm_model *m = w->model;
+    uint32_t *fed = malloc(count * sizeof *fed);
+    int failed = !fed || llm_state_init_texts(&w->state, m, (uint32_t)w->length + 1, (uint32_t)count) != 0;
+    w->ids = ids + first * w->length;
+    w->at = 0;
+    for (size_t r = 0; r < count && !failed; r++) {
+        memset(&w->forced[r], 0, sizeof w->forced[r]);
+        w->forced[r].turn = first + r;
+        open_text(w->how, &w->forced[r]);
+        w->samplers[r] = (llm_sampler){w->how->temperature, w->how->top_p, w->how->seed + ((first + r) << 20)};
+        fed[r] = w->how->begin >= 0 ? (uint32_t)w->how->begin : 0;
+        w->ids[r * w->length] = 0;
+        if (w->how->begin < 0 && w->forced[r].left) write_next(w, r), fed[r] = w->ids[r * w->length];
+    }
+    /* Where nothing is to be put in front, the first id of the opening is fed in its place. */
+    w->at = w->how->begin < 0 && w->how->opening_count;
+    for (; w->at < w->length && !failed; w->at++) {
+        llm_forward(m, &w->state, fed, (uint32_t)count);
+        llm_logits(m, &w->state, 0, (uint32_t)count, w->logits);
+        if (m->pool) m->parallel.run(m->parallel.user, write_next, w, count);
+        else for (size_t r = 0; r < count; r++) write_next(w, r);
+        for (size_t r = 0; r < count; r++) fed[r] = w->ids[r * w->length + w->at], failed |= w->failed[r];
+        if (progress) progress(user, done + share * (double)(w->at + 1) / (double)w->length);
+    }
+    llm_state_free(&w->state);
+    free(fed);
+    return failed ? -1 : 0;
+}
+
+int llm_write_rows(llm_rows *rows, const llm_model *m, size_t count, size_t length, const llm_writing *how, llm_progress progress,
+                   void *user) {
+    llm_model shared = *m; /* the same one with threads that share the work of a token */
+    uint64_t each = 8ull * m->config.layers * m->config.kv_heads * m->config.head_width * (length + 1);
+    uint64_t at_once = (how->bytes ? how->bytes : 1000000000u) / each;
+    size_t most = at_once < 1 ? 1 : at_once > SIDE_BY_SIDE ? SIDE_BY_SIDE : (size_t)at_once;
+    if (most > count) most = count;
+    most = (count + (count + most - 1) / most - 1) / ((count + most - 1) / most); /* the last lot is no smaller than it must be */
+    writer w = {.model = &shared, .how = how, .length = length};
+    shared.pool = NULL;
+    if (how->threads > 1 && bitstack_pool_open(&shared.pool, how->threads, NULL) == BITSTACK_OK) shared.parallel = bitstack_pool_parallel(shared.pool);
+    rows->count = count;
+    rows->length = length;
+    rows->ids = malloc(count * length * sizeof *rows->ids);
+    w.forced = calloc(most, sizeof *w.forced);
+    w.samplers = calloc(most, sizeof *w.samplers);
+    w.failed = calloc(most, sizeof *w.failed);
+    w.logits = malloc(most * m->config.vocabulary * sizeof *w.logits);
+    int failed = !rows->ids || !w.forced || !w.samplers || !w.failed || !w.logits;
+    for (size_t first = 0; first < count && !failed; first += most) {
+        size_t some = count - first < most ? count - first : most;
+        failed = write_side_by_side(&w, rows->ids, first, some, progress, user, (double)first / (double)count, (double)some / (double)count) != 0;
+    }
+    free(w.forced), free(w.samplers), free(w.failed), free(w.logits);
+    bitstack_pool_close(shared.pool);
+    if (failed) llm_rows_free(rows);
+    return failed ? -1 : 0;
 }
 
 int llm_generate_rows(llm_rows *rows, const llm_model *m, size_t count, size_t length, uint64_t seed, int threads,
                       llm_progress progress, void *user) {
     double begin = llm_number(&m->source, "tokenizer.ggml.bos_token_id", 0);
-    job j = {rows, NULL, begin >= 0 && begin < m->config.vocabulary ? (uint32_t)begin : 0, seed, progress, user,
-             0, 0, PTHREAD_MUTEX_INITIALIZER};
-    if (threads < 1) threads = 1;
-    if ((size_t)threads > count) threads = (int)count;
-    rows->count = count;
-    rows->length = length;
-    rows->ids = malloc(count * length * sizeof *rows->ids);
-    j.generators = calloc((size_t)threads, sizeof *j.generators);
-    j.failed = !rows->ids || !j.generators;
-    for (int i = 0; i < threads && !j.failed; i++)
-        j.failed = llm_generator_init(&j.generators[i], m, (uint32_t)length + 1) != 0;
-    if (!j.failed) llm_parallel(threads, count, generate_row, &j);
-    for (int i = 0; j.generators && i < threads; i++) llm_generator_free(&j.generators[i]);
-    free(j.generators);
-    if (j.failed) llm_rows_free(rows);
-    return j.failed ? -1 : 0;
+    llm_writing how = {.begin = begin >= 0 && begin < m->config.vocabulary ? (int64_t)begin : 0, .end = -1, .temperature = 1, .top_p = 1,
+                       .seed = seed, .threads = threads};
+    return llm_write_rows(rows, m, count, length, &how, progress, user);
 }

@@ -22,8 +22,27 @@ void llm_generator_add(llm_generator *generator, const uint32_t *ids, size_t cou
 /* Draws the next token and appends it; the text must not be empty. -1 for lack of memory. */
 int64_t llm_generator_next(llm_generator *generator, llm_sampler *sampler);
 
-/* Text of the model's own for calibration: `count` rows of `length` ids drawn at temperature 1, each after a
- * begin mark (not part of the row). The same for every number of threads. -1 for lack of memory. */
+/* The beginning of a text that the model is to continue. */
+typedef struct llm_opening {
+    uint32_t *ids;
+    size_t count;
+} llm_opening;
+
+/* How to write rows. */
+typedef struct llm_writing {
+    const llm_opening *openings; /* of these the rows begin with one each in turn, and go on with the next one */
+    size_t opening_count;        /* where a text ends; 0: with whatever the model likes to begin with */
+    int64_t begin, end; /* the marks that texts begin with, not part of the row, and end with; -1: there is none */
+    float temperature, top_p;
+    uint64_t seed;
+    uint64_t bytes; /* of keys and values at most, which limits how many rows are written side by side; 0: 1 GB */
+    int threads;
+} llm_writing;
+
+/* `count` rows of `length` ids of the model's own. The same for every number of threads. -1 for lack of memory. */
+int llm_write_rows(llm_rows *rows, const llm_model *model, size_t count, size_t length, const llm_writing *how,
+                   llm_progress progress, void *user);
+/* The same at temperature 1 after the model's begin mark. */
 int llm_generate_rows(llm_rows *rows, const llm_model *model, size_t count, size_t length, uint64_t seed, int threads,
                       llm_progress progress, void *user);
 
