@@ -120,7 +120,7 @@ int main(int argc, char **argv) {
     CHECK(fails("compress tiny.gguf -o x.bitstack --rank -1", 2, "--rank"), "rank");
     CHECK(fails("compress tiny.gguf -o", 2, "-o needs a value"), "value");
     CHECK(fails("compress tiny.gguf", 2, "-o is missing"), "-o");
-    CHECK(fails("compress tiny.gguf -o x.bitstack --calibrate text.txt --calibrate-self 64", 2, "not both"), "both calibrations");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --calibrate text.txt --self-share 1", 2, "--self-share"), "nothing but text of its own");
     CHECK(fails("compress-matrix w.f32 -o x.bitstack --rows 4", 2, "--cols"), "columns");
     CHECK(fails("run tiny.gguf", 2, "--prompt"), "prompt");
     CHECK(fails("run tiny.gguf --prompt a --budget 3XB", 2, "--budget: expected a size"), "size");

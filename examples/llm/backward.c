@@ -12,7 +12,8 @@ enum {
     SLAB_ROWS = 4096,   /* and its rows where they are what is summed over */
     PIECE_ROWS = 64,    /* rows that a thread unpacks at a time */
     PIECE_TOKENS = 16,  /* tokens of a share of work that goes token by token */
-    TILE_TOKENS = 128,  /* of a product's share of work */
+    TILE_TOKENS = 512,  /* of a product's share of work, and at most so many outputs */
+    TILE_ROWS = 2048,
     HEAD_TOKENS = 256   /* logits held at a time */
 };
 
@@ -87,19 +88,21 @@ static void back_share(void *user, size_t index, int thread) {
         for (size_t i = 0; i < count; i++) y[k * cols + i] += sum[k * count + i];
 }
 
-/* Rows of w a share: a piece of it that stays in a core's own cache. */
-static size_t step_of(size_t cols) {
-    size_t rows = ((size_t)1 << 17) / cols / 8 * 8;
-    return rows < 8 ? 8 : rows > 256 ? 256 : rows;
+/* Outputs a share: all, as a kernel prepares its vectors once for all of them, unless there would be too few shares for
+ * the threads. (An output does not depend on which others are made with it, so results do not depend on threads.) */
+static size_t step_of(const llm_backward *b, size_t outputs, size_t tokens) {
+    size_t pieces = shares((size_t)b->threads * 4, shares(tokens, TILE_TOKENS)), step = shares(shares(outputs, pieces), 32) * 32;
+    return b->threads > 1 ? least(step, TILE_ROWS) : least(outputs, TILE_ROWS);
 }
 
 /* y = x W^T + bias */
 static void multiply(llm_backward *b, const llm_linear *linear, const float *x, float *y, size_t tokens) {
     size_t rows = linear->rows, cols = linear->cols, most = linear->dense ? rows : least(rows, SLAB / cols);
     for (size_t begin = 0; begin < rows; begin += most) {
-        product p = {b, linear, begin, least(most, rows - begin), b->slab, x, y, tokens, step_of(cols), 0, 0};
+        product p = {b, linear, begin, least(most, rows - begin), b->slab, x, y, tokens, 0, 0, 0};
         if (linear->dense) p.w = linear->dense + begin * cols;
         else llm_parallel(b->threads, shares(p.count, PIECE_ROWS), unpack_piece, &p);
+        p.step = step_of(b, p.count, tokens);
         p.blocks = shares(p.count, p.step);
         llm_parallel(b->threads, p.blocks * shares(tokens, TILE_TOKENS), forward_share, &p);
     }
@@ -112,7 +115,7 @@ static void multiply_back(llm_backward *b, const llm_linear *linear, const float
     for (size_t begin = 0; begin < rows; begin += most) {
         product p = {b, linear, begin, least(most, rows - begin), b->turned, g, y, tokens, 0, 0, add || begin};
         llm_parallel(b->threads, shares(p.count, PIECE_ROWS), turn_piece, &p);
-        p.step = step_of(p.count);
+        p.step = step_of(b, cols, tokens);
         p.blocks = shares(cols, p.step);
         llm_parallel(b->threads, p.blocks * shares(tokens, TILE_TOKENS), back_share, &p);
     }
@@ -455,8 +458,8 @@ static size_t scratch_floats(const llm_model *m, size_t length) {
     const llm_config *c = &m->config;
     size_t q = (size_t)c->heads * c->head_width, widest = c->hidden > q ? c->hidden : q, attend = attend_floats(length, c->head_width);
     if (c->width > widest) widest = c->width;
-    size_t multiply = PIECE_ROWS * widest > TILE_TOKENS * 256 ? PIECE_ROWS * widest : TILE_TOKENS * 256;
-    return multiply > attend ? multiply : attend;
+    size_t sum = TILE_TOKENS * least(widest, TILE_ROWS), unpack = PIECE_ROWS * widest, more = sum > unpack ? sum : unpack;
+    return more > attend ? more : attend;
 }
 
 enum { PARTS = 19 };
