@@ -50,6 +50,7 @@ bitstack_result assembly_take(assembly *a, const char *name, finished_matrix *m)
     uint64_t *bytes = a->bytes_at[index] = calloc(levels + 1, sizeof *bytes);
     bitstack_result result = loss && bytes ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     a->levels[index] = levels;
+    if (index < a->model->config.layers * LLM_LINEARS) a->weights += (double)m->coded.shape.rows * m->coded.shape.cols;
     memcpy(a->probed[index], m->probed, sizeof m->probed);
     for (uint32_t l = 0; l <= levels && result == BITSTACK_OK; l++) {
         loss[l] = m->loss_at[l];
@@ -188,6 +189,38 @@ bitstack_result assembly_begin(assembly *a, const llm_model *model, const char *
     return result == BITSTACK_OK ? write_resident(a) : result;
 }
 
+/* A few sizes on the way from one block a matrix to all, evenly by bytes. */
+static void choose_points(assembly *a, const bitstack_order_entry *entries, size_t blocks) {
+    uint64_t all = 0, least = 0, bytes = 0, layers = 0;
+    uint32_t in_layers = a->model->config.layers * LLM_LINEARS;
+    double loss = 0;
+    for (uint32_t i = 0; i < a->matrices; i++) {
+        all += a->bytes_at[i][a->levels[i]];
+        least += a->levels[i] ? a->bytes_at[i][1] : 0;
+        loss += a->loss_at[i][0];
+    }
+    for (size_t i = 0; i < blocks; i++) {
+        uint32_t m = entries[i].matrix, l = entries[i].level;
+        uint64_t more = a->bytes_at[m][l] - a->bytes_at[m][l - 1];
+        bytes += more;
+        if (m < in_layers) layers += more;
+        loss += a->loss_at[m][l] - a->loss_at[m][l - 1];
+        if (bytes >= least + (all - least) * (uint64_t)a->point_count / (MOST_POINTS - 1) || i + 1 == blocks) {
+            if (a->point_count == MOST_POINTS) a->point_count--;
+            a->points[a->point_count++] = (assembly_point){bytes, layers, loss > 0 ? loss : 0};
+        }
+    }
+}
+
+static uint64_t base_bytes(const char *path) {
+    bitstack *stack;
+    uint64_t bytes = 0;
+    if (cli_open_unloaded(&stack, path) != CLI_OK) return 0;
+    bytes = bitstack_base_bytes(stack);
+    bitstack_close(stack);
+    return bytes;
+}
+
 int assembly_finish(assembly *a, bitstack_result result, const llm_rows *probe, int threads) {
     size_t blocks = 0;
     int status = CLI_OK;
@@ -196,17 +229,20 @@ int assembly_finish(assembly *a, bitstack_result result, const llm_rows *probe, 
     if (result == BITSTACK_OK && !entries) result = BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK)
         result = bitstack_order_predicted(a->levels, a->matrices, (const double *const *)a->loss_at, (const uint64_t *const *)a->bytes_at, entries);
-    if (result == BITSTACK_OK) result = bitstack_writer_finish(a->writer, entries, blocks, &a->error);
-    else bitstack_writer_abort(a->writer);
+    if (result == BITSTACK_OK) {
+        choose_points(a, entries, blocks);
+        result = bitstack_writer_finish(a->writer, entries, blocks, &a->error);
+    } else bitstack_writer_abort(a->writer);
     free(entries);
     if (result != BITSTACK_OK) status = cli_failed_at(a->target ? a->target : a->out, result, &a->error);
     else if (a->order == ORDER_PAPER) {
         status = order_as_paper(a, probe, threads);
         remove(a->target);
     }
+    if (status == CLI_OK) a->base = base_bytes(a->out);
     for (uint32_t i = 0; i < a->matrices; i++) free(a->loss_at[i]), free(a->bytes_at[i]);
     free(a->levels), free(a->loss_at), free(a->bytes_at), free(a->probed), free(a->target);
-    memset(a, 0, sizeof *a);
+    a->levels = NULL, a->loss_at = NULL, a->bytes_at = NULL, a->probed = NULL, a->target = NULL, a->writer = NULL;
     return status;
 }
 

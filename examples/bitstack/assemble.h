@@ -9,6 +9,13 @@
 typedef enum order { ORDER_PREDICTED, ORDER_PROBES, ORDER_LOSS, ORDER_PAPER } order;
 typedef enum choice { CHOICE_AUTO, CHOICE_YES, CHOICE_NO } choice;
 
+/* A size that a budget may ask for: bytes of blocks, those of the layers' matrices alone, and the loss to expect. */
+typedef struct assembly_point {
+    uint64_t bytes, layer_bytes;
+    double loss;
+} assembly_point;
+enum { MOST_POINTS = 8 };
+
 typedef struct assembly {
     const llm_model *model;
     const char *out;
@@ -22,6 +29,11 @@ typedef struct assembly {
     uint64_t **bytes_at; /* and bytes in memory */
     double (*probed)[PROBED_LEVELS]; /* and losses measured on a few of them */
     uint32_t matrices;
+    double weights; /* of the layers' matrices */
+    /* When it is finished: bytes that are always loaded, and a few sizes. */
+    uint64_t base;
+    assembly_point points[MOST_POINTS];
+    int point_count;
 } assembly;
 
 /* How many matrices a model has over its vocabulary: one, if they are tied. */
@@ -38,7 +50,7 @@ bitstack_result assembly_correct(assembly *a);
 /* Takes one of the vocabulary's matrices, or decides that it stays as it is; m NULL: it does. Frees its code. */
 bitstack_result assembly_vocabulary(assembly *a, int which, finished_matrix *m);
 /* Orders the blocks (the paper's way by the loss on `probe`) and completes the file, if `result` is BITSTACK_OK; drops all of
- * it after saying why if not. CLI_OK or CLI_FAILED. Frees the assembly. */
+ * it after saying why if not. CLI_OK or CLI_FAILED. Frees the assembly but for its sizes. */
 int assembly_finish(assembly *a, bitstack_result result, const llm_rows *probe, int threads);
 
 /* What a journal of a part tells besides its matrices. The ids of the probe's rows follow it. */

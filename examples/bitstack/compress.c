@@ -5,6 +5,7 @@
 #include "assemble.h"
 #include "mix.h"
 #include "report.h"
+#include "summary.h"
 #include "../llm/calibrate.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
@@ -38,7 +39,12 @@ static const char help[] =
     "  --labels drawn|given   what the backward pass takes for the next token: one drawn from the model's own\n"
     "                         prediction (default), or the text's\n"
     "  --probe N              tokens a row of the four rows that losses are measured on; 128\n"
-    "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n\n"
+    "  --effort fast|normal|best   how long to look for a good code\n"
+    "  --focus A..B           levels that count most; all\n"
+    "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n"
+    "  --part K/N             only every N-th layer, into OUT.bitstack.part-K-of-N; one that was stopped goes on where it\n"
+    "                         was: see bitstack join --help, with examples for GNU parallel and Slurm\n"
+    "  --quiet, --json        say nothing; or tell progress and result as JSON, one object a line\n\n"
     "Norms and the tokenizer are kept as they are and always resident.\n";
 
 enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4 };
@@ -426,8 +432,10 @@ static int compress(compression *c, const char *path, const char *out, const llm
     if (result == BITSTACK_OK) result = compress_vocabulary(c);
     llm_calibration_free(&c->calibration);
     report_pause(&c->report);
-    if (!c->parts) return assembly_finish(&c->assembly, result, probe, c->threads);
-    return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, NULL);
+    if (c->parts) return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, NULL);
+    int status = assembly_finish(&c->assembly, result, probe, c->threads);
+    if (status == CLI_OK) summary_print(&c->assembly, out, path, &c->report);
+    return status;
 }
 
 /* Tells a run from others whose finished matrices would not be the same; `model` tells the model. */
@@ -540,6 +548,7 @@ int command_compress(int argc, char **argv) {
     if (status == CLI_OK && (resume || c.parts)) status = open_journal(&c, path, journal_path, &rows, &probe);
     if (status == CLI_OK) status = compress(&c, path, a.out, &rows, &probe);
     report_end(&c.report);
+    if (status == CLI_OK && c.parts && !quiet) printf("%s: part %u of %u is done; when all are: bitstack join %s -o %s\n", journal_path, c.part + 1, c.parts, path, a.out);
     journal_close(&c.journal);
     if (status == CLI_OK && resume && !c.parts) remove(journal_path);
     free(journal_path);
