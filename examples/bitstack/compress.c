@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "encode.h"
 #include "assemble.h"
+#include "estimate.h"
 #include "mix.h"
 #include "report.h"
 #include "summary.h"
@@ -64,6 +65,7 @@ typedef struct compression {
     order order;
     int threads;
     report report;
+    double written, learned; /* shares of the whole time: how far it is after these phases */
 
     bitstack_coded coded[PLACES]; /* of the layer at hand */
     bitstack_result results[PLACES];
@@ -423,10 +425,10 @@ static int compress(compression *c, const char *path, const char *out, const llm
         return cli_failed("%s: out of memory", path);
     choose_moments(c, rows);
     if (!c->parts) result = assembly_begin(&c->assembly, &c->model, out, c->order, c->embeddings);
-    report_phase(&c->report, "learning", 0.1, 0.3);
+    report_phase(&c->report, "learning", c->written, c->learned);
     if (result == BITSTACK_OK && llm_calibration_backward(&c->calibration, c->weighted, c->labels, c->options.seed, report_show, &c->report) != 0)
         result = BITSTACK_ERROR_MEMORY;
-    report_phase(&c->report, "encoding", 0.3, 1);
+    report_phase(&c->report, "encoding", c->learned, 1);
     while (result == BITSTACK_OK && c->calibration.layer < last_layer(c)) result = compress_layer(c);
     if (result == BITSTACK_OK && !c->parts) result = assembly_correct(&c->assembly);
     if (result == BITSTACK_OK) result = compress_vocabulary(c);
@@ -536,10 +538,13 @@ int command_compress(int argc, char **argv) {
     load.unpack_bytes = memory / 8 + 1;
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     report_begin(&c.report, quiet, json, c.threads);
-    report_phase(&c.report, "writing", 0, 0.1);
     mixed.length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
     else c.embeddings = choose_vocabulary(&c);
+    machine speed = machine_assumed(c.threads);
+    estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2); /* only for their proportions */
+    c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all;
+    report_phase(&c.report, "writing", 0, c.written);
     if (status == CLI_OK) status = mix_rows(&mixed, &c.model, report_show, &c.report, &rows);
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
     char *journal_path = c.parts ? part_path(a.out, c.part, c.parts) : malloc(strlen(a.out) + 16);
