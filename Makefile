@@ -133,10 +133,11 @@ bench-results: $(BENCH_PROGRAMS)
 	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
 
 # Memory and time of compressing a model of eight billion weights: one of its layers, 3 GB of disk.
+# SHAPE=1b LAYERS=0: all of one in the shape of Llama 3.2 1B.
 bench-memory: $(BUILD)/bitstack
 	@mkdir -p $(BUILD)/bench
 	$(CC) $(FLAGS) bench/memory.c -o $(BUILD)/bench/memory
-	$(BUILD)/bench/memory $(BUILD)/bench 1 --compress-embeddings no
+	$(BUILD)/bench/memory $(BUILD)/bench $(or $(SHAPE),8b) $(or $(LAYERS),1) --compress-embeddings no --memory 4GB
 
 clean:
 	rm -rf $(BUILD)

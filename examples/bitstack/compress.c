@@ -90,15 +90,19 @@ static void note(compression *c, const char *what, double needed) {
     if (!c->report.quiet) fprintf(stderr, "bitstack: note: %s: --memory %.0fGB would do\n", what, ceil(needed / 1e9));
 }
 
-/* Inputs whose second moments, and the encoder's copies of them, do not fit beside a matrix and the calibration rows
- * are known by their norms only. */
-static void choose_moments(compression *c, const llm_rows *rows) {
+/* Memory for what goes through a layer side by side. */
+static uint64_t side_by_side(const compression *c) { return c->memory / 8; }
+
+/* Inputs whose second moments do not fit beside the calibration rows, the probe's logits, and either what goes through a layer
+ * or a matrix and the encoder's copies of them, are known by their norms only. */
+static void choose_moments(compression *c, const llm_rows *rows, const llm_rows *probe) {
     const llm_config *m = &c->model.config;
     const double cols[LLM_INPUTS] = {m->width, (double)m->heads * m->head_width, m->width, m->hidden};
-    double held = 4.0 * (double)(rows->count * rows->length) * m->width, needed = 0;
+    double held = 4.0 * (double)(rows->count * rows->length) * m->width + 4.0 * (double)(probe->count * probe->length) * m->vocabulary, needed = 0;
     for (int i = 0; i < LLM_INPUTS; i++) held += 8 * cols[i] * cols[i];
     for (int i = LLM_INPUTS; i-- > 0 && rows->count; ) { /* the widest is the last */
-        double all = held + 24 * cols[i] * cols[i] + 20.0 * cols[i] * (i == LLM_IN_HIDDEN ? m->hidden : m->width);
+        double encoding = 24 * cols[i] * cols[i] + 20.0 * cols[i] * (i == LLM_IN_HIDDEN ? m->hidden : m->width), gathering = (double)side_by_side(c);
+        double all = held + (encoding > gathering ? encoding : gathering);
         if (all <= (double)c->memory) continue;
         c->calibration.diagonal[i] = 1;
         held -= 8 * cols[i] * cols[i];
@@ -421,9 +425,9 @@ static uint32_t last_layer(const compression *c) {
 
 static int compress(compression *c, const char *path, const char *out, const llm_rows *rows, const llm_rows *probe) {
     bitstack_result result = BITSTACK_OK;
-    if (llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, c->memory / 4, c->threads) != 0)
+    if (llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, side_by_side(c), c->threads) != 0)
         return cli_failed("%s: out of memory", path);
-    choose_moments(c, rows);
+    choose_moments(c, rows, probe);
     if (!c->parts) result = assembly_begin(&c->assembly, &c->model, out, c->order, c->embeddings);
     report_phase(&c->report, "learning", c->written, c->learned);
     if (result == BITSTACK_OK && llm_calibration_backward(&c->calibration, c->weighted, c->labels, c->options.seed, report_show, &c->report) != 0)
@@ -525,7 +529,7 @@ int command_compress(int argc, char **argv) {
     c.probe_length = probe_tokens + 1;
     if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
-    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 4,
+    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 8,
                  .threads = c.threads};
     if (cli_same_file(path, a.out, 0) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
