@@ -1459,6 +1459,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t
 
 /* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. NaN stays NaN. */
 BITSTACK_PRIVATE_ double bitstack_ratio_(double a, double b) { return a != a || b != b ? a + b : b > 0 && a > 0 ? a / b : 0; }
+/* The same for outputs; where they are all zero inputs say nothing, and the weights' own error stands. */
+BITSTACK_PRIVATE_ double bitstack_output_ratio_(double a, double b, double plain) { return b == 0 ? plain : bitstack_ratio_(a, b); }
 
 BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, const float *w, size_t stride,
                                                     const bitstack_moments *moments, int threads, double *rel_err2,
@@ -1472,7 +1474,7 @@ BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, c
     if (result == BITSTACK_OK)
         result = bitstack_measure_norms_(w, stride, view->rows, view->cols, NULL, h, 0, threads, norm);
     if (result != BITSTACK_OK) return result;
-    const double rel = bitstack_ratio_(error[0], norm[0]), out = norm[1] == 0 ? rel : bitstack_ratio_(error[1], norm[1]);
+    const double rel = bitstack_ratio_(error[0], norm[0]), out = bitstack_output_ratio_(error[1], norm[1], rel);
     if (!(rel <= DBL_MAX && out <= DBL_MAX)) return BITSTACK_ERROR_NUMERIC;
     *rel_err2 = rel, *out_err2 = out;
     return BITSTACK_OK;
@@ -1705,7 +1707,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
             bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
             result = bitstack_norms_run_(&norms, threads, error);
             coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
-            coded->out_err2[block] = norm[1] == 0 ? coded->rel_err2[block] : bitstack_ratio_(error[1], norm[1]);
+            coded->out_err2[block] = bitstack_output_ratio_(error[1], norm[1], coded->rel_err2[block]);
             if (result == BITSTACK_OK && options->progress &&
                 options->progress(options->progress_user, (double)block / shape->levels))
                 result = BITSTACK_ERROR_CANCELLED;
