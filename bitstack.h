@@ -642,11 +642,11 @@ static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type =
 #define BITSTACK_SCALES_AT_(level) (BITSTACK_TABLE_AT_ + (2u << (level)))
 
 /* The value of a logarithmic code: 0, or 2^((code - 128) / 16) rounded to float. */
+static const uint32_t bitstack_log_mantissas_[16] = {0x3F800000u, 0x3F85AAC3u, 0x3F8B95C2u, 0x3F91C3D3u, 0x3F9837F0u, 0x3F9EF532u,
+                                                     0x3FA5FED7u, 0x3FAD583Fu, 0x3FB504F3u, 0x3FBD08A4u, 0x3FC5672Au, 0x3FCE248Cu,
+                                                     0x3FD744FDu, 0x3FE0CCDFu, 0x3FEAC0C7u, 0x3FF5257Du}; /* 2^(i / 16) */
 static inline float bitstack_log_value_(unsigned code) {
-    static const uint32_t mantissas[16] = {0x3F800000u, 0x3F85AAC3u, 0x3F8B95C2u, 0x3F91C3D3u, 0x3F9837F0u, 0x3F9EF532u,
-                                           0x3FA5FED7u, 0x3FAD583Fu, 0x3FB504F3u, 0x3FBD08A4u, 0x3FC5672Au, 0x3FCE248Cu,
-                                           0x3FD744FDu, 0x3FE0CCDFu, 0x3FEAC0C7u, 0x3FF5257Du}; /* 2^(i / 16) */
-    return code ? bitstack_float_from_bits_(mantissas[code & 15u] + ((uint32_t)(code >> 4) << 23) - (8u << 23)) : 0.0f;
+    return code ? bitstack_float_from_bits_(bitstack_log_mantissas_[code & 15u] + ((uint32_t)(code >> 4) << 23) - (8u << 23)) : 0.0f;
 }
 
 /* The three parts of a block. A part of block `block` is live at level `level` when the product there
@@ -3145,6 +3145,257 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
     }
 }
 
+/* The vector kernels, written once: N vectors V hold a chunk of a plane, 16 / N rows each; what an ISA does is in
+ * macros named BITSTACK_<operation>_<isa>_. The bits of `level` planes become eight vectors of indices by exchanging
+ * halves of pairs, as a matrix of bits is transposed; bits above an index are whatever they are, tables being repeated. */
+#define BITSTACK_PAIR_(isa, even, odd, a, b, mask, n)                                                              \
+    even = BITSTACK_SELECT_##isa##_(mask, a, BITSTACK_SHL_##isa##_(b, n));                                           \
+    odd = BITSTACK_SELECT_##isa##_(mask, BITSTACK_SHR_##isa##_(a, n), b);
+#define BITSTACK_DEFINE_DECODE_(isa, ATTRIBUTE, INLINE, V, N)                                                        \
+    INLINE void bitstack_nibbles_##isa##_(V to[4], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+        V a = BITSTACK_LOADI_##isa##_(planes[0] + at), b, even, odd, even2, odd2;                                    \
+        if (level == 1) {                                                                                            \
+            to[0] = a, to[1] = BITSTACK_SHR_##isa##_(a, 1), to[2] = BITSTACK_SHR_##isa##_(a, 2), to[3] = BITSTACK_SHR_##isa##_(a, 3); \
+            return;                                                                                                  \
+        }                                                                                                            \
+        b = BITSTACK_LOADI_##isa##_(planes[1] + at);                                                                 \
+        BITSTACK_PAIR_(isa, even, odd, a, b, 0x55, 1)                                                                \
+        if (level == 2) {                                                                                            \
+            to[0] = even, to[1] = odd, to[2] = BITSTACK_SHR_##isa##_(even, 2), to[3] = BITSTACK_SHR_##isa##_(odd, 2); \
+            return;                                                                                                  \
+        }                                                                                                            \
+        a = BITSTACK_LOADI_##isa##_(planes[2] + at);                                                                 \
+        if (level == 3) even2 = a, odd2 = BITSTACK_SHR_##isa##_(a, 1);                                               \
+        else {                                                                                                       \
+            b = BITSTACK_LOADI_##isa##_(planes[3] + at);                                                             \
+            BITSTACK_PAIR_(isa, even2, odd2, a, b, 0x55, 1)                                                          \
+        }                                                                                                            \
+        BITSTACK_PAIR_(isa, to[0], to[2], even, even2, 0x33, 2)                                                      \
+        BITSTACK_PAIR_(isa, to[1], to[3], odd, odd2, 0x33, 2)                                                        \
+    }                                                                                                                \
+    INLINE void bitstack_index_##isa##_of_(V index[8], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+        V low[4], high[4];                                                                                           \
+        bitstack_nibbles_##isa##_(low, planes, at, level < 4 ? level : 4);                                           \
+        if (level > 4) {                                                                                             \
+            bitstack_nibbles_##isa##_(high, planes + 4, at, level - 4);                                              \
+            BITSTACK_PAIR_(isa, index[0], index[4], low[0], high[0], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[1], index[5], low[1], high[1], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[2], index[6], low[2], high[2], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[3], index[7], low[3], high[3], 0x0F, 4)                                        \
+            return;                                                                                                  \
+        }                                                                                                            \
+        index[0] = low[0], index[1] = low[1], index[2] = low[2], index[3] = low[3];                                  \
+        index[4] = BITSTACK_SHR_##isa##_(low[0], 4), index[5] = BITSTACK_SHR_##isa##_(low[1], 4);                    \
+        index[6] = BITSTACK_SHR_##isa##_(low[2], 4), index[7] = BITSTACK_SHR_##isa##_(low[3], 4);                    \
+    }                                                                                                                \
+    INLINE void bitstack_decode_some_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t at, size_t end, const uint32_t level) { \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level > 6 ? 8 : level);         \
+        const bitstack_entries_##isa##_ lows = bitstack_table_##isa##_(strip->table + (level > 6 ? 256 : 0), level > 6 ? 8 : level); \
+        size_t k;                                                                                                    \
+        for (; at < end; at += 64 / N, to += at % 64 ? 64 / N : 512 - 64 + 64 / N) {                                 \
+            V index[8];                                                                                              \
+            bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
+            for (k = 0; k < 8; k++) {                                                                                \
+                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(table, index[k], level));               \
+                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(lows, index[k], level)); \
+            }                                                                                                        \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_decode_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) { \
+        const size_t at = chunk * 64, end = at + chunks * 64;                                                        \
+        switch (strip->level) {                                                                                      \
+        case 1: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 1); break;                                 \
+        case 2: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 2); break;                                 \
+        case 3: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 3); break;                                 \
+        case 4: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 4); break;                                 \
+        case 5: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 5); break;                                 \
+        case 6: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 6); break;                                 \
+        case 7: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 7); break;                                 \
+        default: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 8);                                       \
+        }                                                                                                            \
+    }                                                                                                                \
+    INLINE void bitstack_stream_some_##isa##_(float *total, const bitstack_strip_ *strip, const uint32_t level) {    \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level);                         \
+        const unsigned char *codes = strip->codes;                                                                   \
+        const signed char *q = strip->q;                                                                             \
+        float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                             \
+        int32_t sums[1][BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                          \
+        size_t g, at = 0, end, h;                                                                                    \
+        uint32_t p;                                                                                                  \
+        for (g = 0; at < strip->chunks * 64; g++, codes += BITSTACK_LANES_) {                                        \
+            bitstack_partial_##isa##_ sum[N];                                                                        \
+            for (h = 0; h < N; h++) sum[h] = BITSTACK_START_##isa##_(strip->sums[g]);                                \
+            end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks * 64 : strip->chunks * 64; \
+            for (; at < end; at += 64, q += BITSTACK_CHUNK_) {                                                       \
+                for (p = 0; p < level; p++) BITSTACK_PREFETCH_((const char *)((uintptr_t)strip->planes[p] + at + 2048)); \
+                for (h = 0; h < N; h++) {                                                                            \
+                    V index[8];                                                                                      \
+                    bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[0], level), q)              \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[1], level), q + 4)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[2], level), q + 8)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[3], level), q + 12)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[4], level), q + 16)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[5], level), q + 20)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[6], level), q + 24)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[7], level), q + 28)         \
+                }                                                                                                    \
+            }                                                                                                        \
+            for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
+            bitstack_logs_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
+            bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_stream_##isa##_(float *total, const bitstack_strip_ *strip) {                     \
+        switch (strip->level) {                                                                                      \
+        case 1: bitstack_stream_some_##isa##_(total, strip, 1); break;                                               \
+        case 2: bitstack_stream_some_##isa##_(total, strip, 2); break;                                               \
+        case 3: bitstack_stream_some_##isa##_(total, strip, 3); break;                                               \
+        case 4: bitstack_stream_some_##isa##_(total, strip, 4); break;                                               \
+        case 5: bitstack_stream_some_##isa##_(total, strip, 5); break;                                               \
+        default: bitstack_stream_some_##isa##_(total, strip, 6);                                                     \
+        }                                                                                                            \
+    }                                                                                                                \
+    /* Up to `many` inputs at once. */                                                                               \
+    INLINE void bitstack_dot_some_##isa##_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, \
+                                           const signed char *q, size_t stride, const size_t many, const int words) { \
+        size_t h, k, v;                                                                                              \
+        for (h = 0; h < N; h++) {                                                                                    \
+            bitstack_partial_##isa##_ sum[4];                                                                        \
+            for (v = 0; v < many; v++) sum[v] = BITSTACK_START_##isa##_(0);                                          \
+            for (k = 0; k < 8 * chunks; k++) {                                                                       \
+                const V value = BITSTACK_LOADI_##isa##_(bytes + 64 * k + h * (64 / N));                              \
+                if (words) {                                                                                         \
+                    for (v = 0; v < many; v++) BITSTACK_DOT_WORDS_##isa##_(sum[v], value, q + v * stride + 4 * k)    \
+                } else {                                                                                             \
+                    for (v = 0; v < many; v++) BITSTACK_DOT_##isa##_(sum[v], 0, value, q + v * stride + 4 * k)       \
+                }                                                                                                    \
+            }                                                                                                        \
+            for (v = 0; v < many; v++) BITSTACK_ADD_SUM_##isa##_(sums[v * step] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[v])); \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_dot_##isa##_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, \
+                                                const signed char *q, size_t stride, size_t vectors, int words) {    \
+        for (; vectors >= 4; vectors -= 4, sums += 4 * step, q += 4 * stride) {                                      \
+            if (words) bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 4, 1);                       \
+            else bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 4, 0);                             \
+        }                                                                                                            \
+        for (; vectors; vectors--, sums += step, q += stride) {                                                      \
+            if (words) bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 1, 1);                       \
+            else bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 1, 0);                             \
+        }                                                                                                            \
+    }
+
+#ifdef BITSTACK_HAS_AVX2_
+BITSTACK_AVX2_ static uint32_t bitstack_largest_avx2_(const float *z, size_t cols) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+    __m256i most = _mm256_setzero_si256();
+    uint32_t lanes[8], rest;
+    size_t j, i;
+    for (j = 0; j + 8 <= cols; j += 8) most = _mm256_max_epu32(most, _mm256_and_si256(bitstack_load_avx2_(z + j), magnitude));
+    rest = bitstack_largest_scalar_(z + j, cols - j);
+    bitstack_store_avx2_(lanes, most);
+    for (i = 0; i < 8; i++) rest = lanes[i] > rest ? lanes[i] : rest;
+    return rest;
+}
+BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    const __m256 by = _mm256_set1_ps(inverse);
+    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    int32_t lanes[2][8];
+    size_t j, i;
+    for (j = 0; j + 8 <= cols; j += 8) {
+        __m256i value = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(z + j), by)), high = value;
+        __m128i words;
+        if (stride) {
+            high = _mm256_srai_epi32(_mm256_add_epi32(value, _mm256_set1_epi32(128)), 8);
+            value = _mm256_sub_epi32(value, _mm256_slli_epi32(high, 8));
+            sum[1] = _mm256_add_epi32(sum[1], value);
+            words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+            _mm_storel_epi64((__m128i *)(void *)(q + stride + j), _mm_packs_epi16(words, words));
+        }
+        sum[0] = _mm256_add_epi32(sum[0], high);
+        words = _mm_packs_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+        _mm_storel_epi64((__m128i *)(void *)(q + j), _mm_packs_epi16(words, words));
+    }
+    bitstack_store_avx2_(lanes[0], sum[0]), bitstack_store_avx2_(lanes[1], sum[1]);
+    for (i = 0; i < 8; i++) sums[0] += lanes[0][i], sums[1] += lanes[1][i];
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+#endif
+
+#ifdef BITSTACK_HAS_AVX512_
+BITSTACK_AVX512_INLINE_ void bitstack_logs_16_avx512_(float *to, const unsigned char *codes) {
+    const __m512i mantissas = _mm512_loadu_si512(bitstack_log_mantissas_);
+    const __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)codes));
+    const __m512i value = _mm512_add_epi32(_mm512_permutexvar_epi32(code, mantissas), _mm512_slli_epi32(_mm512_srli_epi32(code, 4), 23));
+    _mm512_storeu_si512(to, _mm512_maskz_sub_epi32(_mm512_test_epi32_mask(code, code), value, _mm512_set1_epi32(8 << 23)));
+}
+BITSTACK_AVX512_ static void bitstack_logs_avx512_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_logs_16_avx512_(to, codes);
+    bitstack_logs_scalar_(to, codes, count);
+}
+BITSTACK_AVX512_INLINE_ void bitstack_fold_some_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves,
+                                                        const float *scales, float input_scale) {
+    const __m512 t = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(input_scale));
+    __m512 value = _mm512_setzero_ps(), product;
+    int part;
+    for (part = 0; part < parts; part++) {
+        __m512 one = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[part * halves]));
+        if (halves > 1) one = _mm512_fmadd_ps(one, _mm512_set1_ps(256), _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[part * halves + 1])));
+        value = part ? _mm512_fmadd_ps(value, _mm512_set1_ps(256), one) : one; /* the products are exact */
+    }
+    product = _mm512_mul_ps(value, t);
+    __asm__("" : "+v"(product)); /* so that no compiler fuses it with the sum */
+    _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), product));
+}
+BITSTACK_AVX512_ static void bitstack_fold_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales,
+                                                   float input_scale) {
+    bitstack_fold_some_avx512_(total, sums, parts, halves, scales, input_scale);
+}
+
+/* Entries are looked up 64 at a time, and VNNI multiplies unsigned bytes (each 128 too large) with signed ones. */
+typedef struct bitstack_entries_avx512_ {
+    __m512i entries[4];
+} bitstack_entries_avx512_;
+typedef struct bitstack_partial_avx512_ {
+    __m512i sum[2];
+} bitstack_partial_avx512_;
+BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const signed char *table, const uint32_t level) {
+    bitstack_entries_avx512_ it;
+    int i;
+    for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
+    return it;
+}
+BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(bitstack_entries_avx512_ table, __m512i index, const uint32_t level) {
+    if (level <= 6) return _mm512_permutexvar_epi8(index, table.entries[0]);
+    if (level == 7) return _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]),
+                                  _mm512_permutex2var_epi8(table.entries[2], index, table.entries[3]));
+}
+BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
+    bitstack_partial_avx512_ it;
+    it.sum[0] = _mm512_set1_epi32(-128 * sum_of_inputs), it.sum[1] = _mm512_setzero_si512();
+    return it;
+}
+BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm512_set1_epi32(four);
+}
+#define BITSTACK_LOADI_avx512_(from) _mm512_loadu_si512(from)
+#define BITSTACK_STOREI_avx512_(to, value) _mm512_storeu_si512(to, value)
+#define BITSTACK_SHL_avx512_(value, n) _mm512_slli_epi16(value, n)
+#define BITSTACK_SHR_avx512_(value, n) _mm512_srli_epi16(value, n)
+#define BITSTACK_SELECT_avx512_(mask, a, b) _mm512_ternarylogic_epi32(_mm512_set1_epi8(mask), a, b, 0xCA) /* mask ? a : b */
+#define BITSTACK_LOOK_avx512_ bitstack_look_bytes_avx512_
+#define BITSTACK_START_avx512_ bitstack_start_avx512_
+#define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
+#define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
+#define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
+#define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
+BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
+#endif
+
 /* ==================================================================================== [GEMM]
  * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
  * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
@@ -3260,7 +3511,9 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
-     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
+     bitstack_logs_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
+     bitstack_stream_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
@@ -3629,7 +3882,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
             for (b = 0; in.from && b < batch; b++) memcpy(total[b] + low, to + 4 * b * y_stride, 4 * (high - low));
             for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (tile * chunks + in.from / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
             strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
-            if (kernels->stream && batch * in.parts == 1) kernels->stream(total[0], &strip);
+            if (kernels->stream && batch * in.parts == 1 && view->level <= 6) kernels->stream(total[0], &strip);
             else bitstack_strip_product_(total, &in, &strip);
             for (b = 0; b < batch; b++) {
                 for (i = low; in.to == view->cols && i < high; i++) total[b][i] = (float)((double)total[b][i] * unit);
