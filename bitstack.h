@@ -283,7 +283,10 @@ typedef struct bitstack_tensor {
 typedef enum bitstack_columns { BITSTACK_COLUMNS_OWN = 1, BITSTACK_COLUMNS_FIRST = 2, BITSTACK_COLUMNS_EVERY = 3 } bitstack_columns;
 typedef enum bitstack_coefficients { BITSTACK_COEFFICIENTS_OWN = 1, BITSTACK_COEFFICIENTS_ALL = 2 } bitstack_coefficients;
 
-/* What a matrix is and how it is coded: the part that fixes the sizes of its blocks. */
+typedef enum bitstack_encoding { BITSTACK_PLANES = 1, BITSTACK_TABLES = 2 } bitstack_encoding;
+
+/* What a matrix is and how it is coded: the part that fixes the sizes of its blocks. For BITSTACK_TABLES rank is 1,
+ * columns EVERY, coefficients ALL, factor_type 0. */
 typedef struct bitstack_shape {
     uint32_t rows, cols;
     uint32_t levels; /* blocks in the file */
@@ -293,6 +296,7 @@ typedef struct bitstack_shape {
     bitstack_coefficients coefficients;
     bitstack_type factor_type; /* F32 or F16 */
     float scale;               /* a power of two */
+    bitstack_encoding encoding; /* 0 is read as BITSTACK_PLANES */
 } bitstack_shape;
 
 /* One matrix of a stack, now. */
@@ -313,21 +317,23 @@ typedef struct bitstack_block {
     float rel_err2, score;
 } bitstack_block;
 
-/* One sign plane with its factors, as [FORMAT] lays them out. No alignment is needed. */
+/* One plane with its factors, as [FORMAT] lays them out. No alignment is needed. */
 typedef struct bitstack_plane {
-    const unsigned char *signs; /* plane part */
-    const void *columns;        /* V: rank * cols values */
-    const void *coefficients;   /* U of this plane: groups * rank * rows values */
+    const unsigned char *signs; /* plane part: signs, or bits of indices */
+    const void *columns;        /* V: rank * cols values; TABLES: the column part of the view's level */
+    const void *coefficients;   /* U of this plane: groups * rank * rows values; TABLES: the coefficient part of the level */
 } bitstack_plane;
 
 /* A matrix at a level as the kernels see it; a plain description of memory that the caller keeps
- * alive. Planes that share V have equal `columns` pointers. Useful without any file: fill it and
- * multiply. */
+ * alive. Planes that share V have equal `columns` pointers (for TABLES only those of the first plane are
+ * looked at). Useful without any file: fill it and multiply. Functions that take a view refuse what [FORMAT]
+ * refuses, tables included. */
 typedef struct bitstack_view {
     uint32_t rows, cols, rank, group_cols, level;
     bitstack_type factor_type;
     float scale;
     const bitstack_plane *planes; /* level of them */
+    bitstack_encoding encoding;   /* 0 is read as BITSTACK_PLANES */
 } bitstack_view;
 
 /* ===================================================================================== [API]
@@ -498,8 +504,10 @@ BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t 
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
  * parts that block `level` carries (0 where none), of its whole payload, and of what is live in memory
- * with `level` blocks loaded. 0 also where the shape is invalid or overflows. */
+ * with `level` blocks loaded. 0 also where the shape is invalid or overflows. plane_bytes is that of a plane of
+ * signs (encoding PLANES), of any size. */
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols);
+BITSTACK_API uint64_t bitstack_plane_part_bytes(const bitstack_shape *shape);
 BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level);
 BITSTACK_API uint64_t bitstack_coefficient_bytes(const bitstack_shape *shape, uint32_t level);
 BITSTACK_API uint64_t bitstack_block_bytes(const bitstack_shape *shape, uint32_t level);
@@ -625,6 +633,22 @@ static inline uint64_t bitstack_groups_(const bitstack_shape *shape) {
 }
 static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
 
+/* Encoding TABLES: rows of a tile, columns and bytes of a chunk of it; where things stand in a column part. */
+#define BITSTACK_LANES_ 16u
+#define BITSTACK_CHUNK_ 32u
+#define BITSTACK_CHUNK_BYTES_ 64u
+#define BITSTACK_TABLE_LEVELS_ 8u
+#define BITSTACK_TABLE_AT_ 16u
+#define BITSTACK_SCALES_AT_(level) (BITSTACK_TABLE_AT_ + (2u << (level)))
+
+/* The value of a logarithmic code: 0, or 2^((code - 128) / 16) rounded to float. */
+static const uint32_t bitstack_log_mantissas_[16] = {0x3F800000u, 0x3F85AAC3u, 0x3F8B95C2u, 0x3F91C3D3u, 0x3F9837F0u, 0x3F9EF532u,
+                                                     0x3FA5FED7u, 0x3FAD583Fu, 0x3FB504F3u, 0x3FBD08A4u, 0x3FC5672Au, 0x3FCE248Cu,
+                                                     0x3FD744FDu, 0x3FE0CCDFu, 0x3FEAC0C7u, 0x3FF5257Du}; /* 2^(i / 16) */
+static inline float bitstack_log_value_(unsigned code) {
+    return code ? bitstack_float_from_bits_(bitstack_log_mantissas_[code & 15u] + ((uint32_t)(code >> 4) << 23) - (8u << 23)) : 0.0f;
+}
+
 /* The three parts of a block. A part of block `block` is live at level `level` when the product there
  * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
  * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
@@ -632,7 +656,14 @@ enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, 
 
 static inline uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
     uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
-    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
+    if (shape->encoding == BITSTACK_TABLES) {
+        const uint64_t tiles = ((uint64_t)shape->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_;
+        const uint64_t chunks = ((uint64_t)shape->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+        if (block > BITSTACK_TABLE_LEVELS_) return 0;
+        bytes = part == BITSTACK_PLANE_PART_ ? tiles * chunks * BITSTACK_CHUNK_BYTES_
+              : part == BITSTACK_COLUMN_PART_ ? BITSTACK_SCALES_AT_(block) + (uint64_t)shape->cols
+                                              : tiles * BITSTACK_LANES_ * bitstack_groups_(shape);
+    } else if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
     else if (part == BITSTACK_COLUMN_PART_) {
         if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
         bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
@@ -651,6 +682,12 @@ static inline int bitstack_part_live_(const bitstack_shape *shape, uint32_t bloc
     if (part == BITSTACK_COEFFICIENT_PART_)
         return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
     return 1;
+}
+
+/* Bytes from one plane's coefficients to the next one's in a part that has those of all. */
+static inline size_t bitstack_coefficient_step_(const bitstack_shape *shape) {
+    if (shape->encoding == BITSTACK_TABLES) return 0; /* one scale serves all planes */
+    return (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
 }
 
 /* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
@@ -797,20 +834,32 @@ static int bitstack_power_of_two_(float value) {
     return (bits & 0x7FFFFFu) == 0 && exponent >= 1 && exponent <= 254;
 }
 
-BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
-    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
+/* What a matrix of encoding TABLES has in the fields that say more about the other one. */
+static int bitstack_tables_only_(uint32_t rank, unsigned columns, unsigned coefficients, unsigned factor_type) {
+    return rank == 1 && columns == BITSTACK_COLUMNS_EVERY && coefficients == BITSTACK_COEFFICIENTS_ALL && factor_type == 0;
 }
+static int bitstack_table_groups_(uint32_t group_cols) { return group_cols >= 32 && group_cols <= 1024 && group_cols % 32 == 0; }
+
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
-    return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
+    if (shape->rows < 1 || shape->rows > 1u << 30 || shape->cols < 1 || shape->cols > 1u << 30 || !bitstack_power_of_two_(shape->scale)) return 0;
+    if (shape->encoding == BITSTACK_TABLES)
+        return shape->levels <= BITSTACK_TABLE_LEVELS_ && bitstack_table_groups_(shape->group_cols) &&
+               bitstack_tables_only_(shape->rank, (unsigned)shape->columns, (unsigned)shape->coefficients, (unsigned)shape->factor_type);
+    return ((int)shape->encoding == 0 || shape->encoding == BITSTACK_PLANES) &&
            shape->levels <= BITSTACK_MAX_LEVELS && shape->rank >= 1 && shape->rank <= 1024 &&
            shape->group_cols % 64 == 0 && shape->group_cols <= 1u << 30 &&
            shape->columns >= BITSTACK_COLUMNS_OWN && shape->columns <= BITSTACK_COLUMNS_EVERY &&
            shape->coefficients >= BITSTACK_COEFFICIENTS_OWN &&
            shape->coefficients <= BITSTACK_COEFFICIENTS_ALL &&
-           (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16) &&
-           bitstack_power_of_two_(shape->scale);
+           (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16);
 }
 
+BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
+    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
+}
+BITSTACK_API uint64_t bitstack_plane_part_bytes(const bitstack_shape *shape) {
+    return bitstack_shape_valid(shape) ? bitstack_part_bytes_(shape, 1, BITSTACK_PLANE_PART_) : 0;
+}
 BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level) {
     if (!bitstack_shape_valid(shape) || level < 1 || level > BITSTACK_MAX_LEVELS) return 0;
     return bitstack_part_bytes_(shape, level, BITSTACK_COLUMN_PART_);
@@ -823,7 +872,7 @@ BITSTACK_API uint64_t bitstack_block_bytes(const bitstack_shape *shape, uint32_t
     uint64_t column, coefficient = bitstack_coefficient_bytes(shape, level);
     if (coefficient == 0) return 0; /* invalid or overflowing */
     column = bitstack_part_bytes_(shape, level, BITSTACK_COLUMN_PART_);
-    return column + coefficient + bitstack_plane_bytes(shape->rows, shape->cols);
+    return column + coefficient + bitstack_plane_part_bytes(shape);
 }
 BITSTACK_API uint64_t bitstack_live_bytes(const bitstack_shape *shape, uint32_t level) {
     uint64_t bytes = 0;
@@ -1052,8 +1101,11 @@ static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_
         uint64_t where = (uint64_t)(r - stack->head);
         bitstack_shape *shape = &stack->states[i].shape;
         if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a matrix's name is outside the names or shares them");
-        if (bitstack_load32_(r + 16) != 1 || r[31] || !bitstack_zero_(r + 44, 20))
+        if (r[31] || !bitstack_zero_(r + 44, 20) ||
+            !(bitstack_load32_(r + 16) == BITSTACK_PLANES ||
+              (bitstack_load32_(r + 16) == BITSTACK_TABLES && bitstack_tables_only_(bitstack_load32_(r + 24), r[28], r[29], r[30]))))
             return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 16, "the encoding of matrix '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
+        shape->encoding = (bitstack_encoding)bitstack_load32_(r + 16);
         shape->rows = bitstack_load32_(r + 8), shape->cols = bitstack_load32_(r + 12);
         shape->levels = bitstack_load32_(r + 20), shape->rank = bitstack_load32_(r + 24);
         if (r[28] > BITSTACK_COLUMNS_EVERY || r[29] > BITSTACK_COEFFICIENTS_ALL || r[30] > BITSTACK_BF16) /* no such values */
@@ -1181,7 +1233,7 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     result = bitstack_read_head_(stack, header, error);
     if (result == BITSTACK_OK && !(options && options->load_nothing)) {
         result = bitstack_set_budget(stack, options && options->budget ? options->budget : UINT64_MAX, error);
-        if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO) result = BITSTACK_OK;
+        if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO || result == BITSTACK_ERROR_FORMAT) result = BITSTACK_OK;
     } else if (result == BITSTACK_OK && error) error->code = BITSTACK_OK;
     if (result != BITSTACK_OK) {
 #ifndef BITSTACK_NO_STDIO
@@ -1462,7 +1514,16 @@ static void bitstack_give_part_(bitstack *stack, const bitstack_state_ *state, u
     *raw = NULL;
 }
 
-/* Makes the part be there; its checksum is verified each time it is taken up. */
+/* Is this a column part of encoding TABLES, for block `level`? Its scales may be any. */
+static int bitstack_column_valid_(const unsigned char *part, uint32_t level) {
+    uint32_t i;
+    if (!bitstack_power_of_two_(bitstack_load_f32_(part)) || !bitstack_zero_(part + 4, BITSTACK_TABLE_AT_ - 4)) return 0;
+    for (i = 0; level <= 6 && i < 1u << level; i++) /* values of a byte, but -128; at 7 and 8 any value is valid */
+        if (((bitstack_load16_(part + BITSTACK_TABLE_AT_ + 2 * i) + 127u) & 0xFFFFu) > 254u) return 0;
+    return 1;
+}
+
+/* Makes the part be there; it is verified each time it is taken up. */
 static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
                                            bitstack_error *error) {
     bitstack_slot_ *slot = stack->slots + state->first + block - 1;
@@ -1490,6 +1551,10 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
     if (!stack->skip_checksums && bitstack_checksum(data, (size_t)bytes) != bitstack_load64_(record + 24 + 8 * part)) {
         bitstack_give_part_(stack, state, block, part);
         return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
+    }
+    if (state->shape.encoding == BITSTACK_TABLES && part == BITSTACK_COLUMN_PART_ && !bitstack_column_valid_(data, block)) {
+        bitstack_give_part_(stack, state, block, part);
+        return bitstack_fail_(error, BITSTACK_ERROR_FORMAT, offset, "the unit or the table of a block of matrix '%' is not valid", name, name_bytes);
     }
     return BITSTACK_OK;
 }
@@ -1536,7 +1601,7 @@ static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
 static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
     uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
-    size_t step = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
+    const size_t step = bitstack_coefficient_step_(shape);
     uint32_t p;
     for (p = 1; p <= level; p++) {
         bitstack_plane *plane = stack->planes + (size_t)set * stack->blocks + state->first + p - 1;
@@ -1694,6 +1759,7 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
     out->level = shown / 2;
     out->factor_type = state->shape.factor_type;
     out->scale = state->shape.scale;
+    out->encoding = state->shape.encoding;
     out->planes = stack->planes + (size_t)(shown & 1u) * stack->blocks + state->first;
     return BITSTACK_OK;
 }
@@ -1751,9 +1817,78 @@ static size_t bitstack_span_cols_(const bitstack_view *view, size_t col, size_t 
 }
 
 static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
-    return view && view->rank && view->group_cols % 64 == 0 && begin <= view->rows &&
-           count <= view->rows - begin && (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16) &&
-           bitstack_power_of_two_(view->scale) && (view->planes || !view->level);
+    if (!view || begin > view->rows || count > view->rows - begin || !bitstack_power_of_two_(view->scale) || (!view->planes && view->level)) return 0;
+    if (view->encoding == BITSTACK_TABLES)
+        return view->rank == 1 && bitstack_table_groups_(view->group_cols) && view->level <= BITSTACK_TABLE_LEVELS_ &&
+               (!view->level || !count || bitstack_column_valid_((const unsigned char *)view->planes->columns, view->level));
+    return ((int)view->encoding == 0 || view->encoding == BITSTACK_PLANES) && view->rank && view->group_cols % 64 == 0 &&
+           (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16);
+}
+
+/* Encoding TABLES: the table's values for a row's columns 32 * chunk and on. */
+static void bitstack_row_values_(int32_t to[BITSTACK_CHUNK_], const bitstack_view *view, size_t row, size_t chunk) {
+    const unsigned char *table = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+    const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+    const size_t at = (row / BITSTACK_LANES_ * chunks + chunk) * BITSTACK_CHUNK_BYTES_ + row % BITSTACK_LANES_ * 4;
+    uint32_t bits[BITSTACK_TABLE_LEVELS_], index, p;
+    size_t k, c;
+    for (p = 0; p < view->level; p++) bits[p] = bitstack_load32_(view->planes[p].signs + at);
+    for (k = 0; k < 8; k++) {
+        for (p = 0, index = 0; p < view->level; p++) index |= (bits[p] >> k & 0x01010101u) << p; /* of four columns */
+        for (c = 0; c < 4; c++, index >>= 8) to[4 * k + c] = (int32_t)(bitstack_load16_(table + 2 * (index & 255u)) ^ 0x8000u) - 0x8000;
+    }
+}
+
+static double bitstack_unit_(const bitstack_view *view) {
+    return (double)view->scale * (double)bitstack_load_f32_(view->planes->columns);
+}
+/* The code of a row's scale for a group of columns; the codes of all columns. */
+static const unsigned char *bitstack_row_scale_(const bitstack_view *view, size_t row, size_t group) {
+    const size_t groups = ((size_t)view->cols + view->group_cols - 1) / view->group_cols;
+    return (const unsigned char *)view->planes->coefficients + (row / BITSTACK_LANES_ * groups + group) * BITSTACK_LANES_ + row % BITSTACK_LANES_;
+}
+static const unsigned char *bitstack_col_scales_(const bitstack_view *view) {
+    return (const unsigned char *)view->planes->columns + BITSTACK_SCALES_AT_(view->level);
+}
+
+#if FLT_EVAL_METHOD == 0
+#define BITSTACK_ROUNDED_
+#else
+#define BITSTACK_ROUNDED_ volatile /* x87 keeps more digits otherwise */
+#endif
+
+static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin, size_t count, float *out, size_t out_stride) {
+    const double unit = bitstack_unit_(view);
+    const unsigned char *scales = bitstack_col_scales_(view);
+    int32_t value[BITSTACK_CHUNK_];
+    size_t row, col, j;
+    for (row = begin; row < begin + count; row++)
+        for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
+            const double s = (double)bitstack_log_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+            bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
+            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
+                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_log_value_(scales[col + j]); /* the first product is exact */
+                bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
+            }
+        }
+}
+
+static void bitstack_tables_reference_(const bitstack_view *view, const float *x, float *y, size_t begin, size_t count) {
+    const double unit = bitstack_unit_(view);
+    const unsigned char *scales = bitstack_col_scales_(view);
+    int32_t value[BITSTACK_CHUNK_];
+    size_t row, col, j;
+    for (row = begin; row < begin + count; row++) {
+        double total = 0;
+        for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
+            double sum = 0;
+            bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
+            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
+                sum += (double)value[j] * (double)bitstack_log_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
+            total += sum * (double)bitstack_log_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+        }
+        bitstack_put_float_(y, row - begin, (float)(unit * total));
+    }
 }
 
 /* Sums are taken in double in one order: products of two floats are exact there, so fused
@@ -1767,6 +1902,10 @@ BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view,
     uint32_t p;
     if (!bitstack_view_valid_(view, begin, count) || (!out && count) || out_stride < view->cols)
         return BITSTACK_ERROR_ARGUMENT;
+    if (view->encoding == BITSTACK_TABLES && view->level) {
+        bitstack_tables_dequantize_(view, begin, count, out, out_stride);
+        return BITSTACK_OK;
+    }
     for (row = begin; row < (size_t)begin + count; row += rows) {
         rows = (size_t)begin + count - row < most_rows ? (size_t)begin + count - row : most_rows;
         for (col = 0; col < view->cols; col += cols) {
@@ -1889,6 +2028,18 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 #define BITSTACK_RESTRICT_
 #endif
 
+/* Encoding TABLES: some whole groups of columns of a tile of 16 rows, and the inputs for them ([DECODE]). */
+typedef struct bitstack_strip_ {
+    const unsigned char *planes[BITSTACK_TABLE_LEVELS_]; /* at the first chunk */
+    uint32_t level;
+    const signed char *table;   /* the table's bytes; at levels 7 and 8 its low ones 256 bytes on */
+    const unsigned char *codes; /* of the rows' scales, 16 a group */
+    const signed char *q;       /* one input, 8 bits: for `stream` */
+    const float *scales;        /* of the input, for each group */
+    const int32_t *sums;        /* of q, for each group */
+    size_t chunks, group_chunks;
+} bitstack_strip_;
+
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
@@ -1912,23 +2063,29 @@ typedef struct bitstack_kernels_ {
     void (*unfold)(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols, float (*u)[BITSTACK_TILE_],
                    float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
     void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
+    /* See [DECODE]. */
+    void (*logs)(float *to, const unsigned char *codes, size_t count);
+    uint32_t (*largest)(const float *z, size_t cols);
+    void (*round)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
+    void (*decode)(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
+    void (*dot)(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q, size_t stride,
+                size_t vectors, int words);
+    void (*fold)(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale);
+    void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
+    unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
 } bitstack_kernels_;
 
-/* The scale for a largest sum given as bits (the order of positive floats is that of their bits, and
- * NaN is the largest): 0 for a zero block, NaN for one that is not finite. */
+/* The scale that makes a largest magnitude, given as bits, `most` (the order of positive floats is that of their bits,
+ * and NaN is the largest): 0 where all counts as zero, NaN where something is not finite. */
+static float bitstack_input_scale_(uint32_t largest_bits, float most) {
+    const float value = bitstack_float_from_bits_(largest_bits);
+    if (largest_bits >= 0x7F800000u) return bitstack_float_from_bits_(0x7FC00000u);
+    return value < 1e-30f ? 0 : value / most;
+}
+/* The same for a block's largest sum, with 11 significant bits. */
 static float bitstack_block_scale_(uint32_t largest_bits) {
-    float value;
-    uint32_t bits;
-    memcpy(&value, &largest_bits, 4);
-    if (largest_bits >= 0x7F800000u) bits = 0x7FC00000u;
-    else {
-        if (value < 1e-30f) return 0;
-        value /= 32512.0f;
-        memcpy(&bits, &value, 4);
-        bits = (bits + 0x1FFFu) & ~0x1FFFu;
-    }
-    memcpy(&value, &bits, 4);
-    return value;
+    const float value = bitstack_input_scale_(largest_bits, 32512.0f);
+    return value > 0 ? bitstack_float_from_bits_((bitstack_bits_from_float_(value) + 0x1FFFu) & ~0x1FFFu) : value;
 }
 
 /* ================================================================================== [SCALAR] */
@@ -2898,6 +3055,347 @@ BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size
     return stride * (size_t)bits;
 }
 
+/* ================================================================================== [DECODE]
+ * Products of encoding TABLES. A tile's planes are read 32 columns at a time, their bits become indices, a byte
+ * each, and the indices values of the table; 16 rows of four neighbouring columns fill 64 bytes, so that multiplying
+ * with four inputs leaves one sum a row. Inputs are integers, with one scale for each group of columns:
+ *   z      x_j * v_j, one float product
+ *   A      the largest |z| of the group
+ *   xs     A / 127, or A / 32512 where inputs have 16 bits (EXACT; always at levels 7 and 8); see bitstack_input_scale_
+ *   q      z * (1 / xs) rounded to an integer, ties to even; of 16 bits: q = 256 * high + low, -128 <= low <= 127
+ *   sum    of T * q over the group, exact. At levels 7 and 8 T = 256 * high + low, 0 <= low <= 255. There are as many
+ *          sums as pairs of such parts, all exact; as floats f(T part, q part) they become
+ *          (256 f(high, high) + f(low, high)) * 256 + (256 f(high, low) + f(low, low)), each sum rounded
+ *   y      += sum * (s * xs) group by group, both products rounded to float before the sum is; at the end * unit * scale
+ * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
+#define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
+#define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
+
+static void bitstack_logs_scalar_(float *to, const unsigned char *codes, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++) to[i] = bitstack_log_value_(codes[i]);
+}
+static uint32_t bitstack_largest_scalar_(const float *z, size_t cols) {
+    uint32_t most = 0;
+    size_t j;
+    for (j = 0; j < cols; j++) {
+        const uint32_t bits = bitstack_bits_from_float_(z[j]) & 0x7FFFFFFFu;
+        if (bits > most) most = bits;
+    }
+    return most;
+}
+/* q[0..cols-1] of 8 bits, or, if stride is not 0, q[0..] high and q[stride..] low bytes of 16 bits; adds them to sums. */
+static void bitstack_round_scalar_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    size_t j;
+    for (j = 0; j < cols; j++) {
+        BITSTACK_ROUNDED_ float scaled = z[j] * inverse;
+        const int32_t value = (int32_t)lrintf(scaled), high = stride ? (value + 128 + 65536) / 256 - 256 : value;
+        q[j] = (signed char)high;
+        sums[0] += high;
+        if (!stride) continue;
+        q[stride + j] = (signed char)(value - 256 * high);
+        sums[1] += value - 256 * high;
+    }
+}
+
+/* Bytes of the table, 512 a chunk: byte 64 k + 4 r + c is that of row r and column 4 k + c. At levels 7 and 8 those of
+ * the low ones follow `stride` bytes on. */
+static void bitstack_decode_scalar_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) {
+    const size_t end = (chunk + chunks) * BITSTACK_CHUNK_BYTES_;
+    size_t at, k, c;
+    uint32_t bits[BITSTACK_TABLE_LEVELS_], index, p;
+    for (at = chunk * BITSTACK_CHUNK_BYTES_; at < end; at += 4, to += at % BITSTACK_CHUNK_BYTES_ ? 4 : 4 + 512 - 64) {
+        for (p = 0; p < strip->level; p++) bits[p] = bitstack_load32_(strip->planes[p] + at);
+        for (k = 0; k < 8; k++) {
+            for (p = 0, index = 0; p < strip->level; p++) index |= (bits[p] >> k & 0x01010101u) << p; /* of four columns */
+            for (c = 0; c < 4; c++, index >>= 8) {
+                to[64 * k + c] = strip->table[index & 255u];
+                if (strip->level > 6) to[stride + 64 * k + c] = strip->table[256 + (index & 255u)];
+            }
+        }
+    }
+}
+/* sums[v * step][row] += sum over columns of bytes * q[v * stride ..], for each of `vectors`. words: bytes may be -128. */
+static void bitstack_dot_scalar_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q,
+                                 size_t stride, size_t vectors, int words) {
+    size_t v, k, r;
+    (void)words;
+    for (v = 0; v < vectors; v++, q += stride)
+        for (k = 0; k < 8 * chunks; k++)
+            for (r = 0; r < BITSTACK_LANES_; r++) {
+                const signed char *four = bytes + 64 * k + 4 * r, *by = q + 4 * k;
+                sums[v * step][r] += four[0] * by[0] + four[1] * by[1] + four[2] * by[2] + four[3] * by[3];
+            }
+}
+/* total[row] += the value of the sums [part of the input][part of the table] * (scales[row] * input_scale) */
+static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale) {
+    size_t i;
+    int part;
+    for (i = 0; i < BITSTACK_LANES_; i++) {
+        BITSTACK_ROUNDED_ float value = 0, t = scales[i] * input_scale;
+        for (part = 0; part < parts; part++) {
+            BITSTACK_ROUNDED_ float one = (float)sums[part * halves][i];
+            if (halves > 1) one = one * 256.0f + (float)sums[part * halves + 1][i];
+            value = part ? value * 256.0f + one : one;
+        }
+        {
+            volatile float product = value * t; /* so that no compiler fuses it with the sum */
+            total[i] += product;
+        }
+    }
+}
+
+/* The vector kernels, written once: N vectors V hold a chunk of a plane, 16 / N rows each; what an ISA does is in
+ * macros named BITSTACK_<operation>_<isa>_. The bits of `level` planes become eight vectors of indices by exchanging
+ * halves of pairs, as a matrix of bits is transposed; bits above an index are whatever they are, tables being repeated. */
+#define BITSTACK_PAIR_(isa, even, odd, a, b, mask, n)                                                              \
+    even = BITSTACK_SELECT_##isa##_(mask, a, BITSTACK_SHL_##isa##_(b, n));                                           \
+    odd = BITSTACK_SELECT_##isa##_(mask, BITSTACK_SHR_##isa##_(a, n), b);
+#define BITSTACK_DEFINE_DECODE_(isa, ATTRIBUTE, INLINE, V, N)                                                        \
+    INLINE void bitstack_nibbles_##isa##_(V to[4], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+        V a = BITSTACK_LOADI_##isa##_(planes[0] + at), b, even, odd, even2, odd2;                                    \
+        if (level == 1) {                                                                                            \
+            to[0] = a, to[1] = BITSTACK_SHR_##isa##_(a, 1), to[2] = BITSTACK_SHR_##isa##_(a, 2), to[3] = BITSTACK_SHR_##isa##_(a, 3); \
+            return;                                                                                                  \
+        }                                                                                                            \
+        b = BITSTACK_LOADI_##isa##_(planes[1] + at);                                                                 \
+        BITSTACK_PAIR_(isa, even, odd, a, b, 0x55, 1)                                                                \
+        if (level == 2) {                                                                                            \
+            to[0] = even, to[1] = odd, to[2] = BITSTACK_SHR_##isa##_(even, 2), to[3] = BITSTACK_SHR_##isa##_(odd, 2); \
+            return;                                                                                                  \
+        }                                                                                                            \
+        a = BITSTACK_LOADI_##isa##_(planes[2] + at);                                                                 \
+        if (level == 3) even2 = a, odd2 = BITSTACK_SHR_##isa##_(a, 1);                                               \
+        else {                                                                                                       \
+            b = BITSTACK_LOADI_##isa##_(planes[3] + at);                                                             \
+            BITSTACK_PAIR_(isa, even2, odd2, a, b, 0x55, 1)                                                          \
+        }                                                                                                            \
+        BITSTACK_PAIR_(isa, to[0], to[2], even, even2, 0x33, 2)                                                      \
+        BITSTACK_PAIR_(isa, to[1], to[3], odd, odd2, 0x33, 2)                                                        \
+    }                                                                                                                \
+    INLINE void bitstack_index_##isa##_of_(V index[8], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+        V low[4], high[4];                                                                                           \
+        bitstack_nibbles_##isa##_(low, planes, at, level < 4 ? level : 4);                                           \
+        if (level > 4) {                                                                                             \
+            bitstack_nibbles_##isa##_(high, planes + 4, at, level - 4);                                              \
+            BITSTACK_PAIR_(isa, index[0], index[4], low[0], high[0], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[1], index[5], low[1], high[1], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[2], index[6], low[2], high[2], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[3], index[7], low[3], high[3], 0x0F, 4)                                        \
+            return;                                                                                                  \
+        }                                                                                                            \
+        index[0] = low[0], index[1] = low[1], index[2] = low[2], index[3] = low[3];                                  \
+        index[4] = BITSTACK_SHR_##isa##_(low[0], 4), index[5] = BITSTACK_SHR_##isa##_(low[1], 4);                    \
+        index[6] = BITSTACK_SHR_##isa##_(low[2], 4), index[7] = BITSTACK_SHR_##isa##_(low[3], 4);                    \
+    }                                                                                                                \
+    INLINE void bitstack_decode_some_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t at, size_t end, const uint32_t level) { \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level > 6 ? 8 : level);         \
+        const bitstack_entries_##isa##_ lows = bitstack_table_##isa##_(strip->table + (level > 6 ? 256 : 0), level > 6 ? 8 : level); \
+        size_t k;                                                                                                    \
+        for (; at < end; at += 64 / N, to += at % 64 ? 64 / N : 512 - 64 + 64 / N) {                                 \
+            V index[8];                                                                                              \
+            bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
+            for (k = 0; k < 8; k++) {                                                                                \
+                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(table, index[k], level));               \
+                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(lows, index[k], level)); \
+            }                                                                                                        \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_decode_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) { \
+        const size_t at = chunk * 64, end = at + chunks * 64;                                                        \
+        switch (strip->level) {                                                                                      \
+        case 1: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 1); break;                                 \
+        case 2: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 2); break;                                 \
+        case 3: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 3); break;                                 \
+        case 4: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 4); break;                                 \
+        case 5: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 5); break;                                 \
+        case 6: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 6); break;                                 \
+        case 7: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 7); break;                                 \
+        default: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 8);                                       \
+        }                                                                                                            \
+    }                                                                                                                \
+    INLINE void bitstack_stream_some_##isa##_(float *total, const bitstack_strip_ *strip, const uint32_t level) {    \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level);                         \
+        const unsigned char *codes = strip->codes;                                                                   \
+        const signed char *q = strip->q;                                                                             \
+        float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                             \
+        int32_t sums[1][BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                          \
+        size_t g, at = 0, end, h;                                                                                    \
+        uint32_t p;                                                                                                  \
+        for (g = 0; at < strip->chunks * 64; g++, codes += BITSTACK_LANES_) {                                        \
+            bitstack_partial_##isa##_ sum[N];                                                                        \
+            for (h = 0; h < N; h++) sum[h] = BITSTACK_START_##isa##_(strip->sums[g]);                                \
+            end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks * 64 : strip->chunks * 64; \
+            for (; at < end; at += 64, q += BITSTACK_CHUNK_) {                                                       \
+                for (p = 0; p < level; p++) BITSTACK_PREFETCH_((const char *)((uintptr_t)strip->planes[p] + at + 2048)); \
+                for (h = 0; h < N; h++) {                                                                            \
+                    V index[8];                                                                                      \
+                    bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[0], level), q)              \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[1], level), q + 4)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[2], level), q + 8)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[3], level), q + 12)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[4], level), q + 16)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[5], level), q + 20)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[6], level), q + 24)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[7], level), q + 28)         \
+                }                                                                                                    \
+            }                                                                                                        \
+            for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
+            bitstack_logs_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
+            bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_stream_##isa##_(float *total, const bitstack_strip_ *strip) {                     \
+        switch (strip->level) {                                                                                      \
+        case 1: bitstack_stream_some_##isa##_(total, strip, 1); break;                                               \
+        case 2: bitstack_stream_some_##isa##_(total, strip, 2); break;                                               \
+        case 3: bitstack_stream_some_##isa##_(total, strip, 3); break;                                               \
+        case 4: bitstack_stream_some_##isa##_(total, strip, 4); break;                                               \
+        case 5: bitstack_stream_some_##isa##_(total, strip, 5); break;                                               \
+        default: bitstack_stream_some_##isa##_(total, strip, 6);                                                     \
+        }                                                                                                            \
+    }                                                                                                                \
+    /* Up to `many` inputs at once. */                                                                               \
+    INLINE void bitstack_dot_some_##isa##_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, \
+                                           const signed char *q, size_t stride, const size_t many, const int words) { \
+        size_t h, k, v;                                                                                              \
+        for (h = 0; h < N; h++) {                                                                                    \
+            bitstack_partial_##isa##_ sum[4];                                                                        \
+            for (v = 0; v < many; v++) sum[v] = BITSTACK_START_##isa##_(0);                                          \
+            for (k = 0; k < 8 * chunks; k++) {                                                                       \
+                const V value = BITSTACK_LOADI_##isa##_(bytes + 64 * k + h * (64 / N));                              \
+                if (words) {                                                                                         \
+                    for (v = 0; v < many; v++) BITSTACK_DOT_WORDS_##isa##_(sum[v], value, q + v * stride + 4 * k)    \
+                } else {                                                                                             \
+                    for (v = 0; v < many; v++) BITSTACK_DOT_##isa##_(sum[v], 0, value, q + v * stride + 4 * k)       \
+                }                                                                                                    \
+            }                                                                                                        \
+            for (v = 0; v < many; v++) BITSTACK_ADD_SUM_##isa##_(sums[v * step] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[v])); \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_dot_##isa##_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, \
+                                                const signed char *q, size_t stride, size_t vectors, int words) {    \
+        for (; vectors >= 4; vectors -= 4, sums += 4 * step, q += 4 * stride) {                                      \
+            if (words) bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 4, 1);                       \
+            else bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 4, 0);                             \
+        }                                                                                                            \
+        for (; vectors; vectors--, sums += step, q += stride) {                                                      \
+            if (words) bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 1, 1);                       \
+            else bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 1, 0);                             \
+        }                                                                                                            \
+    }
+
+#ifdef BITSTACK_HAS_AVX2_
+BITSTACK_AVX2_ static uint32_t bitstack_largest_avx2_(const float *z, size_t cols) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+    __m256i most = _mm256_setzero_si256();
+    uint32_t lanes[8], rest;
+    size_t j, i;
+    for (j = 0; j + 8 <= cols; j += 8) most = _mm256_max_epu32(most, _mm256_and_si256(bitstack_load_avx2_(z + j), magnitude));
+    rest = bitstack_largest_scalar_(z + j, cols - j);
+    bitstack_store_avx2_(lanes, most);
+    for (i = 0; i < 8; i++) rest = lanes[i] > rest ? lanes[i] : rest;
+    return rest;
+}
+BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    const __m256 by = _mm256_set1_ps(inverse);
+    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    int32_t lanes[2][8];
+    size_t j, i;
+    for (j = 0; j + 8 <= cols; j += 8) {
+        __m256i value = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(z + j), by)), high = value;
+        __m128i words;
+        if (stride) {
+            high = _mm256_srai_epi32(_mm256_add_epi32(value, _mm256_set1_epi32(128)), 8);
+            value = _mm256_sub_epi32(value, _mm256_slli_epi32(high, 8));
+            sum[1] = _mm256_add_epi32(sum[1], value);
+            words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+            _mm_storel_epi64((__m128i *)(void *)(q + stride + j), _mm_packs_epi16(words, words));
+        }
+        sum[0] = _mm256_add_epi32(sum[0], high);
+        words = _mm_packs_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+        _mm_storel_epi64((__m128i *)(void *)(q + j), _mm_packs_epi16(words, words));
+    }
+    bitstack_store_avx2_(lanes[0], sum[0]), bitstack_store_avx2_(lanes[1], sum[1]);
+    for (i = 0; i < 8; i++) sums[0] += lanes[0][i], sums[1] += lanes[1][i];
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+#endif
+
+#ifdef BITSTACK_HAS_AVX512_
+BITSTACK_AVX512_INLINE_ void bitstack_logs_16_avx512_(float *to, const unsigned char *codes) {
+    const __m512i mantissas = _mm512_loadu_si512(bitstack_log_mantissas_);
+    const __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)codes));
+    const __m512i value = _mm512_add_epi32(_mm512_permutexvar_epi32(code, mantissas), _mm512_slli_epi32(_mm512_srli_epi32(code, 4), 23));
+    _mm512_storeu_si512(to, _mm512_maskz_sub_epi32(_mm512_test_epi32_mask(code, code), value, _mm512_set1_epi32(8 << 23)));
+}
+BITSTACK_AVX512_ static void bitstack_logs_avx512_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_logs_16_avx512_(to, codes);
+    bitstack_logs_scalar_(to, codes, count);
+}
+BITSTACK_AVX512_INLINE_ void bitstack_fold_some_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves,
+                                                        const float *scales, float input_scale) {
+    const __m512 t = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(input_scale));
+    __m512 value = _mm512_setzero_ps(), product;
+    int part;
+    for (part = 0; part < parts; part++) {
+        __m512 one = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[part * halves]));
+        if (halves > 1) one = _mm512_fmadd_ps(one, _mm512_set1_ps(256), _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[part * halves + 1])));
+        value = part ? _mm512_fmadd_ps(value, _mm512_set1_ps(256), one) : one; /* the products are exact */
+    }
+    product = _mm512_mul_ps(value, t);
+    __asm__("" : "+v"(product)); /* so that no compiler fuses it with the sum */
+    _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), product));
+}
+BITSTACK_AVX512_ static void bitstack_fold_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales,
+                                                   float input_scale) {
+    bitstack_fold_some_avx512_(total, sums, parts, halves, scales, input_scale);
+}
+
+/* Entries are looked up 64 at a time, and VNNI multiplies unsigned bytes (each 128 too large) with signed ones. */
+typedef struct bitstack_entries_avx512_ {
+    __m512i entries[4];
+} bitstack_entries_avx512_;
+typedef struct bitstack_partial_avx512_ {
+    __m512i sum[2];
+} bitstack_partial_avx512_;
+BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const signed char *table, const uint32_t level) {
+    bitstack_entries_avx512_ it;
+    int i;
+    for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
+    return it;
+}
+BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(bitstack_entries_avx512_ table, __m512i index, const uint32_t level) {
+    if (level <= 6) return _mm512_permutexvar_epi8(index, table.entries[0]);
+    if (level == 7) return _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]),
+                                  _mm512_permutex2var_epi8(table.entries[2], index, table.entries[3]));
+}
+BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
+    bitstack_partial_avx512_ it;
+    it.sum[0] = _mm512_set1_epi32(-128 * sum_of_inputs), it.sum[1] = _mm512_setzero_si512();
+    return it;
+}
+BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm512_set1_epi32(four);
+}
+#define BITSTACK_LOADI_avx512_(from) _mm512_loadu_si512(from)
+#define BITSTACK_STOREI_avx512_(to, value) _mm512_storeu_si512(to, value)
+#define BITSTACK_SHL_avx512_(value, n) _mm512_slli_epi16(value, n)
+#define BITSTACK_SHR_avx512_(value, n) _mm512_srli_epi16(value, n)
+#define BITSTACK_SELECT_avx512_(mask, a, b) _mm512_ternarylogic_epi32(_mm512_set1_epi8(mask), a, b, 0xCA) /* mask ? a : b */
+#define BITSTACK_LOOK_avx512_ bitstack_look_bytes_avx512_
+#define BITSTACK_START_avx512_ bitstack_start_avx512_
+#define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
+#define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
+#define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
+#define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
+BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
+#endif
+
 /* ==================================================================================== [GEMM]
  * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
  * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
@@ -3007,25 +3505,30 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
+#define BITSTACK_DECODE_SCALAR_                                                                                            \
+    bitstack_logs_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
+    bitstack_fold_scalar_, NULL, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
-     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_},
+     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
+     bitstack_logs_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
+     bitstack_stream_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
-     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
+     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, BITSTACK_DECODE_SCALAR_},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
-     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL},
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
-     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, BITSTACK_DECODE_SCALAR_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
-     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL},
+     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -3262,6 +3765,133 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
+/* Encoding TABLES: the inputs of some whole groups of columns, as integers. */
+typedef struct bitstack_inputs_ {
+    size_t from, to, groups;                      /* columns */
+    size_t batch, parts;                          /* inputs; bytes of an integer: 1 or 2 */
+    size_t stride;                                /* bytes from one part to the next, and, times `parts`, to the next input */
+    signed char q[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_;
+    float scales[BITSTACK_CHUNK_COLS / 8];        /* [input][group] */
+    int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [input][part][group] */
+} bitstack_inputs_;
+
+/* The largest columns that fit, whole groups from in->from. */
+static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const unsigned char *codes = bitstack_col_scales_(view);
+    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
+    size_t b, g, col, cols, end, some;
+    for (b = 0; b < in->batch; b++, x += x_stride)
+        for (g = 0; g < in->groups; g++) {
+            float *scale = in->scales + b * in->groups + g, inverse;
+            int32_t sums[2] = {0, 0};
+            uint32_t most = 0;
+            int pass;
+            end = in->from + (g + 1) * view->group_cols < in->to ? in->from + (g + 1) * view->group_cols : in->to;
+            for (pass = 0; pass < 2; pass++) { /* first the largest, then the integers */
+                for (col = in->from + g * view->group_cols; col < end; col += cols) {
+                    signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
+                    cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
+                    if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
+                        kernels->logs(z, codes + col, cols);
+                        kernels->product(z, z, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
+                    }
+                    if (pass == 0) {
+                        const uint32_t bits = kernels->largest(z, cols);
+                        if (bits > most) most = bits;
+                        continue;
+                    }
+                    for (some = 0; some < in->parts; some++) memset(q + some * in->stride, 0, (cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_ * BITSTACK_CHUNK_);
+                    if (inverse > 0) kernels->round(q, in->parts > 1 ? in->stride : 0, sums, z, inverse, cols);
+                }
+                *scale = bitstack_input_scale_(most, in->parts > 1 ? 32512.0f : 127.0f);
+                inverse = *scale > 0 ? 1.0f / *scale : 0; /* not for NaN */
+            }
+            in->sums[b * in->parts * in->groups + g] = sums[0];
+            if (in->parts > 1) in->sums[(b * in->parts + 1) * in->groups + g] = sums[1];
+        }
+}
+
+/* total[input] += what a strip of a tile gives, for all inputs. */
+static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const size_t halves = strip->level > 6 ? 2 : 1, vectors = in->batch * in->parts;
+    signed char bytes[2][BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
+    int32_t sums[BITSTACK_INPUTS_ * 4][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    size_t g, chunk, end, some, v, h, i;
+    for (g = 0; g < in->groups; g++) {
+        for (v = 0; v < vectors; v++)
+            for (h = 0; h < halves; h++) {
+                const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[v * in->groups + g];
+                for (i = 0; i < BITSTACK_LANES_; i++) sums[v * halves + h][i] = start;
+            }
+        end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks : strip->chunks;
+        for (chunk = g * strip->group_chunks; chunk < end; chunk += some) {
+            some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
+            kernels->decode(bytes[0], sizeof bytes[0], strip, chunk, some);
+            for (h = 0; h < halves; h++)
+                kernels->dot(sums + h, halves, bytes[h], some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1 || in->parts > 1);
+        }
+        kernels->logs(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
+        for (v = 0; v < in->batch; v++)
+            kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
+    }
+}
+
+/* The table's bytes, as `decode` looks them up: at levels 7 and 8 the high ones, then the low ones less 128; repeated so
+ * that more bits than an index has may stand above it. */
+static void bitstack_table_bytes_of_(signed char table[512], const bitstack_view *view, unsigned char flip) {
+    const unsigned char *from = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+    uint32_t i;
+    for (i = 0; i < 256; i++) {
+        const uint32_t value = bitstack_load16_(from + 2 * (i & ((1u << view->level) - 1)));
+        const uint32_t high = view->level > 6 ? value >> 8 : value & 255u, low = (value & 255u) ^ 128u;
+        table[i] = (signed char)((int32_t)(high ^ flip ^ 128u) - 128);
+        table[256 + i] = (signed char)((int32_t)(low ^ flip ^ 128u) - 128);
+    }
+}
+
+/* Encoding TABLES, up to BITSTACK_INPUTS_ inputs. */
+static void bitstack_tables_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y, size_t y_stride,
+                                     size_t batch, size_t begin, size_t count) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = begin + count;
+    const double unit = bitstack_unit_(view);
+    signed char table[512] BITSTACK_ALIGNED_;
+    float total[BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    bitstack_inputs_ in;
+    bitstack_strip_ strip;
+    size_t tile, b, i, most;
+    uint32_t p;
+    bitstack_table_bytes_of_(table, view, kernels->flip);
+    strip.level = view->level, strip.table = table, strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
+    in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
+    most = sizeof in.q / (batch * in.parts) / view->group_cols * view->group_cols;
+    strip.q = in.q, strip.scales = in.scales, strip.sums = in.sums;
+    for (in.from = 0; in.from < view->cols; in.from = in.to) {
+        in.to = view->cols - in.from < most ? view->cols : in.from + most;
+        in.groups = (in.to - in.from + view->group_cols - 1) / view->group_cols;
+        strip.chunks = (in.to - in.from + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+        in.stride = strip.chunks * BITSTACK_CHUNK_;
+        bitstack_quantize_(&in, view, x, x_stride);
+        for (tile = begin / BITSTACK_LANES_; tile * BITSTACK_LANES_ < end; tile++) {
+            const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
+            char *to = (char *)y + 4 * (row + low - begin);
+            memset(total, 0, sizeof total[0] * batch);
+            for (b = 0; in.from && b < batch; b++) memcpy(total[b] + low, to + 4 * b * y_stride, 4 * (high - low));
+            for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (tile * chunks + in.from / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
+            strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
+            if (kernels->stream && batch * in.parts == 1 && view->level <= 6) kernels->stream(total[0], &strip);
+            else bitstack_strip_product_(total, &in, &strip);
+            for (b = 0; b < batch; b++) {
+                for (i = low; in.to == view->cols && i < high; i++) total[b][i] = (float)((double)total[b][i] * unit);
+                memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
+            }
+        }
+    }
+}
+
 #if BITSTACK_CHUNK_COLS >= 9216 /* its panel is too large for small stacks: there, look-up does it all */
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
@@ -3341,7 +3971,7 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
 #if BITSTACK_CHUNK_COLS >= 9216
-    if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
+    if (view->level && view->cols && view->encoding != BITSTACK_TABLES && bitstack_float_pays_(view, precision, batch)) {
         bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
         return BITSTACK_OK;
     }
@@ -3351,8 +3981,13 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         float *to = y + b * y_stride;
         some = 1;
         if (view->level == 0 || view->cols == 0) memset(to, 0, 4 * (size_t)count);
-        else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, from, to, begin, count);
-        else {
+        else if (precision == BITSTACK_REFERENCE) {
+            if (view->encoding == BITSTACK_TABLES) bitstack_tables_reference_(view, from, to, begin, count);
+            else bitstack_reference_gemv_(view, from, to, begin, count);
+        } else if (view->encoding == BITSTACK_TABLES) {
+            some = batch - b < BITSTACK_INPUTS_ ? batch - b : BITSTACK_INPUTS_;
+            bitstack_tables_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
+        } else {
             some = bitstack_batch_(view, precision == BITSTACK_EXACT);
             if (some > batch - b) some = batch - b;
             bitstack_lookup_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);

@@ -1361,8 +1361,7 @@ BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, ui
                                                  bitstack_view *view) {
     if (!coded || !view || level > coded->shape.levels || (level && !planes)) return BITSTACK_ERROR_ARGUMENT;
     const bitstack_shape *shape = &coded->shape;
-    const size_t plane_coefficients = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows *
-                                               bitstack_factor_size_(shape->factor_type));
+    const size_t plane_coefficients = bitstack_coefficient_step_(shape);
     for (uint32_t p = 1; p <= level; p++) {
         uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
         planes[p - 1].columns = bitstack_coded_columns_(coded, v);
@@ -1373,6 +1372,7 @@ BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, ui
     }
     view->rows = shape->rows, view->cols = shape->cols, view->rank = shape->rank, view->group_cols = shape->group_cols;
     view->level = level, view->factor_type = shape->factor_type, view->scale = shape->scale, view->planes = planes;
+    view->encoding = shape->encoding;
     return BITSTACK_OK;
 }
 
@@ -1627,7 +1627,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
     shape->rows = rows, shape->cols = cols, shape->rank = (uint32_t)k;
     shape->levels = options->levels ? options->levels : 16;
     shape->columns = BITSTACK_COLUMNS_OWN, shape->coefficients = BITSTACK_COEFFICIENTS_OWN;
-    shape->factor_type = type, shape->scale = 1;
+    shape->factor_type = type, shape->scale = 1, shape->encoding = BITSTACK_PLANES;
     s.w = w, s.m = m, s.n = n, s.k = k, s.stride = stride;
     s.r = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
     s.a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
@@ -2844,6 +2844,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
     shape->rows = rows, shape->cols = cols, shape->levels = s.levels;
     shape->columns = BITSTACK_COLUMNS_EVERY, shape->coefficients = BITSTACK_COEFFICIENTS_ALL;
     shape->factor_type = options->factor_type, shape->scale = (float)ldexp(1, from.exponent);
+    shape->encoding = BITSTACK_PLANES;
 
     if (!ranked || !from.order || !from.diagonal) result = BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK) {
@@ -3525,7 +3526,7 @@ static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_
         memset(r, 0, sizeof r);
         bitstack_store32_(r, (uint32_t)m->name), bitstack_store32_(r + 4, (uint32_t)m->name_bytes);
         bitstack_store32_(r + 8, m->shape.rows), bitstack_store32_(r + 12, m->shape.cols);
-        bitstack_store32_(r + 16, 1), bitstack_store32_(r + 20, m->shape.levels), bitstack_store32_(r + 24, m->shape.rank);
+        bitstack_store32_(r + 16, m->shape.encoding == BITSTACK_TABLES ? BITSTACK_TABLES : BITSTACK_PLANES), bitstack_store32_(r + 20, m->shape.levels), bitstack_store32_(r + 24, m->shape.rank);
         r[28] = (unsigned char)m->shape.columns, r[29] = (unsigned char)m->shape.coefficients;
         r[30] = (unsigned char)m->shape.factor_type;
         bitstack_store32_(r + 32, m->shape.group_cols);

@@ -470,7 +470,7 @@ int main(void) {
             bitstack_get_block(good, i, &block);
             const bitstack_shape shape = levels_of(good, (int)block.matrix);
             const uint64_t part[3] = {bitstack_column_bytes(&shape, block.level), bitstack_coefficient_bytes(&shape, block.level),
-                                      bitstack_plane_bytes(shape.rows, shape.cols)};
+                                      bitstack_plane_part_bytes(&shape)};
             bitstack_options options = {0};
             options.budget = block.resident_after; /* nothing of this block is superseded yet */
             bitstack_set_budget(good, options.budget, NULL);

@@ -9,7 +9,7 @@
 
 enum { ROWS = 1500, COLS = 700, LEVELS = 6, BATCH = 37 };
 static bitstack_plane planes[LEVELS];
-static bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes};
+static bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
 static float x[BATCH * COLS], expected[BATCH * ROWS], expected_one[ROWS];
 
 static void make(uint64_t *seed) {

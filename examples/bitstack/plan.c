@@ -54,7 +54,7 @@ typedef struct sizes {
 
 static void add_matrix(uint64_t *at, const llm_linear *linear, const bitstack_encode_options *o, uint32_t levels, uint32_t more) {
     bitstack_shape shape = {linear->rows, linear->cols, levels + more, o->rank ? o->rank : o->method == BITSTACK_IABS ? 16 : 1, 0,
-                            BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1};
+                            BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1, BITSTACK_PLANES};
     uint32_t least = linear->rows < linear->cols ? linear->rows : linear->cols;
     if (o->method == BITSTACK_IABS) shape.columns = BITSTACK_COLUMNS_OWN, shape.coefficients = BITSTACK_COEFFICIENTS_OWN;
     if (shape.rank > least) shape.rank = least;

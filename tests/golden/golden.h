@@ -18,25 +18,26 @@ typedef struct golden_matrix {
 #define ALL BITSTACK_COEFFICIENTS_ALL
 #define F16 BITSTACK_F16
 #define F32 BITSTACK_F32
-/* name, {rows, cols, levels, rank, group_cols, columns, coefficients, factor_type, scale} */
-static const golden_matrix golden_iabs[] = {{"rank one", {70, 30, 3, 1, 0, OWN, ALONE, F16, 1}},
-                                            {"rank three", {33, 65, 2, 3, 0, OWN, ALONE, F32, 1}},
-                                            {"two tiles", {65, 130, 2, 2, 0, OWN, ALONE, F16, 1}}};
-static const golden_matrix golden_nested[] = {{"shared column", {65, 100, 5, 1, 0, FIRST, ALL, F16, 1}},
-                                              {"column a level", {20, 77, 3, 2, 0, EVERY, ALL, F32, 1}},
-                                              {"first, own", {9, 13, 2, 1, 0, FIRST, ALONE, F32, 1}},
-                                              {"every, own", {9, 13, 2, 1, 0, EVERY, ALONE, F16, 1}},
-                                              {"own, all", {9, 13, 2, 2, 0, OWN, ALL, F16, 1}}};
-static const golden_matrix golden_groups[] = {{"groups of 64", {20, 200, 2, 1, 64, FIRST, ALL, F16, 1}},
-                                              {"groups of 128", {10, 300, 2, 2, 128, OWN, ALONE, F32, 1}}};
+#define PLANES BITSTACK_PLANES
+/* name, {rows, cols, levels, rank, group_cols, columns, coefficients, factor_type, scale, encoding} */
+static const golden_matrix golden_iabs[] = {{"rank one", {70, 30, 3, 1, 0, OWN, ALONE, F16, 1, PLANES}},
+                                            {"rank three", {33, 65, 2, 3, 0, OWN, ALONE, F32, 1, PLANES}},
+                                            {"two tiles", {65, 130, 2, 2, 0, OWN, ALONE, F16, 1, PLANES}}};
+static const golden_matrix golden_nested[] = {{"shared column", {65, 100, 5, 1, 0, FIRST, ALL, F16, 1, PLANES}},
+                                              {"column a level", {20, 77, 3, 2, 0, EVERY, ALL, F32, 1, PLANES}},
+                                              {"first, own", {9, 13, 2, 1, 0, FIRST, ALONE, F32, 1, PLANES}},
+                                              {"every, own", {9, 13, 2, 1, 0, EVERY, ALONE, F16, 1, PLANES}},
+                                              {"own, all", {9, 13, 2, 2, 0, OWN, ALL, F16, 1, PLANES}}};
+static const golden_matrix golden_groups[] = {{"groups of 64", {20, 200, 2, 1, 64, FIRST, ALL, F16, 1, PLANES}},
+                                              {"groups of 128", {10, 300, 2, 2, 128, OWN, ALONE, F32, 1, PLANES}}};
 static const golden_matrix golden_shapes[] = {
-    {"1x1", {1, 1, 1, 1, 0, OWN, ALONE, F16, 1}},   {"1x300", {1, 300, 2, 1, 0, FIRST, ALL, F16, 1}},
-    {"64x4", {64, 4, 2, 1, 0, FIRST, ALL, F32, 1}}, {"65x5", {65, 5, 2, 1, 0, FIRST, ALL, F16, 1}},
-    {"63x3", {63, 3, 2, 1, 0, OWN, ALONE, F16, 1}}, {"3x1000", {3, 1000, 1, 1, 0, OWN, ALONE, F32, 1}},
-    {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1}}};
-static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f}},
-                                              {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f}}};
-static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1}}};
+    {"1x1", {1, 1, 1, 1, 0, OWN, ALONE, F16, 1, PLANES}},   {"1x300", {1, 300, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}},
+    {"64x4", {64, 4, 2, 1, 0, FIRST, ALL, F32, 1, PLANES}}, {"65x5", {65, 5, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}},
+    {"63x3", {63, 3, 2, 1, 0, OWN, ALONE, F16, 1, PLANES}}, {"3x1000", {3, 1000, 1, 1, 0, OWN, ALONE, F32, 1, PLANES}},
+    {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1, PLANES}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1, PLANES}}};
+static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f, PLANES}},
+                                              {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f, PLANES}}};
+static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}}};
 
 /* What is done to a file after it is written, checksums mended. */
 typedef struct golden_patch {
