@@ -2050,15 +2050,16 @@ static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
 }
 
-/* To an integer, |value| < 2^21, as the rounding mode says: lrintf without libm. */
+/* To an integer, |value| < 2^22, as the rounding mode says: lrintf without libm. */
 static int32_t bitstack_round_(float value) {
+    const float ones = value < 0 ? -8388608.0f : 8388608.0f; /* 2^23: of a sum with it the last bit counts ones */
 #if FLT_EVAL_METHOD == 0
-    const float sum = value + 12582912.0f; /* 1.5 * 2^23: the last bit counts ones */
+    const float sum = value + ones;
 #else
-    volatile float exact = value, sum = exact + 12582912.0f;
+    volatile float exact = value, sum = exact + ones;
 #endif
-    float stored = sum;
-    return (int32_t)bitstack_bits_from_float_(stored) - 0x4B400000;
+    const int32_t size = (int32_t)(bitstack_bits_from_float_(sum) & 0x7FFFFFu);
+    return value < 0 ? -size : size;
 }
 
 static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
