@@ -125,7 +125,8 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
  * the iteration starts there; vt may be the same memory. Halko, Martinsson and Tropp, arXiv 0909.4061;
  * Zhou, Saad, Tiago and Chelikowsky's Chebyshev filter, 2006. 1 <= k <= min(rows, cols).
  * BITSTACK_ERROR_NUMERIC on NaN or infinity, or where a singular value is above FLT_MAX.
- * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats. */
+ * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats, and k / 4000
+ * of a. */
 BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t rows, uint32_t cols, size_t stride, uint32_t k, const float *warm_vt, uint64_t seed, int threads, float *u, float *s, float *vt);
 
 /* --- Calibration ----------------------------------------------------------------------------- */
@@ -147,7 +148,9 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
  * The same input, options and seed give the same bytes on any number of threads, from the same build on CPUs that
  * all have AVX2 and FMA, or all lack one: products of floats are fused there and not elsewhere, so last bits of
  * factors differ, and with them signs of weights close to a tie. Other compilers may round libm's functions otherwise.
- * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
+ * Working memory, beside what is returned: about 4 times the matrix as float (nested: rows count as a multiple of
+ * 32, columns as one of 48), 64 rank (rows + cols) bytes, for every thread 8 bytes a column for each row up to 192 and
+ * (nested) 256 for each level up to six, and 3 cols^2 doubles with moments.h.
  * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h does or (nested) is not positive
  * semidefinite, or if an approximation of weights near the limit of float would. *coded is zero on failure. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
