@@ -718,14 +718,14 @@ static inline int bitstack_allocator_(bitstack_allocator *allocator) {
     return 0;
 }
 
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. The planes
+/* One matrix in the handle. Its blocks' places and planes are consecutive in the handle's arrays. The planes
  * exist twice: one set is in use while the other is prepared for the next level. */
 typedef struct bitstack_state_ {
     bitstack_shape shape;
     uint32_t shown;  /* 2 * level + which set of planes: what readers load, atomically */
     uint32_t level;  /* loaded */
     uint32_t target; /* what the last budget asks for */
-    uint32_t first;  /* index of its level 1 in slots, planes */
+    uint32_t first;  /* index of its level 1 in places, planes */
 } bitstack_state_;
 
 /* One block, by matrix and level: where it is, and what of it is in memory. */
@@ -754,7 +754,7 @@ struct bitstack {
     uint64_t *meta_offsets;    /* [metas] */
     uint64_t *resident_after;  /* [blocks] */
     bitstack_state_ *states;   /* [matrices] */
-    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
+    bitstack_slot_ *places;     /* [blocks], by matrix and level */
     bitstack_plane *planes;    /* [2 * blocks], likewise, both sets one after the other */
     uint32_t *readers;         /* see bitstack_enter_ */
     uint64_t resident;
@@ -987,7 +987,7 @@ static uint64_t bitstack_lay_out_(bitstack *stack, unsigned char *memory) {
     BITSTACK_LAY_OUT_(meta_offsets, uint64_t, stack->metas);
     BITSTACK_LAY_OUT_(resident_after, uint64_t, stack->blocks);
     BITSTACK_LAY_OUT_(states, bitstack_state_, stack->matrices);
-    BITSTACK_LAY_OUT_(slots, bitstack_slot_, stack->blocks);
+    BITSTACK_LAY_OUT_(places, bitstack_slot_, stack->blocks);
     BITSTACK_LAY_OUT_(planes, bitstack_plane, 2 * (uint64_t)stack->blocks);
     BITSTACK_LAY_OUT_(readers, uint32_t, BITSTACK_READER_WORDS_);
 #undef BITSTACK_LAY_OUT_
@@ -1171,7 +1171,7 @@ static bitstack_result bitstack_check_blocks_(bitstack *stack, bitstack_error *e
         if (bitstack_load64_(r + 8) != at) return bitstack_bad_(error, where + 8, "a block is not where the one before ends");
         if (bytes > stack->complete - at) return bitstack_bad_(error, where + 16, "a block runs beyond the complete size");
         if (!bitstack_zero_(r + 56, 8)) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 56, "reserved block bytes are not zero", NULL, 0);
-        slot = stack->slots + state->first + level - 1;
+        slot = stack->places + state->first + level - 1;
         slot->offset = at;
         slot->record = i;
         at += bytes;
@@ -1538,7 +1538,7 @@ BITSTACK_API const char *bitstack_meta_string(const bitstack *stack, const char 
 
 /* The part in memory, or NULL. */
 static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
-    const bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    const bitstack_slot_ *slot = stack->places + state->first + block - 1;
     uint64_t offset = slot->offset;
     int before;
     if (!stack->memory) return slot->raw[part] ? bitstack_aligned_(slot->raw[part]) : NULL;
@@ -1547,7 +1547,7 @@ static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack
 }
 
 static void bitstack_give_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
-    unsigned char **raw = stack->slots[state->first + block - 1].raw + part;
+    unsigned char **raw = stack->places[state->first + block - 1].raw + part;
     if (!stack->memory) bitstack_give_aligned_(stack, *raw, bitstack_part_bytes_(&state->shape, block, part));
     *raw = NULL;
 }
@@ -1564,7 +1564,7 @@ static bitstack_error *bitstack_tell_(bitstack_error *error, bitstack_result res
 /* Makes the part be there; its checksum is verified each time it is taken up. *error was set before. */
 static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
                                            bitstack_error *error) {
-    bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    bitstack_slot_ *slot = stack->places + state->first + block - 1;
     const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
     const unsigned char *matrix = stack->matrix_records + (size_t)(state - stack->states) * BITSTACK_MATRIX_RECORD_, *data;
     uint64_t bytes = bitstack_part_bytes_(&state->shape, block, part), offset = slot->offset;
@@ -1655,7 +1655,7 @@ static void bitstack_drop_parts_(bitstack *stack, const bitstack_state_ *state, 
     int part;
     for (block = 1; block <= state->shape.levels; block++)
         for (part = 0; part < BITSTACK_PARTS_; part++)
-            if (stack->slots[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
+            if (stack->places[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
                 !bitstack_part_live_(&state->shape, block, part, other))
                 bitstack_give_part_(stack, state, block, part);
 }
@@ -1757,7 +1757,7 @@ BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uin
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
     state = stack->states + matrix;
-    if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
+    if (level > state->shape.levels || (level && stack->places[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
     return bitstack_bring_(stack, (uint32_t)matrix, (uint32_t)matrix + 1, level, error);
 }
@@ -1779,7 +1779,7 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as later as that */
         for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
-                bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
+                bitstack_give_aligned_(stack, stack->places[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
@@ -2050,6 +2050,9 @@ static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
 }
 
+/* fabsf without libm. */
+static float bitstack_magnitude_(float value) { return bitstack_float_from_bits_(bitstack_bits_from_float_(value) & 0x7FFFFFFFu); }
+
 /* To an integer, |value| < 2^22, as the rounding mode says: lrintf without libm. */
 static int32_t bitstack_round_(float value) {
     const float ones = value < 0 ? -8388608.0f : 8388608.0f; /* 2^23: of a sum with it the last bit counts ones */
@@ -2069,9 +2072,9 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     int n;
     for (g = 0; g < groups; g++, z += 4) {
 #if FLT_EVAL_METHOD == 0
-        float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]), sum;
+        float left = bitstack_magnitude_(z[0]) + bitstack_magnitude_(z[1]), right = bitstack_magnitude_(z[2]) + bitstack_magnitude_(z[3]), sum;
 #else
-        volatile float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]); /* x87 keeps more digits */
+        volatile float left = bitstack_magnitude_(z[0]) + bitstack_magnitude_(z[1]), right = bitstack_magnitude_(z[2]) + bitstack_magnitude_(z[3]); /* x87 keeps more digits */
         float sum;
 #endif
         uint32_t bits;

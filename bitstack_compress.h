@@ -3820,7 +3820,7 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
         if ((result = bitstack_get_matrix(stack, (int)i, &m)) != BITSTACK_OK) break;
         result = bitstack_matrix_add_(writer, m.name, m.name_bytes, &m.shape, m.sensitivity, &matrix);
         for (level = 1; level <= m.shape.levels && result == BITSTACK_OK; level++) {
-            const bitstack_slot_ *slot = stack->slots + stack->states[i].first + level - 1;
+            const bitstack_slot_ *slot = stack->places + stack->states[i].first + level - 1;
             const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
             matrix->blocks[level - 1].at = slot->offset;
             matrix->blocks[level - 1].bytes = bitstack_load64_(record + 16);

@@ -212,6 +212,21 @@ int main(void) {
         CHECK(bitstack_coded_view(&coded, 1, NULL, &view) == BITSTACK_ERROR_ARGUMENT && view.rows == 0 && view.planes == NULL, "a view of nothing");
     }
 
+    TEST("the automatic rank counts its bytes: a second one is taken where the weights have two strong patterns, not where they are weak");
+    for (int strong = 0; strong < 2; strong++) {
+        enum { N = 320 };
+        float *patterned = (float *)malloc(N * N * sizeof *patterned), pattern[4][N];
+        bitstack_encode_options options = {.levels = 3};
+        bitstack_coded coded;
+        for (int k = 0; k < 4 * N; k++) pattern[k / N][k % N] = expf((strong ? 0.8f : 0.4f) * test_normal(&seed));
+        for (int i = 0; i < N * N; i++)
+            patterned[i] = test_normal(&seed) * (pattern[0][i / N] * pattern[1][i % N] + pattern[2][i / N] * pattern[3][i % N]);
+        CHECK(bitstack_encode_matrix(&coded, patterned, N, N, N, NULL, &options) == BITSTACK_OK, "encode");
+        CHECK(coded.shape.rank == (strong ? 2 : 1), "%s patterns: rank %u", strong ? "strong" : "weak", coded.shape.rank);
+        bitstack_coded_free(&coded);
+        free(patterned);
+    }
+
     TEST("level weights: a level that alone counts is no worse than usual, none lost; beyond the joint levels they say nothing");
     {
         enum { ROWS = 60, COLS = 80, LEVELS = 7 };
