@@ -1,5 +1,5 @@
 /* bitstack.h - run a neural network's weights from a stack of 1-bit blocks, as many as memory allows.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs libc and libm only. MIT licence at the end.
+ * Version 0.1.0. C99 to C23, C++11 and later. Needs libc only, not even -lm. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -11,14 +11,15 @@
  *
  *     bitstack *stack;
  *     bitstack_error error;
- *     if (bitstack_open_file(&stack, "model.bitstack", NULL, &error) != BITSTACK_OK) {
+ *     bitstack_options options = {0};
+ *     options.budget = 3000000;                              // bytes; with none, all of the file is loaded
+ *     if (bitstack_open_file(&stack, "model.bitstack", &options, &error) != BITSTACK_OK) {
  *         fprintf(stderr, "%s\n", error.message);
  *         return 1;
  *     }
- *     bitstack_set_budget(stack, 3000000, NULL);             // bytes; loads and drops blocks
  *     int m = bitstack_find_matrix(stack, "blk.0.attn_q.weight");
  *     bitstack_gemv(stack, m, x, y);                         // y = W x at the level that fits
- *     bitstack_set_budget(stack, 5000000, NULL);             // more memory: the same file, better
+ *     bitstack_set_budget(stack, 5000000, NULL);             // more memory: loads blocks, or drops them
  *     bitstack_gemv(stack, m, x, y);
  *     bitstack_close(stack);
  *
@@ -148,7 +149,6 @@ extern "C" {
  *
  * BITSTACK_STATIC        all functions static: two libraries can each carry a private copy
  * BITSTACK_MALLOC, BITSTACK_FREE   (impl) the default allocator: (bytes) and (pointer)
- * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
  * BITSTACK_YIELD         (impl) what a thread that resizes does, as BITSTACK_YIELD(), while products that began
@@ -165,7 +165,9 @@ extern "C" {
  *                        cols * rank is larger
  */
 #ifndef BITSTACK_API
-#ifdef BITSTACK_STATIC
+#if defined(BITSTACK_STATIC) && defined(__GNUC__)
+#define BITSTACK_API __attribute__((unused)) static
+#elif defined(BITSTACK_STATIC)
 #define BITSTACK_API static
 #else
 #define BITSTACK_API extern
@@ -178,8 +180,9 @@ extern "C" {
 
 /* =================================================================================== [TYPES] */
 
-/* Results. Every function that can fail returns one; outputs are written only on BITSTACK_OK unless
- * its comment says otherwise. bitstack_result_string gives the second column. */
+/* Results. Every function that can fail returns one. On failure a handle or struct that it was to fill in is
+ * NULL or zero, so that closing or freeing it is harmless; numbers it was to write are left alone.
+ * bitstack_result_string gives the second column. */
 #define BITSTACK_RESULTS(X)                                                                   \
     X(BITSTACK_OK, "success")                                                                 \
     X(BITSTACK_ERROR_ARGUMENT, "an argument is out of its range")                             \
@@ -241,7 +244,7 @@ typedef struct bitstack_parallel {
 /* How to open. {0} (or NULL for the pointer) means the defaults. */
 typedef struct bitstack_options {
     bitstack_allocator allocator;
-    uint64_t budget;              /* first budget in bytes; 0 = no limit */
+    uint64_t budget;              /* first budget in bytes; 0 = no limit, as everywhere */
     bitstack_precision precision; /* of bitstack_gemv and bitstack_gemm */
     int skip_checksums;           /* nonzero: payload checksums are not verified on load */
     int load_nothing;             /* nonzero: open at level 0 everywhere; budget is not applied */
@@ -350,15 +353,17 @@ typedef struct bitstack_view {
 /* Open a stack from a path, from memory or through a callback.
  *
  * Everything but the blocks is read and validated first, checksums included; then the blocks that
- * fit options->budget are loaded. On failure *out is untouched, nothing stays allocated, and *error
- * (may be NULL) says what and where. Time and memory are bounded by the bytes that are there: memory
+ * fit options->budget are loaded. Without a budget (options NULL or {0}) these are all of them, so a program
+ * that is to stay small gives one here: a later, lower one frees memory, but it has been used. On failure
+ * *out is NULL, nothing stays allocated, and *error (may be NULL) says what and where. Time and memory are bounded by the bytes that are there: memory
  * is at most 5 times the tables plus the resident part plus the loaded blocks, plus 4 KiB.
  *
  * open_memory copies no resident tensor and no block: `data` must stay valid and unchanged until
  * close (flash, or a mapped file); any alignment. `bytes` (of the memory, of the file, or as told by
  * the caller of open_callback) may end after any block: the rest is taken as absent.
  * A block whose checksum fails is left out together with the later blocks of its matrix; opening
- * still succeeds, and *error then says which (code BITSTACK_ERROR_CHECKSUM). */
+ * still succeeds, *error then says which (code BITSTACK_ERROR_CHECKSUM), and bitstack_blocks_missing how many
+ * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had. */
 #ifndef BITSTACK_NO_STDIO
 BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options, bitstack_error *error);
 #endif
@@ -386,8 +391,8 @@ BITSTACK_API size_t bitstack_arena_bytes(const void *data, size_t bytes);
 BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
 
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
- * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
- * same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
+ * as fit. Costs only the blocks that change. 0 and UINT64_MAX mean no limit. The same budget always ends in
+ * the same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
  * dropped, the factors that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if
  * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be
  * had are left out, each matrix stays at its last good level, and everything else is done. Going down may
@@ -422,7 +427,9 @@ BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int inde
 BITSTACK_API int bitstack_find_matrix(const bitstack *stack, const char *name);
 BITSTACK_API int bitstack_block_count(const bitstack *stack); /* of the complete file */
 BITSTACK_API int bitstack_blocks_available(const bitstack *stack); /* wholly in the bytes that are there */
-BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack); /* by the last budget */
+BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack); /* that the last budget asks for */
+/* Of those, how many are not in memory, because they could not be had or by set_level. */
+BITSTACK_API int bitstack_blocks_missing(const bitstack *stack);
 BITSTACK_API bitstack_result bitstack_get_block(const bitstack *stack, int index, bitstack_block *out);
 
 /* Typed metadata reads: the first element of a number entry of any number type, converted; the
@@ -478,21 +485,6 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
 BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, const bitstack_parallel *parallel);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 
-#ifdef BITSTACK_POOL
-/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
- * and link with -pthread where that is needed.
- *     bitstack_pool *pool;
- *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
- * `threads` counts the calling one; 0 means one a processor. Any number of stacks may share a pool, and any
- * threads may use it; while it is at work for one of them the others do without. Close it after the
- * stacks that use it. allocator NULL: malloc. */
-typedef struct bitstack_pool bitstack_pool;
-BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator);
-BITSTACK_API void bitstack_pool_close(bitstack_pool *pool);
-BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool);
-BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size_t index), void *context, size_t count);
-#endif
-
 /* For inputs of 1 to 8 bits: y[i] = sum over j of S_ij a_j exactly, for rows [begin, begin + count) of one
  * sign plane (laid out as in [FORMAT], any alignment; at most 2^23 columns), by counting bits. The a_j are
  * unsigned, or two's complement if is_signed, and come as `bits` bit planes, lowest first, of (cols + 7) / 8
@@ -536,6 +528,32 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #endif
 #endif /* BITSTACK_H */
 
+/* Apart, so that this header may have been included before without it. */
+#if defined(BITSTACK_POOL) && !defined(BITSTACK_POOL_H)
+#define BITSTACK_POOL_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
+ * and link with -pthread where that is needed.
+ *     bitstack_pool *pool;
+ *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
+ * `threads` counts the calling one; 0 means one a processor. Where fewer can be started (at most 256), the pool
+ * has those: bitstack_pool_threads says how many. Any number of stacks may share a pool, and any
+ * threads may use it; while it is at work for one of them the others do without. Close it after the
+ * stacks that use it. After fork the child has no threads but its own: there the pool does all in the calling
+ * one, and may be closed. allocator NULL: malloc. */
+typedef struct bitstack_pool bitstack_pool;
+BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator);
+BITSTACK_API void bitstack_pool_close(bitstack_pool *pool);
+BITSTACK_API int bitstack_pool_threads(const bitstack_pool *pool); /* 1 for NULL */
+BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool);
+BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size_t index), void *context, size_t count);
+#ifdef __cplusplus
+}
+#endif
+#endif /* BITSTACK_POOL_H */
+
 /* ==================================================================================== [STOP]
  * Stop here if you only want the API. */
 #if (defined(BITSTACK_IMPLEMENTATION) || defined(BITSTACK_COMPRESS_IMPLEMENTATION)) && !defined(BITSTACK_INTERNAL_)
@@ -547,6 +565,7 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #include <math.h>
 #include <string.h>
 #ifndef BITSTACK_NO_STDIO
+#include <errno.h>
 #include <stdio.h>
 #endif
 #ifndef BITSTACK_NO_MALLOC
@@ -555,9 +574,6 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_MALLOC(bytes) malloc(bytes)
 #define BITSTACK_FREE(pointer) free(pointer)
 #endif
-#endif
-#ifndef BITSTACK_ASSERT
-#define BITSTACK_ASSERT(condition) ((void)0)
 #endif
 
 /* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
@@ -739,14 +755,14 @@ static inline int bitstack_allocator_(bitstack_allocator *allocator) {
     return 0;
 }
 
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. The planes
+/* One matrix in the handle. Its blocks' places and planes are consecutive in the handle's arrays. The planes
  * exist twice: one set is in use while the other is prepared for the next level. */
 typedef struct bitstack_state_ {
     bitstack_shape shape;
     uint32_t shown;  /* 2 * level + which set of planes: what readers load, atomically */
     uint32_t level;  /* loaded */
     uint32_t target; /* what the last budget asks for */
-    uint32_t first;  /* index of its level 1 in slots, planes */
+    uint32_t first;  /* index of its level 1 in places, planes */
 } bitstack_state_;
 
 /* One block, by matrix and level: where it is, and what of it is in memory. */
@@ -775,7 +791,7 @@ struct bitstack {
     uint64_t *meta_offsets;    /* [metas] */
     uint64_t *resident_after;  /* [blocks] */
     bitstack_state_ *states;   /* [matrices] */
-    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
+    bitstack_slot_ *places;     /* [blocks], by matrix and level */
     bitstack_plane *planes;    /* [2 * blocks], likewise, both sets one after the other */
     uint32_t *readers;         /* see bitstack_enter_ */
     uint64_t resident;
@@ -787,12 +803,74 @@ static inline const char *bitstack_name_(const bitstack *stack, const unsigned c
 }
 
 #ifndef BITSTACK_NO_STDIO
+/* Files beyond 2 GiB where long has 32 bits, whatever feature macros there are: glibc's own functions, declared here
+ * in case <stdio.h> does not, or steps that a long can hold. */
+#if defined(_WIN32)
+#define BITSTACK_FOPEN_ fopen
 static inline int bitstack_seek_(FILE *file, uint64_t offset) {
-#ifdef _WIN32
     return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
-#else
-    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
+}
+static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
+    const int64_t end = _fseeki64(file, 0, SEEK_END) ? -1 : _ftelli64(file);
+    *bytes = (uint64_t)end;
+    return end < 0;
+}
+#elif defined(__GLIBC__) && LONG_MAX == 0x7FFFFFFF
+#ifdef __cplusplus
+extern "C" {
 #endif
+extern FILE *fopen64(const char *path, const char *mode);
+extern int fseeko64(FILE *file, __off64_t offset, int whence);
+extern __off64_t ftello64(FILE *file);
+#ifdef __cplusplus
+}
+#endif
+#define BITSTACK_FOPEN_ fopen64
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+    return offset > INT64_MAX || fseeko64(file, (__off64_t)offset, SEEK_SET);
+}
+static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
+    const int64_t end = fseeko64(file, 0, SEEK_END) ? -1 : ftello64(file);
+    *bytes = (uint64_t)end;
+    return end < 0;
+}
+#else
+#ifndef BITSTACK_STEP_ /* smaller in tests */
+#define BITSTACK_STEP_ LONG_MAX
+#endif
+#define BITSTACK_FOPEN_ fopen
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+    const uint64_t first = offset < (uint64_t)BITSTACK_STEP_ ? offset : (uint64_t)BITSTACK_STEP_;
+    if (offset > INT64_MAX || fseek(file, (long)first, SEEK_SET)) return 1;
+    for (offset -= first; offset; ) {
+        const uint64_t next = offset < (uint64_t)BITSTACK_STEP_ ? offset : (uint64_t)BITSTACK_STEP_;
+        if (fseek(file, (long)next, SEEK_CUR)) return 1;
+        offset -= next;
+    }
+    return 0;
+}
+/* What ftell cannot tell is found by reading: there is a byte at the last offset, and none after it. */
+static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
+    const long end = fseek(file, 0, SEEK_END) ? -1 : ftell(file);
+    uint64_t low = 0, step;
+    if (end >= 0 && end < BITSTACK_STEP_) return *bytes = (uint64_t)end, 0;
+    if (fseek(file, 0, SEEK_SET) || fgetc(file) == EOF) return 1; /* no file that can be read: a folder, a device */
+    for (step = (uint64_t)1 << 50; step; step >>= 1)
+        if (!bitstack_seek_(file, low + step) && fgetc(file) != EOF) low += step;
+    *bytes = low + 1;
+    return 0;
+}
+#endif
+/* Adds why, as the system told it, to a message. */
+static inline bitstack_result bitstack_reason_(bitstack_error *error, bitstack_result result, int reason) {
+    const char *text = reason ? strerror(reason) : NULL;
+    size_t used, i;
+    if (!error || !text) return result;
+    used = strlen(error->message);
+    for (i = 0; i < 2 && used + 1 < sizeof error->message; i++) error->message[used++] = ": "[i];
+    for (i = 0; text[i] && used + 1 < sizeof error->message; i++) error->message[used++] = text[i];
+    error->message[used] = 0;
+    return result;
 }
 #endif
 
@@ -958,7 +1036,7 @@ static uint64_t bitstack_lay_out_(bitstack *stack, unsigned char *memory) {
     BITSTACK_LAY_OUT_(meta_offsets, uint64_t, stack->metas);
     BITSTACK_LAY_OUT_(resident_after, uint64_t, stack->blocks);
     BITSTACK_LAY_OUT_(states, bitstack_state_, stack->matrices);
-    BITSTACK_LAY_OUT_(slots, bitstack_slot_, stack->blocks);
+    BITSTACK_LAY_OUT_(places, bitstack_slot_, stack->blocks);
     BITSTACK_LAY_OUT_(planes, bitstack_plane, 2 * (uint64_t)stack->blocks);
     BITSTACK_LAY_OUT_(readers, uint32_t, BITSTACK_READER_WORDS_);
 #undef BITSTACK_LAY_OUT_
@@ -1115,6 +1193,7 @@ static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_
         shape->group_cols = bitstack_load32_(r + 32);
         shape->scale = bitstack_load_f32_(r + 36);
         if (!bitstack_shape_valid(shape)) return bitstack_bad_(error, where + 8, "a matrix's shape is not valid");
+        if (!(bitstack_load_f32_(r + 40) >= 0 && bitstack_load_f32_(r + 40) <= FLT_MAX)) return bitstack_bad_(error, where + 40, "a matrix's sensitivity is not a number of at least 0");
         stack->states[i].first = (uint32_t)first;
         first += shape->levels;
         if (first > stack->blocks) return bitstack_bad_(error, where + 20, "the matrices have more levels than there are blocks");
@@ -1144,7 +1223,7 @@ static bitstack_result bitstack_check_blocks_(bitstack *stack, bitstack_error *e
         if (bitstack_load64_(r + 8) != at) return bitstack_bad_(error, where + 8, "a block is not where the one before ends");
         if (bytes > stack->complete - at) return bitstack_bad_(error, where + 16, "a block runs beyond the complete size");
         if (!bitstack_zero_(r + 56, 8)) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 56, "reserved block bytes are not zero", NULL, 0);
-        slot = stack->slots + state->first + level - 1;
+        slot = stack->places + state->first + level - 1;
         slot->offset = at;
         slot->record = i;
         at += bytes;
@@ -1201,6 +1280,8 @@ static bitstack_result bitstack_read_head_(bitstack *stack, const unsigned char 
     return BITSTACK_OK;
 }
 
+/* What is damaged, not what cannot be read or held. */
+static int bitstack_damage_(bitstack_result result) { return result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_FORMAT; }
 static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, const bitstack_options *options,
                                       bitstack_error *error) {
     bitstack start = *source, *stack;
@@ -1232,8 +1313,8 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     bitstack_lay_out_(stack, memory);
     result = bitstack_read_head_(stack, header, error);
     if (result == BITSTACK_OK && !(options && options->load_nothing)) {
-        result = bitstack_set_budget(stack, options && options->budget ? options->budget : UINT64_MAX, error);
-        if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO || result == BITSTACK_ERROR_FORMAT) result = BITSTACK_OK;
+        result = bitstack_set_budget(stack, options ? options->budget : 0, error);
+        if (bitstack_damage_(result)) result = BITSTACK_OK;
     } else if (result == BITSTACK_OK && error) error->code = BITSTACK_OK;
     if (result != BITSTACK_OK) {
 #ifndef BITSTACK_NO_STDIO
@@ -1249,6 +1330,7 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
 BITSTACK_API bitstack_result bitstack_open_memory(bitstack **out, const void *data, size_t bytes,
                                                   const bitstack_options *options, bitstack_error *error) {
     bitstack source;
+    if (out) *out = NULL;
     if (!out || !data) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no data", NULL, 0);
     memset(&source, 0, sizeof source);
     source.memory = (const unsigned char *)data;
@@ -1259,6 +1341,7 @@ BITSTACK_API bitstack_result bitstack_open_memory(bitstack **out, const void *da
 BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_read_at read, void *user, uint64_t bytes,
                                                     const bitstack_options *options, bitstack_error *error) {
     bitstack source;
+    if (out) *out = NULL;
     if (!out || !read) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no callback", NULL, 0);
     memset(&source, 0, sizeof source);
     source.read = read;
@@ -1277,23 +1360,22 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
     bitstack source;
     bitstack_result result;
     size_t length;
-    int64_t end;
+    if (out) *out = NULL;
     if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
     memset(&source, 0, sizeof source);
     length = strlen(path);
-    source.file = fopen(path, "rb");
+    errno = 0;
+    source.file = BITSTACK_FOPEN_(path, "rb");
     if (!source.file)
-        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot open '%'", path, length);
+        return bitstack_reason_(error, bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot open '%'", path, length), errno);
     source.read = bitstack_read_file_;
     source.read_user = source.file;
-#ifdef _WIN32
-    end = fseek(source.file, 0, SEEK_END) ? -1 : _ftelli64(source.file);
-#else
-    end = fseek(source.file, 0, SEEK_END) ? -1 : ftell(source.file);
-#endif
-    source.bytes = (uint64_t)end;
-    result = end < 0 ? bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot tell the size of '%'", path, length)
-                     : bitstack_open_(out, &source, options, error);
+    if (!bitstack_file_size_(source.file, &source.bytes)) result = bitstack_open_(out, &source, options, error);
+    else {
+        const int reason = errno;
+        result = bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot tell the size of '%'", path, length);
+        bitstack_reason_(error, result, reason);
+    }
     if (result != BITSTACK_OK) fclose(source.file);
     return result;
 }
@@ -1377,9 +1459,16 @@ BITSTACK_API int bitstack_matrix_count(const bitstack *stack) { return (int)stac
 BITSTACK_API int bitstack_block_count(const bitstack *stack) { return (int)stack->blocks; }
 BITSTACK_API int bitstack_blocks_available(const bitstack *stack) { return (int)stack->available; }
 BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack) { return (int)stack->loaded; }
+BITSTACK_API int bitstack_blocks_missing(const bitstack *stack) {
+    uint32_t i, missing = 0;
+    for (i = 0; i < stack->matrices; i++)
+        if (stack->states[i].level < stack->states[i].target) missing += stack->states[i].target - stack->states[i].level;
+    return (int)missing;
+}
 
 BITSTACK_API bitstack_result bitstack_get_meta(const bitstack *stack, int index, bitstack_meta *out) {
     const unsigned char *entry;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->metas) return BITSTACK_ERROR_ARGUMENT;
     entry = stack->head + stack->meta_offsets[index];
     out->key = (const char *)entry + BITSTACK_LEAST_META_;
@@ -1394,6 +1483,7 @@ BITSTACK_API bitstack_result bitstack_get_meta(const bitstack *stack, int index,
 BITSTACK_API bitstack_result bitstack_get_tensor(const bitstack *stack, int index, bitstack_tensor *out) {
     const unsigned char *r;
     int d;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->tensors) return BITSTACK_ERROR_ARGUMENT;
     r = stack->tensor_records + (size_t)index * BITSTACK_TENSOR_RECORD_;
     out->name = bitstack_name_(stack, r, &out->name_bytes);
@@ -1406,6 +1496,7 @@ BITSTACK_API bitstack_result bitstack_get_tensor(const bitstack *stack, int inde
 }
 BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int index, bitstack_matrix *out) {
     const unsigned char *r;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     r = stack->matrix_records + (size_t)index * BITSTACK_MATRIX_RECORD_;
     out->name = bitstack_name_(stack, r, &out->name_bytes);
@@ -1417,6 +1508,7 @@ BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int inde
 }
 BITSTACK_API bitstack_result bitstack_get_block(const bitstack *stack, int index, bitstack_block *out) {
     const unsigned char *r;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->blocks) return BITSTACK_ERROR_ARGUMENT;
     r = stack->block_records + (size_t)index * BITSTACK_BLOCK_RECORD_;
     out->matrix = bitstack_load32_(r);
@@ -1500,7 +1592,7 @@ BITSTACK_API const char *bitstack_meta_string(const bitstack *stack, const char 
 
 /* The part in memory, or NULL. */
 static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
-    const bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    const bitstack_slot_ *slot = stack->places + state->first + block - 1;
     uint64_t offset = slot->offset;
     int before;
     if (!stack->memory) return slot->raw[part] ? bitstack_aligned_(slot->raw[part]) : NULL;
@@ -1509,7 +1601,7 @@ static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack
 }
 
 static void bitstack_give_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
-    unsigned char **raw = stack->slots[state->first + block - 1].raw + part;
+    unsigned char **raw = stack->places[state->first + block - 1].raw + part;
     if (!stack->memory) bitstack_give_aligned_(stack, *raw, bitstack_part_bytes_(&state->shape, block, part));
     *raw = NULL;
 }
@@ -1523,10 +1615,19 @@ static int bitstack_column_valid_(const unsigned char *part, uint32_t level) {
     return 1;
 }
 
-/* Makes the part be there; it is verified each time it is taken up. */
+/* Of two failures the first counts, but what cannot be read or held more than what is damaged. */
+static bitstack_result bitstack_worse_(bitstack_result first, bitstack_result next) {
+    return first == BITSTACK_OK || (bitstack_damage_(first) && next != BITSTACK_OK) ? next : first;
+}
+/* Where to tell of it; what was told and counts more stays. */
+static bitstack_error *bitstack_tell_(bitstack_error *error, bitstack_result result) {
+    return error && (error->code == BITSTACK_OK || (bitstack_damage_(error->code) && !bitstack_damage_(result))) ? error : NULL;
+}
+
+/* Makes the part be there; it is verified each time it is taken up. *error was set before. */
 static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
                                            bitstack_error *error) {
-    bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    bitstack_slot_ *slot = stack->places + state->first + block - 1;
     const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
     const unsigned char *matrix = stack->matrix_records + (size_t)(state - stack->states) * BITSTACK_MATRIX_RECORD_, *data;
     uint64_t bytes = bitstack_part_bytes_(&state->shape, block, part), offset = slot->offset;
@@ -1540,21 +1641,21 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
         slot->raw[part] = (unsigned char *)slot;
     } else {
         unsigned char *raw = bitstack_take_aligned_(stack, bytes);
-        if (!raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, offset, "no memory for a block of matrix '%'", name, name_bytes);
+        if (!raw) return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_MEMORY), BITSTACK_ERROR_MEMORY, offset, "no memory for a block of matrix '%'", name, name_bytes);
         if (bitstack_get_(stack, offset, bitstack_aligned_(raw), bytes) != BITSTACK_OK) {
             bitstack_give_aligned_(stack, raw, bytes);
-            return bitstack_fail_(error, BITSTACK_ERROR_IO, offset, "reading a block of matrix '%' failed", name, name_bytes);
+            return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_IO), BITSTACK_ERROR_IO, offset, "reading a block of matrix '%' failed", name, name_bytes);
         }
         slot->raw[part] = raw;
         data = bitstack_aligned_(raw);
     }
     if (!stack->skip_checksums && bitstack_checksum(data, (size_t)bytes) != bitstack_load64_(record + 24 + 8 * part)) {
         bitstack_give_part_(stack, state, block, part);
-        return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
+        return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_CHECKSUM), BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
     }
     if (state->shape.encoding == BITSTACK_TABLES && part == BITSTACK_COLUMN_PART_ && !bitstack_column_valid_(data, block)) {
         bitstack_give_part_(stack, state, block, part);
-        return bitstack_fail_(error, BITSTACK_ERROR_FORMAT, offset, "the unit or the table of a block of matrix '%' is not valid", name, name_bytes);
+        return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_FORMAT), BITSTACK_ERROR_FORMAT, offset, "the unit or the table of a block of matrix '%' is not valid", name, name_bytes);
     }
     return BITSTACK_OK;
 }
@@ -1621,7 +1722,7 @@ static void bitstack_drop_parts_(bitstack *stack, const bitstack_state_ *state, 
     int part;
     for (block = 1; block <= state->shape.levels; block++)
         for (part = 0; part < BITSTACK_PARTS_; part++)
-            if (stack->slots[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
+            if (stack->places[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
                 !bitstack_part_live_(&state->shape, block, part, other))
                 bitstack_give_part_(stack, state, block, part);
 }
@@ -1642,12 +1743,12 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
     for (block = 1; block <= level;) { /* restarts from below each time a block turns out bad */
         for (part = 0, result = BITSTACK_OK; part < BITSTACK_PARTS_ && result == BITSTACK_OK; part++)
             if (bitstack_part_live_(&state->shape, block, part, level))
-                result = bitstack_take_part_(stack, state, block, part, first == BITSTACK_OK ? error : NULL);
+                result = bitstack_take_part_(stack, state, block, part, error);
         if (result == BITSTACK_OK) {
             block++;
             continue;
         }
-        if (first == BITSTACK_OK) first = result;
+        first = bitstack_worse_(first, result);
         level = block - 1;
         if (result == BITSTACK_ERROR_MEMORY ? !may_fall : level == 0 && old > wanted) level = old;
         bitstack_drop_parts_(stack, state, level, old); /* taken for a level that will not be, and never shown */
@@ -1676,6 +1777,7 @@ static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t
             if (state->level <= target) continue;
             result = bitstack_move_(stack, state, target, pass == 2, worst == BITSTACK_OK ? error : NULL);
             moved |= state->level <= target;
+            if (result == BITSTACK_ERROR_MEMORY && error && worst == BITSTACK_OK) error->code = BITSTACK_OK;
             if (result == BITSTACK_ERROR_MEMORY) again = 1; /* told below, if it stays so */
             else if (worst == BITSTACK_OK) worst = result;
         }
@@ -1687,8 +1789,8 @@ static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t
         bitstack_state_ *state = stack->states + i;
         const uint32_t target = level == UINT32_MAX ? state->target : level;
         if (state->level >= target) continue;
-        result = bitstack_move_(stack, state, target, 1, worst == BITSTACK_OK ? error : NULL);
-        if (worst == BITSTACK_OK) worst = result;
+        result = bitstack_move_(stack, state, target, 1, error);
+        worst = bitstack_worse_(worst, result);
         bitstack_drop_unused_(stack, i, i + 1);
     }
     return worst;
@@ -1696,8 +1798,15 @@ static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t
 
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error) {
     uint32_t low = 0, high = stack->available;
-    if (bytes < stack->base)
-        return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part", NULL, 0);
+    if (bytes == 0) bytes = UINT64_MAX;
+    if (bytes < stack->base) {
+        char digits[20];
+        size_t at = sizeof digits;
+        uint64_t least = stack->base;
+        for (; least; least /= 10) digits[--at] = (char)('0' + least % 10);
+        return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part, which takes % bytes",
+                              digits + at, sizeof digits - at);
+    }
     while (low < high) { /* how many blocks fit */
         uint32_t middle = low + (high - low) / 2;
         if (stack->resident_after[middle] <= bytes) low = middle + 1;
@@ -1715,7 +1824,7 @@ BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uin
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
     state = stack->states + matrix;
-    if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
+    if (level > state->shape.levels || (level && stack->places[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
     return bitstack_bring_(stack, (uint32_t)matrix, (uint32_t)matrix + 1, level, error);
 }
@@ -1734,10 +1843,10 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     uint32_t i, block;
     int part;
     if (!stack) return;
-    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as far as that */
+    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as later as that */
         for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
-                bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
+                bitstack_give_aligned_(stack, stack->places[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
@@ -1749,6 +1858,7 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
     const bitstack_state_ *state;
     uint32_t shown;
+    memset(out, 0, sizeof *out);
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     state = stack->states + matrix;
     shown = BITSTACK_SHOWN_(state);
@@ -2099,6 +2209,21 @@ static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
 }
 
+/* fabsf without libm. */
+static float bitstack_magnitude_(float value) { return bitstack_float_from_bits_(bitstack_bits_from_float_(value) & 0x7FFFFFFFu); }
+
+/* To an integer, |value| < 2^22, as the rounding mode says: lrintf without libm. */
+static int32_t bitstack_round_(float value) {
+    const float ones = value < 0 ? -8388608.0f : 8388608.0f; /* 2^23: of a sum with it the last bit counts ones */
+#if FLT_EVAL_METHOD == 0
+    const float sum = value + ones;
+#else
+    volatile float exact = value, sum = exact + ones;
+#endif
+    const int32_t size = (int32_t)(bitstack_bits_from_float_(sum) & 0x7FFFFFu);
+    return value < 0 ? -size : size;
+}
+
 static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
     uint32_t largest = 0;
     float scale, inverse;
@@ -2106,9 +2231,9 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     int n;
     for (g = 0; g < groups; g++, z += 4) {
 #if FLT_EVAL_METHOD == 0
-        float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]), sum;
+        float left = bitstack_magnitude_(z[0]) + bitstack_magnitude_(z[1]), right = bitstack_magnitude_(z[2]) + bitstack_magnitude_(z[3]), sum;
 #else
-        volatile float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]); /* x87 keeps more digits */
+        volatile float left = bitstack_magnitude_(z[0]) + bitstack_magnitude_(z[1]), right = bitstack_magnitude_(z[2]) + bitstack_magnitude_(z[3]); /* x87 keeps more digits */
         float sum;
 #endif
         uint32_t bits;
@@ -2122,7 +2247,7 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     for (g = 0; g < groups; g++, z += 4) {
         int32_t q[4] = {0, 0, 0, 0};
         if (inverse > 0)
-            for (n = 0; n < 4; n++) q[n] = (int32_t)lrintf(z[n] * inverse);
+            for (n = 0; n < 4; n++) q[n] = bitstack_round_(z[n] * inverse);
         for (n = 0; n < 16; n++) {
             int32_t sum = (n & 1 ? q[0] : -q[0]) + (n & 2 ? q[1] : -q[1]) + (n & 4 ? q[2] : -q[2]) + (n & 8 ? q[3] : -q[3]);
             uint32_t biased = (uint32_t)(sum + 257 * BITSTACK_BIAS_);
@@ -2196,7 +2321,7 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
  * row cost 1 %. */
 #define BITSTACK_NEAR_(tiles) ((tiles) > 1 ? 1024u : 2048u)
 #define BITSTACK_FAR_(tiles) (8192u / (tiles))
-#define BITSTACK_PREFETCH_BOTH_(near, far) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(near)), "m"(*(far)))
+#define BITSTACK_PREFETCH_BOTH_(soon, later) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(soon)), "m"(*(later)))
 #endif
 
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
@@ -2208,16 +2333,18 @@ static int bitstack_available_sse4_(void) { return bitstack_x86_has_(1u << 9 | 1
 
 BITSTACK_SSE4_INLINE_ __m128i bitstack_load_sse4_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
 
-/* Four factors as floats. Halves: the exponent is put right by an exact product, but for infinity and NaN. */
+/* Four factors as floats. Halves: as bitstack_f16_to_f32, for subnormal floats may count as zero here (DAZ). */
 BITSTACK_SSE4_INLINE_ __m128 bitstack_factors_sse4_(const void *from, bitstack_type type, size_t first) {
-    __m128i half, rest, special;
+    const __m128i least = _mm_set1_epi32(0x38800000);
+    __m128i half, rest, value, tiny;
     if (type != BITSTACK_F16) return _mm_castsi128_ps(bitstack_load_sse4_((const char *)from + 4 * first));
     half = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 2 * first)));
     rest = _mm_and_si128(half, _mm_set1_epi32(0x7FFF));
-    special = _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x7F800000));
-    special = _mm_or_si128(special, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16)); /* and the sign */
-    return _mm_or_ps(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(rest, 13)), _mm_set1_ps(5.192296858534828e+33f)), /* 2^112 */
-                     _mm_castsi128_ps(special));
+    value = _mm_add_epi32(_mm_slli_epi32(rest, 13), _mm_set1_epi32(0x38000000));
+    value = _mm_add_epi32(value, _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x38000000)));
+    tiny = _mm_castps_si128(_mm_sub_ps(_mm_castsi128_ps(_mm_or_si128(_mm_slli_epi32(rest, 13), least)), _mm_castsi128_ps(least)));
+    value = _mm_blendv_epi8(value, tiny, _mm_cmpgt_epi32(_mm_set1_epi32(0x0400), rest));
+    return _mm_castsi128_ps(_mm_or_si128(value, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16))); /* and the sign */
 }
 
 BITSTACK_SSE4_ static void bitstack_product_sse4_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
@@ -2430,12 +2557,12 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_two_avx2_(bitstack_sums_avx2_ *sum, __m25
     return _mm256_avg_epu8(a, b);
 }
 BITSTACK_AVX2_INLINE_ void bitstack_four_avx2_(bitstack_sums_avx2_ sums[2], __m256i average[2], const unsigned char *signs, size_t g,
-                                               const unsigned char *table, const char *near, const char *far, const int ready) {
+                                               const unsigned char *table, const char *soon, const char *later, const int ready) {
     __m256i a, b, c, d, e, f;
-    if (near) BITSTACK_PREFETCH_BOTH_(near, far);
+    if (soon) BITSTACK_PREFETCH_BOTH_(soon, later);
     bitstack_find_avx2_(&a, &b, signs, g, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 1, table, ready);
     e = bitstack_two_avx2_(&sums[0], a, c), f = bitstack_two_avx2_(&sums[1], b, d);
-    if (near) BITSTACK_PREFETCH_BOTH_(near + 64, far + 64);
+    if (soon) BITSTACK_PREFETCH_BOTH_(soon + 64, later + 64);
     bitstack_find_avx2_(&a, &b, signs, g + 2, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 3, table, ready);
     average[0] = _mm256_avg_epu8(e, bitstack_two_avx2_(&sums[0], a, c)), average[1] = _mm256_avg_epu8(f, bitstack_two_avx2_(&sums[1], b, d));
 }
@@ -2487,7 +2614,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
     size_t from, groups, g, k, t, i, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, table += run->count * stride) {
         const unsigned char *signs = run->signs + 32 * from;
-        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
+        const char *soon = bitstack_ahead_(run, from * 32, near_by), *later = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
         for (t = 0; run->count <= 2 && t < run->count; t++) {
@@ -2500,7 +2627,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                     bitstack_sums_avx2_ sum[2] = {part[i][0], part[i][1]};
                     for (k = g; k < last; k += 4) {
                         const size_t ahead = at + 32 * k;
-                        bitstack_four_avx2_(sum, average, signs + at, k, entries, near + ahead, far + ahead, 0);
+                        bitstack_four_avx2_(sum, average, signs + at, k, entries, soon + ahead, later + ahead, 0);
                         bitstack_add_avx2_(&sum[0], average[0]), bitstack_add_avx2_(&sum[1], average[1]);
                     }
                     part[i][0] = sum[0], part[i][1] = sum[1];
@@ -2512,7 +2639,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
             }
         }
         if (run->count <= 2) continue;
-        for (i = 0; i < run->tiles; i++, signs += run->stride, near += run->stride, far += run->stride) {
+        for (i = 0; i < run->tiles; i++, signs += run->stride, soon += run->stride, later += run->stride) {
             unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
             for (g = 0; g < groups; g++) {
                 const __m256i both = bitstack_load_avx2_(signs + 32 * g);
@@ -2524,8 +2651,8 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                 bitstack_sums_avx2_ sum[2] = {none, none};
                 for (g = 0; g + 8 <= groups; g += 8) {
                     if (t < 2) { /* one reads ahead for the first half of each four groups, one for the second */
-                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64 * t, far + 32 * g + 64 * t);
-                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 128 + 64 * t, far + 32 * g + 128 + 64 * t);
+                        BITSTACK_PREFETCH_BOTH_(soon + 32 * g + 64 * t, later + 32 * g + 64 * t);
+                        BITSTACK_PREFETCH_BOTH_(soon + 32 * g + 128 + 64 * t, later + 32 * g + 128 + 64 * t);
                     }
                     bitstack_four_avx2_(sum, average, nibbles, g, table + t * stride, NULL, NULL, 1);
                     bitstack_four_avx2_(sum, more, nibbles, g + 4, table + t * stride, NULL, NULL, 1);
@@ -2674,15 +2801,15 @@ BITSTACK_AVX512_INLINE_ void bitstack_look_avx512_(__m512i sum[4], const __m512i
 
 /* Four groups of `tiles` tiles, `apart` bytes from each other, and `count` tables, together at most 4. */
 BITSTACK_AVX512_INLINE_ void bitstack_step_avx512_(__m512i sum[4][4], const unsigned char *signs, size_t apart,
-                                                   const unsigned char *tables, size_t stride, const char *near,
-                                                   const char *far, const int tiles, const int count) {
+                                                   const unsigned char *tables, size_t stride, const char *soon,
+                                                   const char *later, const int tiles, const int count) {
     __m512i index[4];
 #define BITSTACK_TILE_STEP_(tile)                                                                                        \
     if (tiles > tile) {                                                                                                  \
         bitstack_index_avx512_(index, signs + tile * apart);                                                             \
-        BITSTACK_PREFETCH_BOTH_(near + tile * apart, far + tile * apart);                                                \
+        BITSTACK_PREFETCH_BOTH_(soon + tile * apart, later + tile * apart);                                                \
         bitstack_look_avx512_(sum[tile * count], index, _mm512_loadu_si512(tables));                                     \
-        BITSTACK_PREFETCH_BOTH_(near + tile * apart + 64, far + tile * apart + 64);                                      \
+        BITSTACK_PREFETCH_BOTH_(soon + tile * apart + 64, later + tile * apart + 64);                                      \
         if (count > 1) bitstack_look_avx512_(sum[(tile * count + 1) % 4], index, _mm512_loadu_si512(tables + stride));   \
         if (count > 2) bitstack_look_avx512_(sum[2], index, _mm512_loadu_si512(tables + 2 * stride));                    \
         if (count > 3) bitstack_look_avx512_(sum[3], index, _mm512_loadu_si512(tables + 3 * stride));                    \
@@ -2704,18 +2831,18 @@ BITSTACK_AVX512_INLINE_ void bitstack_scale_avx512_(float *to, const __m512i sum
 /* One block. rest: room for 512 bytes. */
 BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run, size_t from, size_t groups,
                                                           const unsigned char *tables, size_t stride, const float *scales,
-                                                          const char *near, const char *far, unsigned char *rest, const int tiles, const int count) {
+                                                          const char *soon, const char *later, unsigned char *rest, const int tiles, const int count) {
     const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
     __m512i sum[4][4] = {{less, less, less, less}, {less, less, less, less}, {less, less, less, less}, {less, less, less, less}};
     const unsigned char *signs = run->signs + 32 * from;
     size_t g;
     for (g = 0; g + 4 <= groups; g += 4)
-        bitstack_step_avx512_(sum, signs + 32 * g, run->stride, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+        bitstack_step_avx512_(sum, signs + 32 * g, run->stride, tables + 16 * g, stride, soon + 32 * g, later + 32 * g, tiles, count);
     if (g < groups) { /* the last are fewer than four */
         int i;
         memset(rest, 0, 512);
         for (i = 0; i < tiles; i++) memcpy(rest + 128 * i, signs + (size_t)i * run->stride + 32 * g, 32 * (groups - g));
-        bitstack_step_avx512_(sum, rest, 128, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+        bitstack_step_avx512_(sum, rest, 128, tables + 16 * g, stride, soon + 32 * g, later + 32 * g, tiles, count);
     }
     bitstack_scale_avx512_(sums[0], sum[0], scales[0], from > 0);
     if (tiles * count > 1) bitstack_scale_avx512_(sums[1], sum[1], scales[1 % count], from > 0);
@@ -2752,16 +2879,16 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
-        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
+        const char *soon = bitstack_ahead_(run, from * 32, near_by), *later = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
         switch (run->tiles * 100 + run->count) {
-        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 4, 1); continue;
-        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 2, 2); continue;
-        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 1); continue;
-        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 2); continue;
-        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 3); continue;
-        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 4); continue;
+        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 4, 1); continue;
+        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 2, 2); continue;
+        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 1); continue;
+        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 2); continue;
+        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 3); continue;
+        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 4); continue;
         default: break;
         }
         for (g = 0; g < groups; g += 4) {
@@ -2773,8 +2900,8 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
             }
             bitstack_index_avx512_(index, signs);
             for (t = 0; t < 4; t++) _mm512_storeu_si512(indices + 64 * g + 64 * t, index[t]);
-            BITSTACK_PREFETCH_BOTH_(near + 32 * g, far + 32 * g);
-            BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64, far + 32 * g + 64);
+            BITSTACK_PREFETCH_BOTH_(soon + 32 * g, later + 32 * g);
+            BITSTACK_PREFETCH_BOTH_(soon + 32 * g + 64, later + 32 * g + 64);
         }
         for (t = 0; t + 4 <= run->count; t += 4)
             bitstack_lookup_ready_avx512_(sums + t, indices, groups, tables + t * stride, stride, scale + t, from > 0, 4);
@@ -4085,11 +4212,18 @@ BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *vi
 #include <pthread.h>
 #include <unistd.h>
 
+#ifdef __OPTIMIZE__
+#define BITSTACK_POOL_STACK_ (262144 + 8 * (size_t)BITSTACK_CHUNK_COLS)
+#else
+#define BITSTACK_POOL_STACK_ (1048576 + 8 * (size_t)BITSTACK_CHUNK_COLS)
+#endif
+
 /* Everything is handed out under one lock: a part of a product takes far longer. Who waits looks at `turn`
  * or `done` for some microseconds before sleeping, for products follow each other closely. */
 struct bitstack_pool {
     int threads, workers; /* the caller's counted; not counted */
     int stop;
+    long process;         /* that has the workers: a fork has none */
     uint32_t turn;             /* of calls of pool_run */
     size_t next, count, done;  /* indices */
     void (*task)(void *context, size_t index);
@@ -4142,7 +4276,7 @@ BITSTACK_API void bitstack_pool_run(void *user, void (*task)(void *context, size
     bitstack_pool *pool = (bitstack_pool *)user;
     size_t index;
     int spins;
-    if (!pool || count < 2 || pthread_mutex_trylock(&pool->busy)) {
+    if (!pool || count < 2 || pool->process != (long)getpid() || pthread_mutex_trylock(&pool->busy)) {
         for (index = 0; index < count; index++) task(context, index);
         return;
     }
@@ -4165,8 +4299,10 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
     bitstack_allocator from;
     bitstack_pool *pool;
     pthread_attr_t attributes;
+    size_t stack = 0;
     long here;
     memset(&from, 0, sizeof from);
+    if (out) *out = NULL;
     if (allocator) from = *allocator;
     if (!out || threads < 0 || !bitstack_allocator_(&from)) return BITSTACK_ERROR_ARGUMENT;
     here = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
@@ -4176,17 +4312,19 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
     if (!pool) return BITSTACK_ERROR_MEMORY;
     memset(pool, 0, sizeof *pool);
     pool->allocator = from;
+    pool->process = (long)getpid();
     pthread_mutex_init(&pool->busy, NULL);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->finished, NULL);
     pthread_attr_init(&attributes);
-#ifdef __OPTIMIZE__
-    pthread_attr_setstacksize(&attributes, 65536 + 8 * (size_t)BITSTACK_CHUNK_COLS + 65536);
-#endif /* else as the system has it: without optimisation a kernel keeps half a megabyte of temporaries */
+    /* As large as the system has them, for its libc may take thread-local variables from there; where it has small ones
+     * (musl), what a product needs. Without optimisation a kernel keeps half a megabyte of temporaries. */
+    if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_POOL_STACK_)
+        pthread_attr_setstacksize(&attributes, BITSTACK_POOL_STACK_);
     while (pool->workers < here - 1 &&
            pthread_create(&pool->thread[pool->workers], &attributes, bitstack_pool_work_, pool) == 0)
-        pool->workers++; /* fewer, if no more can be had */
+        pool->workers++; /* fewer, if no more can be had: see bitstack_pool_threads */
     pthread_attr_destroy(&attributes);
     pool->threads = pool->workers + 1;
     *out = pool;
@@ -4196,23 +4334,27 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
 BITSTACK_API void bitstack_pool_close(bitstack_pool *pool) {
     int i;
     if (!pool) return;
-    pthread_mutex_lock(&pool->lock);
-    pool->stop = 1;
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
-    pthread_mutex_destroy(&pool->busy);
-    pthread_mutex_destroy(&pool->lock);
-    pthread_cond_destroy(&pool->wake);
-    pthread_cond_destroy(&pool->finished);
+    if (pool->process == (long)getpid()) { /* in a fork the locks may be held by threads that are not there */
+        pthread_mutex_lock(&pool->lock);
+        pool->stop = 1;
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->lock);
+        for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
+        pthread_mutex_destroy(&pool->busy);
+        pthread_mutex_destroy(&pool->lock);
+        pthread_cond_destroy(&pool->wake);
+        pthread_cond_destroy(&pool->finished);
+    }
     pool->allocator.release(pool->allocator.user, pool, sizeof *pool);
 }
+
+BITSTACK_API int bitstack_pool_threads(const bitstack_pool *pool) { return pool ? pool->threads : 1; }
 
 BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool) {
     bitstack_parallel parallel;
     parallel.run = bitstack_pool_run;
     parallel.user = pool;
-    parallel.threads = pool ? pool->threads : 1;
+    parallel.threads = bitstack_pool_threads(pool);
     return parallel;
 }
 #endif /* BITSTACK_POOL */
@@ -4245,3 +4387,27 @@ BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matr
 }
 
 #endif /* BITSTACK_IMPLEMENTATION */
+
+/* ================================================================================= [LICENCE]
+ * MIT License
+ *
+ * Copyright (c) 2026 The BitStack for C authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */

@@ -1,6 +1,6 @@
 /* bitstack_compress.h - turn weight matrices into a stack file for bitstack.h.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm; pthreads optional.
- * MIT licence at the end of bitstack.h.
+ * Version 0.1.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm (-lm), and POSIX threads (-pthread)
+ * unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -13,17 +13,19 @@
  *
  *     bitstack_coded coded;
  *     bitstack_writer *writer;
- *     bitstack_encode_matrix(&coded, w, rows, cols, cols, NULL, NULL);   // defaults
+ *     bitstack_error error;
  *     bitstack_writer_open(&writer, "w.bitstack", NULL, NULL);
+ *     bitstack_encode_matrix(&coded, w, rows, cols, cols, NULL, NULL);   // defaults
  *     bitstack_writer_matrix(writer, "w", &coded, 1.0f);
  *     bitstack_coded_free(&coded);
- *     bitstack_writer_finish(writer, NULL, 0, NULL);                     // predicted order
+ *     if (bitstack_writer_finish(writer, NULL, 0, &error) != BITSTACK_OK) // predicted order; tells of any failure
+ *         fprintf(stderr, "%s\n", error.message);                        // above: then there is no file
  *
  * What it does not do: read model files, run models or gather activations (examples/ does); fine-tune.
  *
  * Contents (search for the mark):
  *   [CONFIG] [TYPES] [API]   [STOP] stop here if you only want the API
- *   [MEMORY] [THREADS] [LINALG] [SVD] [MOMENTS] [CODED] [IABS] [NESTED] [ORDER] [WRITER]
+ *   [MEMORY] [THREADS] [LINALG] [SVD] [MOMENTS] [CODED] [IABS] [NESTED] [ORDER] [WRITER] [LICENCE]
  */
 #ifndef BITSTACK_COMPRESS_H
 #define BITSTACK_COMPRESS_H
@@ -68,10 +70,11 @@ typedef int (*bitstack_progress)(void *user, double fraction);
 typedef struct bitstack_encode_options {
     bitstack_method method;
     uint32_t levels; /* 1..32; 0 = 5 for nested, 16 for iabs */
-    uint32_t rank;   /* 0 = automatic for nested, 16 for iabs (less where the matrix is smaller) */
+    uint32_t rank;   /* 0 = automatic for nested, 16 for iabs; at most 16 for nested, 1024 for iabs; less where the
+                        matrix is smaller */
     bitstack_type factor_type; /* 0 = F16 */
     int threads;     /* 0 or 1 = the calling thread only. The result does not depend on it. */
-    uint64_t seed;   /* of random starts; the same seed gives the same bytes */
+    uint64_t seed;   /* of random starts; see bitstack_encode_matrix for when the same seed gives the same bytes */
     int plain_columns;    /* iabs: nonzero = no activation-aware column scaling though moments are given */
     float level_weights[BITSTACK_MAX_LEVELS]; /* nested: how much each of the levels that are chosen jointly (the
                                                  first six) counts, finite and not negative; all 0 = the default */
@@ -122,7 +125,8 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
  * the iteration starts there; vt may be the same memory. Halko, Martinsson and Tropp, arXiv 0909.4061;
  * Zhou, Saad, Tiago and Chelikowsky's Chebyshev filter, 2006. 1 <= k <= min(rows, cols).
  * BITSTACK_ERROR_NUMERIC on NaN or infinity, or where a singular value is above FLT_MAX.
- * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats. */
+ * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats, and k / 4000
+ * of a. */
 BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t rows, uint32_t cols, size_t stride, uint32_t k, const float *warm_vt, uint64_t seed, int threads, float *u, float *s, float *vt);
 
 /* --- Calibration ----------------------------------------------------------------------------- */
@@ -132,8 +136,8 @@ BITSTACK_API bitstack_result bitstack_moments_init(bitstack_moments *moments, ui
 /* Add one sample: `tokens` inputs of cols floats, `stride` floats apart. Inputs that are not finite are
  * skipped. */
 BITSTACK_API void bitstack_moments_add(bitstack_moments *moments, const float *x, size_t tokens, size_t stride);
-/* Add another's sums (same cols), for gathering in several threads. */
-BITSTACK_API void bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from);
+/* Add another's sums (same cols, and with h if `into` has it), for gathering in several threads. */
+BITSTACK_API bitstack_result bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from);
 /* The paper's activation scale of channel j: mean over samples of per-sample norms, plus 1e-3. */
 BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j);
 BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
@@ -141,9 +145,14 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
- * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
+ * The same input, options and seed give the same bytes on any number of threads, from the same build on CPUs that
+ * all have AVX2 and FMA, or all lack one: products of floats are fused there and not elsewhere, so last bits of
+ * factors differ, and with them signs of weights close to a tie. Other compilers may round libm's functions otherwise.
+ * Working memory, beside what is returned: about 4 times the matrix as float (nested: rows count as a multiple of
+ * 32, columns as one of 48), 64 rank (rows + cols) bytes, for every thread 8 bytes a column for each row up to 192 and
+ * (nested) 256 for each level up to six, and 3 cols^2 doubles with moments.h.
  * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h does or (nested) is not positive
- * semidefinite, or if an approximation of weights near the limit of float would. *coded is written only on success. */
+ * semidefinite, or if an approximation of weights near the limit of float would. *coded is zero on failure. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
 /* The matrix at `level` for the kernels of bitstack.h; planes must hold `level` entries and outlive the
@@ -176,10 +185,13 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
  * matrix (on POSIX that file has no name once it is open); finish puts them together in `path`.part, flushes
  * that to the disk (POSIX and Windows; with -std=c99 define _POSIX_C_SOURCE) and renames it. A process that
  * dies, or a full disk, leaves what was at `path` before. Of two writers to one path at the same time one may fail
- * with BITSTACK_ERROR_IO, and the file is one of theirs, whole. */
+ * with BITSTACK_ERROR_IO, and the file is one of theirs, whole.
+ * Failures stay: after the first, of whatever kind, every call returns it, and finish makes no file and tells it.
+ * `writer` NULL is BITSTACK_ERROR_ARGUMENT. Keys and names are UTF-8, and each but once: two matrices, tensors or
+ * entries of one name are BITSTACK_ERROR_ARGUMENT. */
 BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const char *path, const bitstack_allocator *allocator, bitstack_error *error);
 /* Metadata: `count` elements of a number type (native byte order), or strings. Copied at once. */
-BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type, const void *elements, uint64_t count, int mandatory);
+BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type, const void *elements, uint64_t count);
 BITSTACK_API bitstack_result bitstack_writer_meta_u32(bitstack_writer *writer, const char *key, uint32_t value);
 BITSTACK_API bitstack_result bitstack_writer_meta_f32(bitstack_writer *writer, const char *key, float value);
 /* `bytes` NULL: the strings are NUL-terminated. */
@@ -187,7 +199,8 @@ BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *write
 /* A resident tensor; `data` little-endian, copied to the spool at once. */
 BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, const char *name, bitstack_type type, int dimensions, const uint64_t *shape, const void *data);
 /* A coded matrix, copied to the spool at once. Its index is the number of matrices added before it.
- * sensitivity: predicted model loss per unit of out_err2 (1 where nothing is known), finite: orders blocks. */
+ * sensitivity: predicted model loss per unit of out_err2 (1 where nothing is known), finite and not negative:
+ * orders blocks. */
 BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, const char *name, const bitstack_coded *coded, float sensitivity);
 /* Complete the file with the blocks in the order given (entries: every block once, each matrix's levels
  * ascending), or with order NULL in the predicted order. Frees the writer, also on failure. */
@@ -207,6 +220,7 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
  * Stop here if you only want the API. */
 #if defined(BITSTACK_COMPRESS_IMPLEMENTATION) && !defined(BITSTACK_COMPRESS_IMPLEMENTED_)
 #define BITSTACK_COMPRESS_IMPLEMENTED_
+#include "bitstack.h" /* again, for what the implementations share: it may have been included before without */
 
 /* ================================================================================== [MEMORY] */
 
@@ -268,6 +282,7 @@ BITSTACK_PRIVATE_ double bitstack_random_signed_(uint64_t *state) {
 #endif
 
 #define BITSTACK_MAX_WORKERS_ 64
+#define BITSTACK_WORKER_STACK_ 1048576
 
 /* `worker` < bitstack_workers_(threads, tasks) tells concurrent tasks apart: for scratch, never for results. */
 typedef void (*bitstack_task_)(void *arg, uint32_t task, uint32_t worker);
@@ -320,14 +335,20 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
         bitstack_job_ job;
         bitstack_worker_ worker[BITSTACK_MAX_WORKERS_];
         pthread_t thread[BITSTACK_MAX_WORKERS_];
+        pthread_attr_t attributes;
+        size_t stack = 0;
         uint32_t started = 1;
         if (pthread_mutex_init(&job.lock, NULL) == 0) {
+            pthread_attr_init(&attributes);
+            if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_WORKER_STACK_) /* musl: 128 KiB */
+                pthread_attr_setstacksize(&attributes, BITSTACK_WORKER_STACK_);
             job.next = 0, job.tasks = tasks, job.run = task, job.arg = arg;
             for (uint32_t i = 0; i < workers; i++) worker[i].job = &job, worker[i].index = i;
-            while (started < workers && !pthread_create(&thread[started], NULL, bitstack_work_, &worker[started]))
+            while (started < workers && !pthread_create(&thread[started], &attributes, bitstack_work_, &worker[started]))
                 started++;
             bitstack_work_(&worker[0]);
             while (started > 1) pthread_join(thread[--started], NULL);
+            pthread_attr_destroy(&attributes);
             pthread_mutex_destroy(&job.lock);
             return;
         }
@@ -686,10 +707,13 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_triangle_inverse_(double *l, size_t n
 /* ===================================================================================== [SVD]
  * Full: one-sided Jacobi. Columns are rotated in pairs, the longer one first (de Rijk, 1989), block by block
  * so that they stay in cache, until all are orthogonal to working precision.
- * Truncated: subspace iteration on A^T A with a Rayleigh-Ritz step in double after every pass. */
+ * Truncated: subspace iteration on A^T A with a Rayleigh-Ritz step in double after every pass.
+ * Long sums are taken in blocks: their rounding errors would otherwise grow with the longer side. */
 
-/* dot[0..2] = p.p, q.q, p.q. */
-BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, size_t n, double dot[3]) {
+#define BITSTACK_LONG_SUM_ ((size_t)4096) /* doubles */
+
+/* dot[0..2] += p.p, q.q, p.q. */
+BITSTACK_INLINE_ void bitstack_jacobi_add_dots_(const double *p, const double *q, size_t n, double dot[3]) {
     enum { lanes = sizeof(bitstack_wide_) / sizeof(double) };
     bitstack_wide_ sum[6];
     size_t i = 0;
@@ -700,13 +724,23 @@ BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, si
         sum[3] += x[1] * x[1], sum[4] += y[1] * y[1], sum[5] += x[1] * y[1];
     }
     for (int k = 0; k < 3; k++) {
-        double part[lanes];
+        double part[lanes], all;
         sum[k] += sum[k + 3];
         memcpy(part, &sum[k], sizeof part);
-        dot[k] = part[0];
-        for (int j = 1; j < lanes; j++) dot[k] += part[j];
+        all = part[0];
+        for (int j = 1; j < lanes; j++) all += part[j];
+        dot[k] += all;
     }
     for (; i < n; i++) dot[0] += p[i] * p[i], dot[1] += q[i] * q[i], dot[2] += p[i] * q[i];
+}
+/* The same from zero, block by block: an error of the sum that grows with n would hide that columns are orthogonal. */
+BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, size_t n, double dot[3]) {
+    dot[0] = dot[1] = dot[2] = 0;
+    for (size_t i = 0; i < n; i += BITSTACK_LONG_SUM_) {
+        double part[3] = {0, 0, 0};
+        bitstack_jacobi_add_dots_(p + i, q + i, BITSTACK_MIN_(BITSTACK_LONG_SUM_, n - i), part);
+        for (int k = 0; k < 3; k++) dot[k] += part[k];
+    }
 }
 
 /* p, q = c p - s q, s p + c q; exchanged if asked. */
@@ -792,7 +826,11 @@ BITSTACK_PRIVATE_ void bitstack_complete_(double *x, size_t m, size_t first, siz
 BITSTACK_PRIVATE_ double bitstack_sort_columns_(double *x, double *v, size_t m, size_t n, double *s) {
     for (size_t j = 0; j < n; j++) {
         double sum = 0;
-        for (size_t i = 0; i < m; i++) sum += x[j * m + i] * x[j * m + i];
+        for (size_t i0 = 0; i0 < m; i0 += BITSTACK_LONG_SUM_) {
+            double part = 0;
+            for (size_t i = i0; i < BITSTACK_MIN_(i0 + BITSTACK_LONG_SUM_, m); i++) part += x[j * m + i] * x[j * m + i];
+            sum += part;
+        }
         s[j] = sqrt(sum);
     }
     for (size_t j = 0; j < n; j++) {
@@ -866,13 +904,16 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
 /* --- Truncated. Tall thin matrices (n x l) are kept as panels of 16 columns, [panel][n][16], which is how the
  * register tile reads and writes them; l is a multiple of 16. */
 
-#define BITSTACK_POWER_ROWS_ 48u   /* rows of A multiplied from both sides while they are in cache */
-#define BITSTACK_POWER_CHUNKS_ 16u /* partial sums of A^T B: fixed, so that threads do not change the result */
+#define BITSTACK_POWER_ROWS_ 48u    /* rows of A multiplied from both sides while they are in cache */
+#define BITSTACK_POWER_CHUNKS_ 16u  /* partial sums of A^T B at least: fixed, so that threads do not change the result */
+#define BITSTACK_POWER_LONG_ 8160u  /* rows a partial sum at most, a multiple of BITSTACK_POWER_ROWS_ */
+#define BITSTACK_POWER_SPAN_ 8192u  /* columns whose products are added up in float, a multiple of 512 */
 
 typedef struct bitstack_power_ {
     const float *a;
     size_t m, n, stride, l, rows; /* rows a chunk */
     float *q, *hat, *b, *z;       /* n x l, n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
+    double *wide;                 /* a worker, where there is more than one span: BITSTACK_POWER_ROWS_ x l */
     uint32_t chunks;
     uint64_t seed;
 } bitstack_power_;
@@ -883,17 +924,25 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
     const size_t w = BITSTACK_PANEL32_, tall = BITSTACK_GEMM_ROWS_, n = s->n;
     bitstack_gemm_tile_f32_ fast = bitstack_gemm_tile_pick_f32_();
     float *z = s->z + task * n * s->l;
+    double *wide = s->wide ? s->wide + worker * BITSTACK_POWER_ROWS_ * s->l : NULL;
     const size_t begin = task * s->rows, end = BITSTACK_MIN_(begin + s->rows, s->m);
-    (void)worker;
     memset(z, 0, n * s->l * sizeof *z);
     for (size_t i0 = begin; i0 < end; i0 += BITSTACK_POWER_ROWS_) {
         size_t h = BITSTACK_MIN_(BITSTACK_POWER_ROWS_, end - i0);
         const float *a = s->a + i0 * s->stride;
-        for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
-        for (size_t j0 = 0; j0 < n; j0 += 512)
-            for (size_t p = 0; p < s->l / w; p++)
-                bitstack_gemm_tile_any_f32_(fast, h, BITSTACK_MIN_(512, n - j0), a + j0, s->stride, 1,
-                                            s->q + (p * n + j0) * w, w, s->b + (p * s->m + i0) * w, w);
+        for (size_t span = 0; span < n; span += BITSTACK_POWER_SPAN_) {
+            const size_t stop = BITSTACK_MIN_(span + BITSTACK_POWER_SPAN_, n);
+            for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
+            for (size_t j0 = span; j0 < stop; j0 += 512)
+                for (size_t p = 0; p < s->l / w; p++)
+                    bitstack_gemm_tile_any_f32_(fast, h, BITSTACK_MIN_(512, stop - j0), a + j0, s->stride, 1,
+                                                s->q + (p * n + j0) * w, w, s->b + (p * s->m + i0) * w, w);
+            for (size_t p = 0; wide && p < s->l / w; p++) {
+                float *b = s->b + (p * s->m + i0) * w;
+                double *sum = wide + p * BITSTACK_POWER_ROWS_ * w;
+                for (size_t i = 0; i < h * w; i++) sum[i] = (span ? sum[i] : 0) + (double)b[i], b[i] = (float)sum[i];
+            }
+        }
         for (size_t j = 0; j < n; j += tall)
             for (size_t p = 0; p < s->l / w; p++)
                 bitstack_gemm_tile_any_f32_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
@@ -905,9 +954,15 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
 BITSTACK_PRIVATE_ void bitstack_power_sum_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_power_ *s = (const bitstack_power_ *)arg;
     const size_t count = s->n * s->l, begin = (size_t)task * 4096, end = BITSTACK_MIN_(begin + 4096, count);
+    double sum[512];
     (void)worker;
-    for (size_t c = 1; c < s->chunks; c++)
-        for (size_t i = begin; i < end; i++) s->z[i] += s->z[c * count + i];
+    for (size_t i0 = begin; i0 < end; i0 += 512) {
+        const size_t some = BITSTACK_MIN_(512, end - i0);
+        memset(sum, 0, sizeof sum);
+        for (size_t c = 0; c < s->chunks; c++)
+            for (size_t i = 0; i < some; i++) sum[i] += (double)s->z[c * count + i0 + i];
+        for (size_t i = 0; i < some; i++) s->z[i0 + i] = (float)sum[i];
+    }
 }
 
 /* B = A Q, z[0] = A^T B. */
@@ -1150,6 +1205,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     p.a = a, p.m = m, p.n = n, p.stride = stride, p.seed = seed, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
     p.rows = ((m + BITSTACK_POWER_CHUNKS_ - 1) / BITSTACK_POWER_CHUNKS_ + BITSTACK_POWER_ROWS_ - 1) /
              BITSTACK_POWER_ROWS_ * BITSTACK_POWER_ROWS_;
+    p.rows = BITSTACK_MIN_(p.rows, BITSTACK_POWER_LONG_);
     p.chunks = (uint32_t)((m + p.rows - 1) / p.rows);
     const size_t l = p.l;
     uint64_t room = (uint64_t)k * most; /* for an orthonormal completion */
@@ -1159,7 +1215,11 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     p.z = (float *)bitstack_array_((uint64_t)n * l * p.chunks, sizeof(float));
     double *t = (double *)bitstack_array_((uint64_t)l * (6 * l + 3), sizeof *t);
     double *full = (double *)bitstack_array_(room + most, sizeof *full);
-    bitstack_result result = p.q && p.hat && p.b && p.z && t && full ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    p.wide = NULL;
+    if (n > BITSTACK_POWER_SPAN_)
+        p.wide = (double *)bitstack_array_((uint64_t)bitstack_workers_(threads, p.chunks) * BITSTACK_POWER_ROWS_ * l, sizeof *p.wide);
+    bitstack_result result = p.q && p.hat && p.b && p.z && t && full && (p.wide || n <= BITSTACK_POWER_SPAN_)
+                                 ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK) {
         for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
             for (size_t i = 0; i < l; i++)
@@ -1194,7 +1254,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     }
     bitstack_drop_(copy);
     bitstack_drop_(p.q), bitstack_drop_(p.hat), bitstack_drop_(p.b), bitstack_drop_(p.z), bitstack_drop_(t);
-    bitstack_drop_(full);
+    bitstack_drop_(full), bitstack_drop_(p.wide);
     return result;
 }
 
@@ -1214,6 +1274,7 @@ BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t row
 #define BITSTACK_BATCH_ 128
 
 BITSTACK_API bitstack_result bitstack_moments_init(bitstack_moments *moments, uint32_t cols, int with_h) {
+    if (moments) memset(moments, 0, sizeof *moments);
     if (!moments || !cols || cols > 1u << 30) return BITSTACK_ERROR_ARGUMENT;
     bitstack_moments made;
     memset(&made, 0, sizeof made);
@@ -1284,12 +1345,14 @@ BITSTACK_API void bitstack_moments_add(bitstack_moments *moments, const float *x
     moments->samples++;
 }
 
-BITSTACK_API void bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from) {
+BITSTACK_API bitstack_result bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from) {
+    if (!into || !from || into->cols != from->cols || (into->h && !from->h)) return BITSTACK_ERROR_ARGUMENT;
     const size_t n = into->cols;
     for (size_t i = 0; into->h && from->h && i < n * n; i++) into->h[i] += from->h[i];
     for (size_t j = 0; j < n; j++) into->norms[j] += from->norms[j];
     into->count += from->count;
     into->samples += from->samples;
+    return BITSTACK_OK;
 }
 
 BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j) {
@@ -1359,7 +1422,9 @@ BITSTACK_PRIVATE_ unsigned char *bitstack_coded_signs_(const bitstack_coded *cod
 
 BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, uint32_t level, bitstack_plane *planes,
                                                  bitstack_view *view) {
+    if (view) memset(view, 0, sizeof *view);
     if (!coded || !view || level > coded->shape.levels || (level && !planes)) return BITSTACK_ERROR_ARGUMENT;
+    if (level && !coded->blocks[level - 1]) return BITSTACK_ERROR_ARGUMENT;
     const bitstack_shape *shape = &coded->shape;
     const size_t plane_coefficients = bitstack_coefficient_step_(shape);
     for (uint32_t p = 1; p <= level; p++) {
@@ -1393,9 +1458,10 @@ typedef struct bitstack_norms_ {
 BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
     const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
-    double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
+    const size_t tall = BITSTACK_MIN_(nb, s->rows);
+    double *d = s->room + worker * s->room_each, *block = d + tall * n, *pack = block + tall * nb, plain = 0, weighted = 0;
     float *q = (float *)(void *)block, *df = (float *)(void *)d, *bf = (float *)(void *)block; /* q: rows of the view */
-    size_t at_once = 2 * (s->room_each - nb * n) / n, have = 0;
+    size_t at_once = 2 * (s->room_each - tall * n) / n, have = 0;
     at_once = BITSTACK_MIN_(at_once, 16);
     for (size_t i = 0; i < h; i++, q += n) {
         const float *w = s->w + (begin + i) * s->stride;
@@ -1432,7 +1498,7 @@ BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t w
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int threads, double norms[2]) {
     uint32_t tasks = (uint32_t)((s->rows + BITSTACK_NB_ - 1) / BITSTACK_NB_);
-    const uint64_t each = BITSTACK_NB_ * ((uint64_t)s->cols + BITSTACK_NB_) + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
+    const uint64_t each = BITSTACK_MIN_((uint64_t)BITSTACK_NB_, s->rows) * ((uint64_t)s->cols + BITSTACK_NB_) + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
     double largest = 0;
     for (size_t j = 0; s->h && s->rough > 0 && j < s->cols; j++) largest = BITSTACK_MAX_(largest, s->h[j * s->cols + j]);
     s->unit = ldexp(1, -BITSTACK_MIN_(bitstack_exponent_(largest), 1000));
@@ -1512,11 +1578,12 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
     bitstack_result result;
     double norm2 = 0;
     memset(&made, 0, sizeof made);
+    if (coded) *coded = made;
     if (options) o = *options;
     else memset(&o, 0, sizeof o);
     if (!o.factor_type) o.factor_type = BITSTACK_F16;
     if (!coded || !w || !rows || !cols || rows > 1u << 30 || cols > 1u << 30 || stride < cols ||
-        o.levels > BITSTACK_MAX_LEVELS || o.rank > 1024 || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
+        o.levels > BITSTACK_MAX_LEVELS || o.rank > (o.method == BITSTACK_NESTED ? 16 : 1024) || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
         (o.method != BITSTACK_NESTED && o.method != BITSTACK_IABS) || (moments && moments->cols != cols))
         return BITSTACK_ERROR_ARGUMENT;
     for (int l = 0; l < BITSTACK_MAX_LEVELS; l++)
@@ -1786,7 +1853,7 @@ typedef struct bitstack_nest_ {
     float *slope;        /* [task][2][level][pad]: what the column factors' steps need; or NULL */
     double curve[BITSTACK_MAX_LEVELS][2]; /* of some panels: p S p, and its diagonal's part; p is in slope */
     float *room;         /* scratch a worker */
-    double *small;
+    double *little;
     size_t room_each, small_each;
     bitstack_gemm_tile_f32_ tile;
 } bitstack_nest_;
@@ -2265,7 +2332,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_task_(const bitstack_nest_ *s, uint32_t
         for (size_t j0 = 0; j0 < s->n; j0 += block)
             bitstack_nest_products_(s, residual + j0 * across, residual + j0 * across, block, s->sum[task][1]);
         if (s->fit)
-            bitstack_nest_fit_panel_(s, panel, gradient, t, projected, change, s->small + worker * s->small_each, error);
+            bitstack_nest_fit_panel_(s, panel, gradient, t, projected, change, s->little + worker * s->small_each, error);
         if (slope) bitstack_nest_slope_panel_(s, panel, gradient, t, projected, change, room, slope);
         for (uint32_t l = s->from; l < s->to; l++) s->sum[task][0][l] += error[l];
     }
@@ -2282,7 +2349,7 @@ BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(bitstack_nest_ *s, uint32
     const size_t rank = s->rank, begin = (size_t)task * BITSTACK_NEST_COLS_, rows = BITSTACK_NEST_ROWS_;
     const size_t end = BITSTACK_MIN_(begin + BITSTACK_NEST_COLS_, s->n), size = rank * (rank + 1) / 2 + rank;
     float *sums = s->room + worker * s->room_each; /* a column: right side, system's lower triangle, ROWS each */
-    double *a = s->small + worker * s->small_each, *b = a + rank * rank;
+    double *a = s->little + worker * s->small_each, *b = a + rank * rank;
     for (uint32_t l = s->from; l < s->to; l++) {
         memset(sums, 0, BITSTACK_NEST_COLS_ * size * rows * sizeof *sums);
         for (size_t panel = 0; panel < s->panels; panel++)
@@ -2468,7 +2535,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
     bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->rest), bitstack_drop_(s->low);
     bitstack_drop_(s->factor), bitstack_drop_(s->sum), bitstack_drop_(s->slope), bitstack_drop_(s->room);
-    bitstack_drop_(s->small);
+    bitstack_drop_(s->little);
 }
 
 /* What does not depend on moments. n, m, levels, rank, threads are set. */
@@ -2499,8 +2566,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
     s->rest = (float *)bitstack_zeros_(s->pad, sizeof(float));
     s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(s->tasks, sizeof *s->sum);
     s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
-    s->small = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
-    return s->w && s->code && s->v && s->u && s->diagonal && s->rest && s->sum && s->room && s->small ? BITSTACK_OK
+    s->little = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
+    return s->w && s->code && s->v && s->u && s->diagonal && s->rest && s->sum && s->room && s->little ? BITSTACK_OK
                                                                                                     : BITSTACK_ERROR_MEMORY;
 }
 
@@ -3086,16 +3153,17 @@ static FILE *bitstack_create_(const char *path) {
         file = handle >= 0 ? _fdopen(handle, "w+b") : NULL;
         if (handle >= 0 && !file) _close(handle);
 #else
-        file = fopen(path, "w+bx");
+        file = BITSTACK_FOPEN_(path, "w+bx");
 #endif
     }
     return file;
 }
-/* Is it still this file that has the name? */
+/* Is it still this file that has the name? (Where stat cannot tell of a file beyond 2 GiB it is taken to be.) */
 static int bitstack_own_(FILE *file, const char *path) {
 #ifdef BITSTACK_POSIX_
     struct stat ours, now;
-    return fstat(fileno(file), &ours) == 0 && stat(path, &now) == 0 && ours.st_dev == now.st_dev && ours.st_ino == now.st_ino;
+    if (fstat(fileno(file), &ours)) return errno == EOVERFLOW;
+    return stat(path, &now) == 0 && ours.st_dev == now.st_dev && ours.st_ino == now.st_ino;
 #else
     (void)file, (void)path;
     return 1;
@@ -3154,19 +3222,34 @@ struct bitstack_writer {
     size_t path_bytes;
     FILE *spool;
     uint64_t spooled;
-    bitstack_result failed; /* the first failure: finish refuses after it */
+    bitstack_error failed; /* the first failure: nothing is done after it */
     bitstack_bytes_ meta, names, tensors, matrices; /* the last two: arrays of the structs above */
+    uint64_t *seen;        /* checksums of keys and names, by open addressing; 0 = free */
+    size_t seen_room, seen_used; /* a power of two */
     uint32_t metas;
 };
+
+/* Notes a failure, unless there was one before. A '%' in `text` stands for the name. */
+static bitstack_result bitstack_refuse_(bitstack_writer *writer, bitstack_result code, const char *text, const char *name, size_t bytes) {
+    if (writer->failed.code != BITSTACK_OK) return writer->failed.code;
+    return bitstack_fail_(&writer->failed, code, 0, text, name, bytes);
+}
+static bitstack_result bitstack_no_memory_(bitstack_writer *writer) {
+    return bitstack_refuse_(writer, BITSTACK_ERROR_MEMORY, "no memory for the writer", NULL, 0);
+}
+/* May it go on? */
+static bitstack_result bitstack_writing_(const bitstack_writer *writer) {
+    return writer ? writer->failed.code : BITSTACK_ERROR_ARGUMENT;
+}
 
 static bitstack_result bitstack_grow_(bitstack_writer *writer, bitstack_bytes_ *buffer, size_t bytes) {
     size_t room = buffer->room ? buffer->room : 1024;
     unsigned char *data;
     if (bytes <= buffer->room - buffer->used) return BITSTACK_OK;
-    if (bytes > SIZE_MAX / 4 - buffer->used) return writer->failed = BITSTACK_ERROR_MEMORY;
+    if (bytes > SIZE_MAX / 4 - buffer->used) return bitstack_no_memory_(writer);
     while (room - buffer->used < bytes) room *= 2;
     data = (unsigned char *)writer->allocator.allocate(writer->allocator.user, room);
-    if (!data) return writer->failed = BITSTACK_ERROR_MEMORY;
+    if (!data) return bitstack_no_memory_(writer);
     if (buffer->used) memcpy(data, buffer->data, buffer->used);
     if (buffer->data) writer->allocator.release(writer->allocator.user, buffer->data, buffer->room);
     buffer->data = data;
@@ -3180,6 +3263,48 @@ static bitstack_result bitstack_append_(bitstack_writer *writer, bitstack_bytes_
     if (from && bytes) memcpy(buffer->data + buffer->used, from, bytes);
     else if (bytes) memset(buffer->data + buffer->used, 0, bytes);
     buffer->used += bytes;
+    return BITSTACK_OK;
+}
+/* UTF-8 without NUL (RFC 3629)? */
+static int bitstack_utf8_(const char *text, size_t bytes) {
+    const unsigned char *at = (const unsigned char *)text, *end = at + bytes;
+    while (at < end) {
+        const unsigned char first = *at++;
+        int more = first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : first < 0xF5 ? 3 : -1;
+        if (first == 0 || more < 0 || end - at < more) return 0;
+        if ((first == 0xE0 && *at < 0xA0) || (first == 0xED && *at > 0x9F) || (first == 0xF0 && *at < 0x90) || (first == 0xF4 && *at > 0x8F))
+            return 0; /* too long a form, half of a surrogate pair, above U+10FFFF */
+        for (; more; more--)
+            if ((*at++ & 0xC0) != 0x80) return 0;
+    }
+    return 1;
+}
+/* Checks a key ('k') or the name of a tensor ('t') or matrix ('m') and notes it: no other of its kind may have it.
+ * Names are told apart by 64 bits. */
+static bitstack_result bitstack_name_new_(bitstack_writer *writer, char kind, const char *name, size_t length) {
+    uint64_t hash = bitstack_checksum(name, length) + (uint64_t)(unsigned char)kind * 0x9E3779B97F4A7C15u;
+    size_t at;
+    if (length < 1) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "an empty name or key", NULL, 0);
+    if (!bitstack_utf8_(name, length)) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "'%' is not UTF-8", name, length);
+    if (2 * (writer->seen_used + 1) > writer->seen_room) {
+        const size_t old_room = writer->seen_room, room = old_room ? 2 * old_room : 64;
+        uint64_t *old = writer->seen, *table;
+        table = room > SIZE_MAX / sizeof *table / 2 ? NULL : (uint64_t *)writer->allocator.allocate(writer->allocator.user, room * sizeof *table);
+        if (!table) return bitstack_no_memory_(writer);
+        memset(table, 0, room * sizeof *table);
+        for (at = 0; at < old_room; at++) {
+            size_t to = (size_t)old[at] & (room - 1);
+            while (old[at] && table[to]) to = (to + 1) & (room - 1);
+            if (old[at]) table[to] = old[at];
+        }
+        if (old) writer->allocator.release(writer->allocator.user, old, old_room * sizeof *old);
+        writer->seen = table, writer->seen_room = room;
+    }
+    hash += hash == 0;
+    for (at = (size_t)hash & (writer->seen_room - 1); writer->seen[at]; at = (at + 1) & (writer->seen_room - 1))
+        if (writer->seen[at] == hash) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "'%' is there already", name, length);
+    writer->seen[at] = hash;
+    writer->seen_used++;
     return BITSTACK_OK;
 }
 static void bitstack_store32_(unsigned char *to, uint32_t value) {
@@ -3207,6 +3332,7 @@ static void bitstack_writer_free_(bitstack_writer *writer) {
         bitstack_written_matrix_ *m = bitstack_written_(writer, i);
         if (m->blocks) writer->allocator.release(writer->allocator.user, m->blocks, m->shape.levels * sizeof *m->blocks);
     }
+    if (writer->seen) writer->allocator.release(writer->allocator.user, writer->seen, writer->seen_room * sizeof *writer->seen);
     for (b = 0; b < 4; b++)
         if (buffers[b]->data) writer->allocator.release(writer->allocator.user, buffers[b]->data, buffers[b]->room);
     if (writer->spool) fclose(writer->spool);
@@ -3252,6 +3378,7 @@ BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const c
     bitstack_writer *writer;
     bitstack_error local;
     size_t length;
+    if (out) *out = NULL;
     if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
     if (!error) error = &local;
     writer = bitstack_writer_new_(path, allocator, error);
@@ -3260,9 +3387,12 @@ BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const c
     writer->spool_path = writer->part_path + length + 6;
     memcpy(writer->spool_path, path, length);
     memcpy(writer->spool_path + length, ".spool", 7);
+    errno = 0;
     writer->spool = bitstack_create_(writer->spool_path);
     if (!writer->spool) {
+        const int reason = errno;
         bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot create '%'", writer->spool_path, length + 6);
+        bitstack_reason_(error, BITSTACK_ERROR_IO, reason);
         writer->spool_path = NULL; /* it may be another writer's */
         bitstack_writer_free_(writer);
         return BITSTACK_ERROR_IO;
@@ -3280,17 +3410,20 @@ BITSTACK_API void bitstack_writer_abort(bitstack_writer *writer) {
 
 /* Starts a metadata entry whose value, of `bytes` bytes, the caller appends. */
 static bitstack_result bitstack_meta_entry_(bitstack_writer *writer, const char *key, bitstack_meta_type type, uint64_t count,
-                                            uint64_t bytes, int mandatory) {
+                                            uint64_t bytes) {
     unsigned char head[BITSTACK_LEAST_META_];
-    size_t length = strlen(key);
-    if (length < 1 || length > 65535) return BITSTACK_ERROR_ARGUMENT;
+    size_t length = key ? strlen(key) : 0;
+    bitstack_result result;
+    if (length > 65535) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the key '%' is longer than 65535 bytes", key, length);
+    result = bitstack_name_new_(writer, 'k', key, length);
+    if (result != BITSTACK_OK) return result;
     bitstack_store32_(head, (uint32_t)length);
-    bitstack_store32_(head + 4, (uint32_t)type | (mandatory ? 1u << 16 : 0u));
+    bitstack_store32_(head + 4, (uint32_t)type);
     bitstack_store64_(head + 8, count);
     bitstack_store64_(head + 16, bytes);
     /* Room for all of it first: a failure later would leave half an entry. */
     if (bytes > SIZE_MAX / 4 || bitstack_grow_(writer, &writer->meta, sizeof head + length + (size_t)bytes + 16) != BITSTACK_OK)
-        return writer->failed = BITSTACK_ERROR_MEMORY;
+        return bitstack_no_memory_(writer);
     writer->metas++;
     bitstack_append_(writer, &writer->meta, head, sizeof head);
     bitstack_append_(writer, &writer->meta, key, length);
@@ -3301,12 +3434,13 @@ static bitstack_result bitstack_meta_pad_(bitstack_writer *writer) {
 }
 
 BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type,
-                                                  const void *elements, uint64_t count, int mandatory) {
+                                                  const void *elements, uint64_t count) {
     uint64_t size = bitstack_meta_size_((uint32_t)type), bytes, i;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
+    if (result != BITSTACK_OK) return result;
     if (type == BITSTACK_META_STRING || size == 0 || (!elements && count) || !bitstack_mul_(count, size, &bytes))
-        return BITSTACK_ERROR_ARGUMENT;
-    result = bitstack_meta_entry_(writer, key, type, count, bytes, mandatory);
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "'%' has no number type, or no elements", key, key ? strlen(key) : 0);
+    result = bitstack_meta_entry_(writer, key, type, count, bytes);
     for (i = 0; i < count && result == BITSTACK_OK; i++) {
         const unsigned char *from = (const unsigned char *)elements + i * size;
         unsigned char to[8];
@@ -3321,21 +3455,23 @@ BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const
     return result == BITSTACK_OK ? bitstack_meta_pad_(writer) : result;
 }
 BITSTACK_API bitstack_result bitstack_writer_meta_u32(bitstack_writer *writer, const char *key, uint32_t value) {
-    return bitstack_writer_meta(writer, key, BITSTACK_META_U32, &value, 1, 0);
+    return bitstack_writer_meta(writer, key, BITSTACK_META_U32, &value, 1);
 }
 BITSTACK_API bitstack_result bitstack_writer_meta_f32(bitstack_writer *writer, const char *key, float value) {
-    return bitstack_writer_meta(writer, key, BITSTACK_META_F32, &value, 1, 0);
+    return bitstack_writer_meta(writer, key, BITSTACK_META_F32, &value, 1);
 }
 BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *writer, const char *key, const char *const *strings,
                                                           const size_t *bytes, uint64_t count) {
     uint64_t total = 0, i;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
+    if (result != BITSTACK_OK) return result;
     for (i = 0; i < count; i++) {
-        size_t length = bytes ? bytes[i] : strlen(strings[i]);
-        if (length > UINT32_MAX) return BITSTACK_ERROR_ARGUMENT;
+        size_t length = !strings || !strings[i] ? SIZE_MAX : bytes ? bytes[i] : strlen(strings[i]);
+        if (length > UINT32_MAX - 1)
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "a string of '%' is NULL or too long", key, key ? strlen(key) : 0);
         total += 4 + (uint64_t)length;
     }
-    result = bitstack_meta_entry_(writer, key, BITSTACK_META_STRING, count, total, 0);
+    result = bitstack_meta_entry_(writer, key, BITSTACK_META_STRING, count, total);
     for (i = 0; i < count && result == BITSTACK_OK; i++) {
         size_t length = bytes ? bytes[i] : strlen(strings[i]);
         unsigned char head[4];
@@ -3347,13 +3483,18 @@ BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *write
 }
 
 static bitstack_result bitstack_spool_(bitstack_writer *writer, const void *data, uint64_t bytes) {
-    if (bytes > SIZE_MAX || (bytes && fwrite(data, 1, (size_t)bytes, writer->spool) != bytes))
-        return writer->failed = BITSTACK_ERROR_IO;
+    errno = 0;
+    if (bytes > SIZE_MAX || (bytes && fwrite(data, 1, (size_t)bytes, writer->spool) != bytes)) {
+        const int reason = errno;
+        bitstack_refuse_(writer, BITSTACK_ERROR_IO, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+        return bitstack_reason_(&writer->failed, BITSTACK_ERROR_IO, reason);
+    }
     writer->spooled += bytes;
     return BITSTACK_OK;
 }
 static bitstack_result bitstack_name_add_(bitstack_writer *writer, const char *name, size_t length, size_t *at, size_t *bytes) {
-    if (length < 1 || length > 65535) return BITSTACK_ERROR_ARGUMENT;
+    if (length > UINT32_MAX - 8 - writer->names.used)
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "all names together are longer than 4 GiB", NULL, 0);
     *at = writer->names.used;
     *bytes = length;
     return bitstack_append_(writer, &writer->names, name, length);
@@ -3362,21 +3503,28 @@ static bitstack_result bitstack_name_add_(bitstack_writer *writer, const char *n
 BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, const char *name, bitstack_type type, int dimensions,
                                                     const uint64_t *shape, const void *data) {
     bitstack_written_tensor_ tensor;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
+    const size_t length = name ? strlen(name) : 0;
     int d;
+    if (result != BITSTACK_OK) return result;
     memset(&tensor, 0, sizeof tensor);
     tensor.type = type;
     tensor.dimensions = dimensions;
     tensor.bytes = bitstack_tensor_size_((uint32_t)type);
-    if (tensor.bytes == 0 || dimensions < 0 || dimensions > 4) return BITSTACK_ERROR_ARGUMENT;
+    if (tensor.bytes == 0 || dimensions < 0 || dimensions > 4 || (dimensions && !shape))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the type or dimensions of tensor '%' are out of range", name, length);
     for (d = 0; d < 4; d++) {
         tensor.shape[d] = d < dimensions ? shape[d] : 1;
-        if (!bitstack_mul_(tensor.bytes, tensor.shape[d], &tensor.bytes)) return BITSTACK_ERROR_ARGUMENT;
+        if (!bitstack_mul_(tensor.bytes, tensor.shape[d], &tensor.bytes))
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the size of tensor '%' overflows", name, length);
     }
-    if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data)) return BITSTACK_ERROR_ARGUMENT;
+    if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "tensor '%' has no data", name, length);
+    result = bitstack_name_new_(writer, 't', name, length);
+    if (result != BITSTACK_OK) return result;
     tensor.at = writer->spooled;
     tensor.checksum = bitstack_checksum(data, (size_t)tensor.bytes);
-    result = bitstack_name_add_(writer, name, strlen(name), &tensor.name, &tensor.name_bytes);
+    result = bitstack_name_add_(writer, name, length, &tensor.name, &tensor.name_bytes);
     if (result == BITSTACK_OK) result = bitstack_spool_(writer, data, tensor.bytes);
     if (result == BITSTACK_OK) result = bitstack_append_(writer, &writer->tensors, &tensor, sizeof tensor);
     return result;
@@ -3397,7 +3545,7 @@ static bitstack_result bitstack_matrix_add_(bitstack_writer *writer, const char 
     if (result != BITSTACK_OK) return result;
     if (shape->levels) {
         matrix.blocks = (bitstack_written_block_ *)writer->allocator.allocate(writer->allocator.user, bytes);
-        if (!matrix.blocks) return writer->failed = BITSTACK_ERROR_MEMORY;
+        if (!matrix.blocks) return bitstack_no_memory_(writer);
         memset(matrix.blocks, 0, bytes);
     }
     bitstack_append_(writer, &writer->matrices, &matrix, sizeof matrix);
@@ -3406,15 +3554,26 @@ static bitstack_result bitstack_matrix_add_(bitstack_writer *writer, const char 
 }
 
 BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, const char *name, const bitstack_coded *coded, float sensitivity) {
-    const bitstack_shape *shape = &coded->shape;
+    const size_t length = name ? strlen(name) : 0;
+    const bitstack_shape *shape;
     bitstack_written_matrix_ *matrix;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
     uint32_t level;
     int part;
-    if (!bitstack_shape_valid(shape) || !(sensitivity >= 0 && sensitivity <= FLT_MAX)) return BITSTACK_ERROR_ARGUMENT;
-    for (level = 1; level <= shape->levels; level++)
-        if (!coded->blocks[level - 1] || bitstack_block_bytes(shape, level) > SIZE_MAX) return BITSTACK_ERROR_ARGUMENT;
-    result = bitstack_matrix_add_(writer, name, strlen(name), shape, sensitivity, &matrix);
+    if (result != BITSTACK_OK) return result;
+    if (!coded || !bitstack_shape_valid(&coded->shape))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "matrix '%' has not been encoded", name, length);
+    if (!(sensitivity >= 0 && sensitivity <= FLT_MAX))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the sensitivity of matrix '%' is not a number of at least 0", name, length);
+    shape = &coded->shape;
+    for (level = 1; level <= shape->levels; level++) {
+        if (!coded->blocks[level - 1] || bitstack_block_bytes(shape, level) > SIZE_MAX)
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "matrix '%' lacks a block", name, length);
+        if (!(coded->rel_err2[level] >= 0 && coded->out_err2[level] >= 0))
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "an error of matrix '%' is not a number of at least 0", name, length);
+    }
+    result = bitstack_name_new_(writer, 'm', name, length);
+    if (result == BITSTACK_OK) result = bitstack_matrix_add_(writer, name, length, shape, sensitivity, &matrix);
     if (result != BITSTACK_OK) return result;
     matrix->out_norm2 = coded->out_norm2;
     for (level = 1; level <= shape->levels && result == BITSTACK_OK; level++) {
@@ -3422,7 +3581,7 @@ BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, con
         const unsigned char *at = coded->blocks[level - 1];
         block->at = writer->spooled;
         block->bytes = bitstack_block_bytes(shape, level);
-        block->rel_err2 = (float)coded->rel_err2[level];
+        block->rel_err2 = (float)BITSTACK_MIN_(coded->rel_err2[level], (double)FLT_MAX);
         block->out_err2 = (float)BITSTACK_MIN_(coded->out_err2[level], (double)FLT_MAX);
         for (part = 0; part < BITSTACK_PARTS_; part++) {
             uint64_t bytes = bitstack_part_bytes_(shape, level, part);
@@ -3566,15 +3725,16 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
     bitstack_result result;
     FILE *to;
     size_t i;
+    int reason = 0, own = 1;
     memset(&tables, 0, sizeof tables);
     result = entries > INT32_MAX ? BITSTACK_ERROR_ARGUMENT : bitstack_order_valid_(writer, order, entries);
     if (result == BITSTACK_ERROR_ARGUMENT)
         return bitstack_fail_(error, result, 0, "the order does not list every block once, levels ascending", NULL, 0);
     if (result == BITSTACK_OK) result = bitstack_tables_(writer, order, entries, &tables);
     if (result != BITSTACK_OK) return bitstack_fail_(error, result, 0, "no memory for the tables", NULL, 0);
+    errno = 0;
     to = bitstack_create_(writer->part_path);
     if (to) {
-        int own;
         if (fwrite(tables.data, 1, tables.used, to) != tables.used) result = BITSTACK_ERROR_IO;
         for (i = 0; i < writer->tensors.used / sizeof(bitstack_written_tensor_) && result == BITSTACK_OK; i++) {
             const bitstack_written_tensor_ *t = (const bitstack_written_tensor_ *)(void *)writer->tensors.data + i;
@@ -3585,30 +3745,43 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             result = bitstack_copy_(source, b->at, b->bytes, to);
         }
         if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
+        if (result != BITSTACK_OK) reason = errno;
         own = bitstack_own_(to, writer->part_path);
-        if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO;
+        if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO, reason = errno;
         if (result == BITSTACK_OK && !own) result = BITSTACK_ERROR_IO;
         if (result != BITSTACK_OK && own) remove(writer->part_path);
-    } else result = BITSTACK_ERROR_IO;
+    } else result = BITSTACK_ERROR_IO, reason = errno;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);
-    return result == BITSTACK_OK ? result
-                                 : bitstack_fail_(error, result, 0, "writing '%' failed", writer->part_path, strlen(writer->part_path));
+    if (result == BITSTACK_OK) return result;
+    bitstack_fail_(error, result, 0, own ? "writing '%' failed" : "another writer has taken '%'", writer->part_path, strlen(writer->part_path));
+    return bitstack_reason_(error, result, reason);
 }
 /* Renames it. Nobody may have the older file open (Windows). */
 static bitstack_result bitstack_put_(bitstack_writer *writer, bitstack_error *error) {
+    int reason;
+    errno = 0;
     if (!bitstack_replace_(writer->part_path, writer->path)) return BITSTACK_OK;
+    reason = errno;
     remove(writer->part_path);
-    return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
+    bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
+    return bitstack_reason_(error, BITSTACK_ERROR_IO, reason);
 }
 
 BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries,
                                                     bitstack_error *error) {
     bitstack_order_entry *own = NULL;
-    bitstack_result result = writer->failed;
+    bitstack_result result;
     size_t blocks = 0;
     uint32_t i;
-    if (result == BITSTACK_OK && fflush(writer->spool)) result = BITSTACK_ERROR_IO;
-    if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+    if (!writer) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no writer: it was not opened", NULL, 0);
+    errno = 0;
+    if (writer->failed.code == BITSTACK_OK && fflush(writer->spool)) {
+        const int reason = errno;
+        bitstack_refuse_(writer, BITSTACK_ERROR_IO, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+        bitstack_reason_(&writer->failed, BITSTACK_ERROR_IO, reason);
+    }
+    result = writer->failed.code;
+    if (result != BITSTACK_OK && error) *error = writer->failed;
     for (i = 0; i < bitstack_written_count_(writer); i++) blocks += bitstack_written_(writer, i)->shape.levels;
     if (result == BITSTACK_OK && !order) {
         own = (bitstack_order_entry *)writer->allocator.allocate(writer->allocator.user, (blocks + 1) * sizeof *own);
@@ -3650,7 +3823,7 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
         if ((result = bitstack_get_matrix(stack, (int)i, &m)) != BITSTACK_OK) break;
         result = bitstack_matrix_add_(writer, m.name, m.name_bytes, &m.shape, m.sensitivity, &matrix);
         for (level = 1; level <= m.shape.levels && result == BITSTACK_OK; level++) {
-            const bitstack_slot_ *slot = stack->slots + stack->states[i].first + level - 1;
+            const bitstack_slot_ *slot = stack->places + stack->states[i].first + level - 1;
             const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
             matrix->blocks[level - 1].at = slot->offset;
             matrix->blocks[level - 1].bytes = bitstack_load64_(record + 16);
@@ -3692,3 +3865,27 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
 #endif /* BITSTACK_NO_STDIO */
 
 #endif /* BITSTACK_COMPRESS_IMPLEMENTATION */
+
+/* ================================================================================= [LICENCE]
+ * MIT License
+ *
+ * Copyright (c) 2026 The BitStack for C authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */

@@ -83,8 +83,8 @@ static inline int build_stack(const char *path, const built_matrix *matrices, in
     if (bitstack_writer_open(&writer, path, NULL, &error) != BITSTACK_OK) return 1;
     for (int i = 0; i < 15; i++) numbers[i] = (float)i;
     int bad = bitstack_writer_meta_u32(writer, "test.number", 42) || bitstack_writer_meta_f32(writer, "test.half", 0.5f) ||
-              bitstack_writer_meta(writer, "test.pi", BITSTACK_META_F64, &pi, 1, 0) ||
-              bitstack_writer_meta(writer, "test.minus", BITSTACK_META_I64, &minus, 1, 0) ||
+              bitstack_writer_meta(writer, "test.pi", BITSTACK_META_F64, &pi, 1) ||
+              bitstack_writer_meta(writer, "test.minus", BITSTACK_META_I64, &minus, 1) ||
               bitstack_writer_meta_strings(writer, "test.strings", strings, NULL, 3) ||
               bitstack_writer_tensor(writer, "norm", BITSTACK_F32, 2, shape, numbers) ||
               bitstack_writer_tensor(writer, "raw", BITSTACK_BYTES, 1, shape + 1, "hello");

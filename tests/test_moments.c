@@ -82,6 +82,26 @@ int main(void) {
         bitstack_moments_free(&all), bitstack_moments_free(&part[0]), bitstack_moments_free(&part[1]);
     }
 
+    TEST("merging what does not go together is refused and changes nothing; norms alone may be taken from both");
+    {
+        bitstack_moments whole, norms, other, before;
+        float x[4 * 3];
+        double h[9], n[3];
+        for (int i = 0; i < 12; i++) x[i] = test_normal(&seed);
+        CHECK(bitstack_moments_init(&whole, 3, 1) == BITSTACK_OK && bitstack_moments_init(&norms, 3, 0) == BITSTACK_OK &&
+              bitstack_moments_init(&other, 2, 1) == BITSTACK_OK, "init");
+        bitstack_moments_add(&whole, x, 2, 3), bitstack_moments_add(&norms, x + 6, 2, 3), bitstack_moments_add(&other, x, 2, 2);
+        before = whole;
+        memcpy(h, whole.h, sizeof h), memcpy(n, whole.norms, sizeof n);
+        CHECK(bitstack_moments_merge(&whole, &norms) == BITSTACK_ERROR_ARGUMENT, "H would lack inputs that are counted");
+        CHECK(bitstack_moments_merge(&whole, &other) == BITSTACK_ERROR_ARGUMENT, "other channels");
+        CHECK(bitstack_moments_merge(NULL, &other) == BITSTACK_ERROR_ARGUMENT && bitstack_moments_merge(&whole, NULL) == BITSTACK_ERROR_ARGUMENT, "NULL");
+        CHECK(!memcmp(&whole, &before, sizeof whole) && !memcmp(whole.h, h, sizeof h) && !memcmp(whole.norms, n, sizeof n), "changed");
+        const double sum = whole.norms[1] + norms.norms[1];
+        CHECK(bitstack_moments_merge(&norms, &whole) == BITSTACK_OK && norms.count == 4 && norms.samples == 2 && norms.norms[1] == sum, "norms");
+        bitstack_moments_free(&whole), bitstack_moments_free(&norms), bitstack_moments_free(&other);
+    }
+
     TEST("the scale alone, huge inputs, no inputs, and refused arguments");
     {
         bitstack_moments moments;
