@@ -657,12 +657,9 @@ static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type =
 #define BITSTACK_TABLE_AT_ 16u
 #define BITSTACK_SCALES_AT_(level) (BITSTACK_TABLE_AT_ + (2u << (level)))
 
-/* The value of a logarithmic code: 0, or 2^((code - 128) / 16) rounded to float. */
-static const uint32_t bitstack_log_mantissas_[16] = {0x3F800000u, 0x3F85AAC3u, 0x3F8B95C2u, 0x3F91C3D3u, 0x3F9837F0u, 0x3F9EF532u,
-                                                     0x3FA5FED7u, 0x3FAD583Fu, 0x3FB504F3u, 0x3FBD08A4u, 0x3FC5672Au, 0x3FCE248Cu,
-                                                     0x3FD744FDu, 0x3FE0CCDFu, 0x3FEAC0C7u, 0x3FF5257Du}; /* 2^(i / 16) */
-static inline float bitstack_log_value_(unsigned code) {
-    return code ? bitstack_float_from_bits_(bitstack_log_mantissas_[code & 15u] + ((uint32_t)(code >> 4) << 23) - (8u << 23)) : 0.0f;
+/* The value of a code of one byte, three bits of exponent and five of mantissa: 0, or (1 + (code % 32) / 32) * 2^(code / 32 - 7). */
+static inline float bitstack_small_value_(unsigned code) {
+    return code ? bitstack_float_from_bits_(((uint32_t)code << 18) + (120u << 23)) : 0.0f;
 }
 
 /* The three parts of a block. A part of block `block` is live at level `level` when the product there
@@ -1974,10 +1971,10 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
     size_t row, col, j;
     for (row = begin; row < begin + count; row++)
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
-            const double s = (double)bitstack_log_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+            const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
-                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_log_value_(scales[col + j]); /* the first product is exact */
+                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* the first product is exact */
                 bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
             }
         }
@@ -1994,8 +1991,8 @@ static void bitstack_tables_reference_(const bitstack_view *view, const float *x
             double sum = 0;
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
-                sum += (double)value[j] * (double)bitstack_log_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
-            total += sum * (double)bitstack_log_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+                sum += (double)value[j] * (double)bitstack_small_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
+            total += sum * (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
         }
         bitstack_put_float_(y, row - begin, (float)(unit * total));
     }
@@ -2174,7 +2171,7 @@ typedef struct bitstack_kernels_ {
                    float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
     void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
     /* See [DECODE]. */
-    void (*logs)(float *to, const unsigned char *codes, size_t count);
+    void (*smalls)(float *to, const unsigned char *codes, size_t count);
     uint32_t (*largest)(const float *z, size_t cols);
     void (*round)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
     void (*decode)(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
@@ -3198,9 +3195,9 @@ BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
 #define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
 
-static void bitstack_logs_scalar_(float *to, const unsigned char *codes, size_t count) {
+static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
     size_t i;
-    for (i = 0; i < count; i++) to[i] = bitstack_log_value_(codes[i]);
+    for (i = 0; i < count; i++) to[i] = bitstack_small_value_(codes[i]);
 }
 static uint32_t bitstack_largest_scalar_(const float *z, size_t cols) {
     uint32_t most = 0;
@@ -3369,7 +3366,7 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
                 }                                                                                                    \
             }                                                                                                        \
             for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
-            bitstack_logs_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
+            bitstack_smalls_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
             bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
         }                                                                                                            \
     }                                                                                                                \
@@ -3451,15 +3448,13 @@ BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, i
 #endif
 
 #ifdef BITSTACK_HAS_AVX512_
-BITSTACK_AVX512_INLINE_ void bitstack_logs_16_avx512_(float *to, const unsigned char *codes) {
-    const __m512i mantissas = _mm512_loadu_si512(bitstack_log_mantissas_);
+BITSTACK_AVX512_INLINE_ void bitstack_smalls_16_avx512_(float *to, const unsigned char *codes) {
     const __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)codes));
-    const __m512i value = _mm512_add_epi32(_mm512_permutexvar_epi32(code, mantissas), _mm512_slli_epi32(_mm512_srli_epi32(code, 4), 23));
-    _mm512_storeu_si512(to, _mm512_maskz_sub_epi32(_mm512_test_epi32_mask(code, code), value, _mm512_set1_epi32(8 << 23)));
+    _mm512_storeu_si512(to, _mm512_maskz_add_epi32(_mm512_test_epi32_mask(code, code), _mm512_slli_epi32(code, 18), _mm512_set1_epi32(120 << 23)));
 }
-BITSTACK_AVX512_ static void bitstack_logs_avx512_(float *to, const unsigned char *codes, size_t count) {
-    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_logs_16_avx512_(to, codes);
-    bitstack_logs_scalar_(to, codes, count);
+BITSTACK_AVX512_ static void bitstack_smalls_avx512_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_smalls_16_avx512_(to, codes);
+    bitstack_smalls_scalar_(to, codes, count);
 }
 BITSTACK_AVX512_INLINE_ void bitstack_fold_some_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves,
                                                         const float *scales, float input_scale) {
@@ -3633,13 +3628,13 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
-    bitstack_logs_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
+    bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
     bitstack_fold_scalar_, NULL, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
-     bitstack_logs_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
+     bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
      bitstack_stream_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
@@ -3920,7 +3915,7 @@ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, 
                     signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
                     cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
                     if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
-                        kernels->logs(z, codes + col, cols);
+                        kernels->smalls(z, codes + col, cols);
                         kernels->product(z, z, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
                     }
                     if (pass == 0) {
@@ -3960,7 +3955,7 @@ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitst
             for (h = 0; h < halves; h++)
                 kernels->dot(sums + h, halves, bytes[h], some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1 || in->parts > 1);
         }
-        kernels->logs(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
+        kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         for (v = 0; v < in->batch; v++)
             kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
     }

@@ -1786,955 +1786,691 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
 }
 
 /* ================================================================================== [NESTED]
- * All planes of a matrix are chosen together, so that every level is good. With W_l what level l decodes to,
- * E_l = tr((W - W_l) H (W - W_l)^T) and H the inputs' second moments (their diagonal if only norms are known,
- * the identity without moments), what is minimised is
+ * Nested tables ([METHOD] in bitstack.h, encoding 2): L planes are an index into level L's table, and what it holds
+ * is scaled by row, column group and column. All levels of a weight share one path of bits, chosen for all of
+ * them at once, so that every level is good. With W_l what level l decodes to, E_l = tr((W - W_l) H (W - W_l)^T) and
+ * H the inputs' second moments (their diagonal if only norms are known, the identity without moments), what is
+ * minimised is
  *
- *     sum over levels l of  lambda_l log E_l
+ *     sum over levels l of  share_l log E_l
  *
- * over the signs and, for each level, its own column factor and row coefficients. Its gradient is that of
- * sum lambda_l E_l / e_l with e_l the value of E_l before the step; every step below lowers that sum for one
- * weight's signs (all planes at once: 2^levels codes), one row's coefficients or one level's column factor:
- *   start     columns' root mean squares, a uniform grid a row; a few sweeps with H's diagonal alone;
- *   feedback  columns in descending order of diag H; each level's error in a column is pushed into its own
- *             copy of the columns to come along the rows of the Cholesky factor of (H + 1 %)^-1 (GPTQ, arXiv
- *             2210.17323, with one stream a level), and each weight takes the code of least
- *             sum lambda_l error_l^2 / e_l;
- *   sweep     each weight in turn takes the code that is best given all others, exactly: with the gradients
- *             G_l = (W - W_l) H that is the same choice between sums around w_l + G_l / H_jj;
- *   fit       each row's coefficients by least squares at each level, then the column factors by a step along
- *             their scaled gradient, with the gradient exact and H in the systems replaced by its diagonal and
- *             a partial Cholesky factor of BITSTACK_NEST_LOW_ columns.
- * At first the finer levels' e_l are raised by a share of e_1: the coarse levels settle first. Beyond the first
- * BITSTACK_NEST_JOINT_ levels planes are added one after the other.
+ * whose gradient is that of sum weight_l E_l with weight_l = share_l / E_l, E_l as measured before. Steps:
+ *   start      column factors from root mean squares, tables by Lloyd's centroids, each cell of a level split in two
+ *              by the next (tree-structured quantizer), on a sample of rows;
+ *   feedback   columns in descending order of diag H; each level's error in a column is pushed into its own copy of
+ *              the columns to come along the rows of the Cholesky factor of (H + 1 %)^-1 (GPTQ, arXiv 2210.17323,
+ *              with one stream a level); each weight takes the path of least weighted squared error over all levels.
+ *              On the sample, tables, column factors and scales are fitted to the targets that were met, and it is
+ *              done again; then tables and column factors are rounded and stay;
+ *   sweeps     coordinate descent on the weighted sum itself: group by group, first each row's scale at each level
+ *              (closed form, then rounded to what is stored), then each weight's path, given all others.
  *
- * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, so that a choice between 64 codes is the same
- * straight line for all of them. What depends on the columns before (feedback) or on all others (sweep) comes from
- * one matrix product a block of columns: rows x cols^2 multiply-adds a level and sweep, half that for feedback.
- * Figures and what was tried: bench/notes-nested.md. */
+ * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, which is also a tile of the file: a panel is
+ * coded from start to end by one task, which leaves nothing but the payload's bytes and its errors. What depends on
+ * the columns before (feedback) or on all others (sweep) comes from one matrix product a group of columns: rows x
+ * cols^2 multiply-adds a level and sweep, half that for feedback. Figures and what was tried:
+ * bench/notes-nested.md. */
+
+/* Sixteen rows: one vector where the CPU has such, several where not; one row where the compiler has no vectors or
+ * reckons in a wider type than it stores. */
+#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+#define BITSTACK_NEST_ROWS_ 16
+typedef float bitstack_lanes_ __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t bitstack_codes_ __attribute__((vector_size(64), aligned(4), may_alias));
+#define BITSTACK_SELECT_(mask, a, b) (((mask) & (a)) | (~(mask) & (b)))
+#define BITSTACK_SELECT_LANES_(mask, a, b) \
+    ((bitstack_lanes_)(((mask) & (bitstack_codes_)(a)) | (~(mask) & (bitstack_codes_)(b))))
+#define BITSTACK_LANE_(vector, r) (vector)[r]
+#define BITSTACK_NO_LANES_ {0}
+#else
+#define BITSTACK_NEST_ROWS_ 1
+typedef float bitstack_lanes_;
+typedef int32_t bitstack_codes_;
+#define BITSTACK_SELECT_(mask, a, b) ((mask) ? (a) : (b))
+#define BITSTACK_SELECT_LANES_(mask, a, b) ((mask) ? (a) : (b))
+#define BITSTACK_LANE_(vector, r) (*((void)(r), &(vector)))
+#define BITSTACK_NO_LANES_ 0
+#endif
 
 enum {
-    BITSTACK_NEST_JOINT_ = 6,  /* planes chosen together: 2^6 codes a weight */
-    BITSTACK_NEST_ROWS_ = 32,  /* rows of a panel */
-    BITSTACK_NEST_LANES_ = 16, /* rows that a choice is made for at once */
-    BITSTACK_NEST_RANK_ = 16,  /* largest rank */
-    BITSTACK_NEST_COLS_ = 48,  /* columns of a block */
-    BITSTACK_NEST_LOW_ = 60,   /* columns of the partial Cholesky factor */
-    BITSTACK_NEST_TASKS_ = 64, /* at most: each leaves sums a column */
-    BITSTACK_NEST_SWEEPS_ = 8  /* noisy sweeps between two fits */
+    BITSTACK_NEST_LEVELS_ = 8,
+    BITSTACK_NEST_CODES_ = 256,
+    BITSTACK_NEST_SAMPLE_ = 16, /* panels that tables and column factors are fitted on */
+    BITSTACK_NEST_VALUES_ = 2 * BITSTACK_NEST_CODES_ /* entries of all tables: level l's 2^l from 2^l - 2 on */
 };
 
-typedef struct bitstack_nest_ {
-    size_t m, n;
-    size_t pad;          /* columns, with zeros behind n: whole blocks, and rows that do not share cache sets */
-    size_t panels, tasks;
-    uint32_t levels, joint, rank;
-    uint32_t from, to;   /* the levels that are worked on: [0, joint), or one beyond */
-    int sweeps, fit;     /* what a descent does: sweeps over codes, a fit of the factors */
-    float heat, cool;    /* noise in the first sweep, and its ratio from sweep to sweep */
-    float noise[8];      /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
-    uint64_t seed;
-    const bitstack_encode_options *options; /* for its progress; or NULL */
-    int step, steps;
-    int threads;
-    float *w;            /* [panel][pad][ROWS], columns in the order of coding; near 1 by a power of two */
-    uint32_t *code;      /* the same; bit p is plane p's sign */
-    float *v;            /* [level][rank][pad] */
-    float *u;            /* [panel][width][ROWS]: level l from l (l + 1) / 2 * rank on, [plane][rank] */
-    size_t width;
-    float *h;            /* [pad][pad], or NULL: diagonal only */
-    float *diagonal;     /* [pad]: of H */
-    float *low, *rest;   /* [LOW][pad], or NULL: H is about low^T low + diag(rest), diagonals equal */
-    float *factor;       /* [pad][pad], or NULL: U^T on and below the diagonal, U^-1 above, (H + damping)^-1 = U^T U */
-    double ridge, damping; /* of h and factor, on top of an H whose diagonal's mean is 1 */
-    double lambda[BITSTACK_MAX_LEVELS], error[BITSTACK_MAX_LEVELS], plain[BITSTACK_MAX_LEVELS], norm;
-    float weight[BITSTACK_MAX_LEVELS]; /* lambda / e, for the present sweep */
-    double (*sum)[2][BITSTACK_MAX_LEVELS]; /* a task's errors, weighted with H and plain */
-    float *slope;        /* [task][2][level][pad]: what the column factors' steps need; or NULL */
-    double curve[BITSTACK_MAX_LEVELS][2]; /* of some panels: p S p, and its diagonal's part; p is in slope */
-    float *room;         /* scratch a worker */
-    double *little;
-    size_t room_each, small_each;
+/* What is coded; the same for all panels. */
+typedef struct bitstack_nest_problem_ {
+    const float *w;
+    size_t rows, cols, stride, group, groups;
+    float unit;             /* a power of two: weights times it are below 1 */
+    const float *h;         /* cols x cols, or NULL: diagonal only */
+    const float *factor;    /* cols x cols in the order of coding: what an error in column k adds to column j > k; or NULL */
+    const float *diagonal;  /* of h, mean 1 */
+    const float *innovation; /* in the order of coding: how much a column's error counts after feedback */
+    const uint32_t *order;
+    uint32_t levels;
+    double ridge; /* that h has on its diagonal */
     bitstack_gemm_tile_f32_ tile;
-} bitstack_nest_;
+} bitstack_nest_problem_;
 
-/* Kernels are compiled for any CPU, AVX2 and AVX-512. Inner loops have constant lengths: -O2 vectorises only those. */
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_NEST_INLINE_ __attribute__((always_inline)) static inline
-#else
-#define BITSTACK_NEST_INLINE_ static inline
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define BITSTACK_RESTRICT_ __restrict__
-#else
-#define BITSTACK_RESTRICT_
-#endif
-#define BITSTACK_NEST_LANE_(r) for (size_t r = 0; r < BITSTACK_NEST_LANES_; r++)
-#define BITSTACK_NEST_ROW_(r) for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++)
+/* What all rows of a coded matrix share. */
+typedef struct bitstack_nest_shared_ {
+    float table[BITSTACK_NEST_VALUES_];
+    float *v;                             /* [level][cols] */
+    float weight[BITSTACK_NEST_LEVELS_];  /* share / E */
+    float ratio[BITSTACK_NEST_LEVELS_];   /* a group's first scale at a level, of its root mean square */
+    float unit[BITSTACK_NEST_LEVELS_];    /* of stored scales; 0 = scales are not rounded */
+} bitstack_nest_shared_;
 
-BITSTACK_NEST_INLINE_ float *bitstack_nest_v_(const bitstack_nest_ *s, uint32_t level, uint32_t q) {
-    return s->v + ((size_t)level * s->rank + q) * s->pad;
-}
-/* Of a panel's first row; the next coefficient is ROWS on. */
-BITSTACK_NEST_INLINE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t panel, uint32_t level) {
-    return s->u + (panel * s->width + (size_t)level * (level + 1) / 2 * s->rank) * BITSTACK_NEST_ROWS_;
-}
-/* Of row i: the next coefficient is ROWS on. */
-BITSTACK_NEST_INLINE_ float *bitstack_nest_row_u_(const bitstack_nest_ *s, size_t i, uint32_t level) {
-    return bitstack_nest_u_(s, i / BITSTACK_NEST_ROWS_, level) + i % BITSTACK_NEST_ROWS_;
-}
-/* Of weight (i, j) in w and code. */
-BITSTACK_NEST_INLINE_ size_t bitstack_nest_at_(const bitstack_nest_ *s, size_t i, size_t j) {
-    return (i / BITSTACK_NEST_ROWS_ * s->pad + j) * BITSTACK_NEST_ROWS_ + i % BITSTACK_NEST_ROWS_;
-}
-/* Coefficients of the levels that are worked on, and entries of their systems' lower triangles. */
-BITSTACK_NEST_INLINE_ size_t bitstack_nest_terms_(uint32_t from, uint32_t to, uint32_t rank) {
-    return ((size_t)to * (to + 1) - (size_t)from * (from + 1)) / 2 * rank;
-}
-BITSTACK_NEST_INLINE_ size_t bitstack_nest_pairs_(uint32_t from, uint32_t to, uint32_t rank) {
-    size_t pairs = 0;
-    for (uint32_t l = from; l < to; l++) pairs += (size_t)(l + 1) * rank * ((size_t)(l + 1) * rank + 1) / 2;
-    return pairs;
-}
+/* What a pass over the sample leaves for the fits. */
+typedef struct bitstack_nest_sums_ {
+    double table[BITSTACK_NEST_VALUES_][2];
+    double error[BITSTACK_NEST_LEVELS_], scale[BITSTACK_NEST_LEVELS_][2];
+    float *v; /* [level][cols][2] */
+} bitstack_nest_sums_;
 
-/* c (rows x width) += a (rows x k, element (i, p) at i * ars + p * acs) times b (k x width), width a multiple of 16:
- * as long a stretch of k at once as first-level caches hold with the rows of a. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_multiply_(const bitstack_nest_ *s, size_t rows, size_t k, const float *a,
-                                                   size_t ars, size_t acs, const float *b, size_t width, float *c) {
-    const size_t depth = 96;
-    for (size_t p = 0; p < k; p += depth)
-        for (size_t x = 0; x < width; x += BITSTACK_PANEL32_)
-            bitstack_gemm_tile_any_f32_(s->tile, rows, BITSTACK_MIN_(depth, k - p), a + p * acs, ars, acs,
-                                        b + p * width + x, width, c + x, width);
+/* One panel's work. */
+typedef struct bitstack_nest_panel_ {
+    bitstack_lanes_ *w;      /* [cols] */
+    bitstack_lanes_ *stream; /* [cols][level]: compensated weights in the order of coding, then errors */
+    bitstack_lanes_ *slope;  /* [cols][level]: errors times H */
+    bitstack_lanes_ *scale;  /* [group][level] */
+    bitstack_lanes_ *rms;    /* [group] */
+    bitstack_lanes_ *push;   /* [group cols][level]: what the columns at hand add to the others */
+    bitstack_lanes_ *value;  /* [group cols][level]: values times column factors */
+    bitstack_codes_ *code;   /* [cols] */
+    bitstack_lanes_ *cost;   /* [CODES / 2] */
+} bitstack_nest_panel_;
+
+#define BITSTACK_NEST_TABLE_(shared, level) ((shared)->table + ((size_t)1 << ((level) + 1)) - 2) /* level from 0 */
+
+static const bitstack_lanes_ bitstack_nest_none_ = BITSTACK_NO_LANES_;
+
+/* An E3M5 code's value ([FORMAT] in bitstack.h), and the nearest code. */
+BITSTACK_PRIVATE_ float bitstack_small_float_(uint32_t code) {
+    return code ? bitstack_float_from_bits_((code << 18) + (120u << 23)) : 0;
+}
+BITSTACK_PRIVATE_ uint32_t bitstack_small_code_(float value) {
+    if (!(value > 0.5f * bitstack_small_float_(1))) return 0;
+    if (value >= bitstack_small_float_(255)) return 255;
+    if (value <= bitstack_small_float_(1)) return 1;
+    return (bitstack_bits_from_float_(value) - (120u << 23) + (1u << 17)) >> 18;
 }
 
-/* 16 rows at one weight. Level l's signed sum of magnitudes for code c is sums[(2 << l) - 1 + c]: with rank 1 the
- * magnitudes are the rows' coefficients and v multiplies the sum; otherwise they are made anew for each weight. */
-typedef struct bitstack_nest_lanes_ {
-    float sums[2 << BITSTACK_NEST_JOINT_][BITSTACK_NEST_LANES_];
-    float cost[2 << BITSTACK_NEST_JOINT_][BITSTACK_NEST_LANES_]; /* the same places; a code's starts from its prefix's */
-    float magnitude[BITSTACK_MAX_LEVELS][BITSTACK_NEST_LANES_];
-    float target[8][BITSTACK_NEST_LANES_], aim[8][BITSTACK_NEST_LANES_], step[8][BITSTACK_NEST_LANES_];
-    float best[BITSTACK_NEST_LANES_];
-    uint32_t code[BITSTACK_NEST_LANES_], random[8][BITSTACK_NEST_LANES_];
-} bitstack_nest_lanes_;
+/* What lanes' codes stand for at a level. */
+BITSTACK_INLINE_ void bitstack_nest_look_(bitstack_lanes_ *to, const float *table, const bitstack_codes_ *code, uint32_t level) {
+    const int32_t mask = (int32_t)((2u << level) - 1);
+    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = table[BITSTACK_LANE_(*code, r) & mask];
+}
 
-BITSTACK_NEST_INLINE_ void bitstack_nest_magnitudes_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *u,
-                                                     uint32_t l, size_t j) {
-    for (uint32_t p = 0; p <= l; p++) {
-        BITSTACK_NEST_LANE_(r) z->magnitude[p][r] = 0;
-        for (uint32_t q = 0; q < s->rank; q++, u += BITSTACK_NEST_ROWS_) {
-            const float v = s->rank == 1 && l < s->joint ? 1 : bitstack_nest_v_(s, l, q)[j];
-            BITSTACK_NEST_LANE_(r) z->magnitude[p][r] += u[r] * v;
+/* The path of least sum over levels of weight (aim - value)^2. Codes' costs grow level by level: those of the
+ * first half of a level's codes are in place, those of the other half come behind. */
+BITSTACK_INLINE_ void bitstack_nest_choose_(bitstack_codes_ *code, const bitstack_nest_shared_ *shared, uint32_t levels,
+                                            const bitstack_lanes_ *aim, const bitstack_lanes_ *weight,
+                                            bitstack_lanes_ *cost) {
+    const float *table = shared->table;
+    size_t size = 1;
+    bitstack_lanes_ least = bitstack_nest_none_ + FLT_MAX;
+    bitstack_codes_ best;
+    memset(&best, 0, sizeof best);
+    cost[0] = bitstack_nest_none_;
+    for (uint32_t l = 0; l + 1 < levels; l++, table += size) {
+        const bitstack_lanes_ t = aim[l], f = weight[l];
+        for (size_t z = 0; z < size; z++) {
+            const bitstack_lanes_ a = t - table[z], b = t - table[z + size], c = cost[z];
+            cost[z] = c + f * a * a, cost[z + size] = c + f * b * b;
         }
+        size *= 2;
     }
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_add_twice_(const float *x, const float *y, float *BITSTACK_RESTRICT_ to) {
-    BITSTACK_NEST_LANE_(r) to[r] = x[r] + 2 * y[r];
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *u,
-                                               uint32_t l, size_t j) {
-    float (*sums)[BITSTACK_NEST_LANES_] = z->sums + (2 << l) - 1;
-    bitstack_nest_magnitudes_(s, z, u, l, j);
-    BITSTACK_NEST_LANE_(r) sums[0][r] = 0;
-    for (uint32_t p = 0; p <= l; p++) BITSTACK_NEST_LANE_(r) sums[0][r] -= z->magnitude[p][r];
-    for (uint32_t p = 0, filled = 1; p <= l; p++, filled *= 2)
-        for (uint32_t c = 0; c < filled; c++)
-            bitstack_nest_add_twice_(sums[c], z->magnitude[p], sums[filled + c]);
-}
-/* Costs of a code's two continuations: with the next plane's sign down and up. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_branch_(const float *from, const float *aim, float f, const float *down,
-                                                 const float *up, float *BITSTACK_RESTRICT_ to_down,
-                                                 float *BITSTACK_RESTRICT_ to_up) {
-    BITSTACK_NEST_LANE_(r) {
-        const float low = aim[r] - f * down[r], high = aim[r] - f * up[r];
-        to_down[r] = from[r] + low * low;
-        to_up[r] = from[r] + high * high;
+    for (size_t z = 0; z < size; z++) {
+        const bitstack_lanes_ t = aim[levels - 1], f = weight[levels - 1], c = cost[z];
+        const bitstack_lanes_ a = t - table[z], b = t - table[z + size], x = c + f * a * a, y = c + f * b * b;
+        bitstack_codes_ number, less = x < least;
+        memset(&number, 0, sizeof number);
+        number += (int32_t)z;
+        least = BITSTACK_SELECT_LANES_(less, x, least), best = BITSTACK_SELECT_(less, number, best);
+        number += (int32_t)size, less = y < least;
+        least = BITSTACK_SELECT_LANES_(less, y, least), best = BITSTACK_SELECT_(less, number, best);
     }
-}
-/* The codes of least sum over levels of weight * (target - value)^2, the lowest of equals. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_choose_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *v,
-                                                 const float *root) {
-    const uint32_t last = s->to - 1;
-    BITSTACK_NEST_LANE_(r) z->cost[0][r] = 0;
-    BITSTACK_NEST_LANE_(r) z->best[r] = FLT_MAX;
-    BITSTACK_NEST_LANE_(r) z->code[r] = 0;
-    for (uint32_t l = 0; l <= last; l++) {
-        const uint32_t half = 1u << l;
-        const float f = root[l] * v[l];
-        float (*cost)[BITSTACK_NEST_LANES_] = z->cost + 2 * half - 1, (*from)[BITSTACK_NEST_LANES_] = z->cost + half - 1;
-        float (*sums)[BITSTACK_NEST_LANES_] = z->sums + 2 * half - 1;
-        BITSTACK_NEST_LANE_(r) z->aim[l][r] = root[l] * z->target[l][r];
-        for (uint32_t c = 0; c < half; c++)
-            bitstack_nest_branch_(from[c], z->aim[l], f, sums[c], sums[half + c], cost[c], cost[half + c]);
-    }
-    for (uint32_t c = 0; c < 2u << last; c++)
-        BITSTACK_NEST_LANE_(r) {
-            const float cost = z->cost[(2u << last) - 1 + c][r];
-            z->code[r] = cost < z->best[r] ? c : z->code[r];
-            z->best[r] = cost < z->best[r] ? cost : z->best[r];
-        }
+    *code = best;
 }
 
-/* What level l decodes 16 weights to: their codes as given. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_value_(const bitstack_nest_ *s, const float *u, uint32_t l, size_t j,
-                                                const uint32_t *code, float *BITSTACK_RESTRICT_ value) {
-    BITSTACK_NEST_LANE_(r) value[r] = 0;
-    for (uint32_t p = 0; p <= l; p++)
-        for (uint32_t q = 0; q < s->rank; q++, u += BITSTACK_NEST_ROWS_) {
-            const uint32_t v = bitstack_bits_from_float_(bitstack_nest_v_(s, l, q)[j]);
-            BITSTACK_NEST_LANE_(r) value[r] += u[r] * bitstack_float_from_bits_(v ^ (~code[r] >> p & 1) << 31);
-        }
-}
-
-/* The codes of 16 rows in a block of columns, one column after the other. What has been pushed into the columns comes
- * in `aim`, [column][level][ROWS]: targets with feedback, gradients otherwise. `push` gets the errors, negative and
- * over the pivot, or the residuals' changes are added to it. matrix: that which pushes, at (column, column); or NULL. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_block_(const bitstack_nest_ *s, const float *u, size_t j0, const float *w,
-                                                uint32_t *code, const float *matrix, int feedback, float heat, float *aim,
-                                                float *push, bitstack_nest_lanes_ *z) {
-    const uint32_t from = s->from, to = s->to;
-    const size_t levels = to - from, wide = BITSTACK_MIN_((size_t)BITSTACK_NEST_COLS_, s->n - j0);
-    const size_t rows = BITSTACK_NEST_ROWS_, across = levels * rows;
-    float v[8] = {1, 1, 1, 1, 1, 1, 1, 1}, root[8];
-    for (size_t l = 0; l < levels; l++) root[l] = sqrtf(s->weight[from + l]);
-    for (uint32_t l = 0; l < s->joint && from == 0 && s->rank == 1; l++)
-        bitstack_nest_sums_(s, z, u + (size_t)l * (l + 1) / 2 * rows, l, 0);
-    for (size_t j = 0; j < wide; j++, aim += across, push += across, code += rows, w += rows) {
-        const float pivot = matrix ? matrix[j * s->pad + j] : s->diagonal[j0 + j];
-        if (!(pivot > 0)) continue; /* a dead input */
-        for (size_t l = 0; l < levels; l++)
-            BITSTACK_NEST_LANE_(r) {
-                const float now = w[r] - push[l * rows + r];
-                z->target[l][r] = feedback ? aim[l * rows + r] : now + aim[l * rows + r] / pivot;
-            }
-        if (heat > 0) {
-            const float spread = heat / sqrtf(pivot);
-            for (size_t l = 0; l < levels; l++)
-                BITSTACK_NEST_LANE_(r) {
-                    z->random[l][r] = z->random[l][r] * 1664525u + 1013904223u;
-                    z->target[l][r] += spread * s->noise[l] * (float)(int32_t)z->random[l][r];
-                }
-        }
-        if (from) { /* one level: a sign */
-            bitstack_nest_magnitudes_(s, z, u, from, j0 + j);
-            BITSTACK_NEST_LANE_(r) {
-                float sum = 0;
-                for (uint32_t p = 0; p < from; p++) sum += code[r] >> p & 1 ? z->magnitude[p][r] : -z->magnitude[p][r];
-                const float low = sum - z->magnitude[from][r], high = sum + z->magnitude[from][r];
-                const int up = fabsf(z->target[0][r] - high) <= fabsf(z->target[0][r] - low);
-                code[r] = (code[r] & ~(1u << from)) | (uint32_t)up << from;
-                z->step[0][r] = up ? high : low;
-            }
-        } else {
-            const float *at = u;
-            for (uint32_t l = 0; l < to; at += (size_t)++l * s->rank * rows) {
-                if (s->rank == 1) v[l] = bitstack_nest_v_(s, l, 0)[j0 + j];
-                else bitstack_nest_sums_(s, z, at, l, j0 + j);
-            }
-            bitstack_nest_choose_(s, z, v, root);
-            for (uint32_t l = 0; l < to; l++)
-                BITSTACK_NEST_LANE_(r) z->step[l][r] = v[l] * z->sums[(2u << l) - 1 + (z->code[r] & ((2u << l) - 1))][r];
-            BITSTACK_NEST_LANE_(r) code[r] = z->code[r];
-        }
-        for (size_t l = 0; l < levels; l++)
-            BITSTACK_NEST_LANE_(r) {
-                const float change = w[r] - push[l * rows + r] - z->step[l][r];
-                z->step[l][r] = feedback ? (z->step[l][r] - z->target[l][r]) / pivot : change;
-                push[l * rows + r] = feedback ? z->step[l][r] : push[l * rows + r] + change;
-            }
-        for (size_t k = j + 1; k < wide && matrix; k++) {
-            const float share = matrix[k * s->pad + j];
-            float *to_aim = aim + (k - j) * across;
-            for (size_t l = 0; l < levels; l++)
-                BITSTACK_NEST_LANE_(r) to_aim[l * rows + r] += z->step[l][r] * share;
-        }
-    }
-}
-
-/* to = x times H's diagonal, for a block of columns. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_times_diagonal_(const bitstack_nest_ *s, const float *x, size_t j0, size_t across,
-                                                         float *BITSTACK_RESTRICT_ to) {
-    for (size_t j = j0; j < j0 + BITSTACK_NEST_COLS_; j++)
-        for (size_t k = 0; k < across; k += BITSTACK_NEST_ROWS_, x += BITSTACK_NEST_ROWS_, to += BITSTACK_NEST_ROWS_)
-            BITSTACK_NEST_ROW_(r) to[r] = x[r] * s->diagonal[j];
-}
-
-/* residual (n x [level][ROWS]) = w - what the codes decode to; zeros behind n. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_residual_(const bitstack_nest_ *s, size_t panel, float *residual) {
-    const size_t rows = BITSTACK_NEST_ROWS_, at = panel * s->pad * rows;
-    for (size_t j = 0; j < s->pad; j++)
-        for (uint32_t l = s->from; l < s->to; l++)
-            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_, residual += BITSTACK_NEST_LANES_) {
-                const float *w = s->w + at + j * rows + g;
-                bitstack_nest_value_(s, bitstack_nest_u_(s, panel, l) + g, l, j, s->code + at + j * rows + g, residual);
-                BITSTACK_NEST_LANE_(r) residual[r] = w[r] - residual[r];
-            }
-}
-
-/* sums[level] += x y over a block of columns. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_products_(const bitstack_nest_ *s, const float *x, const float *y, size_t wide,
-                                                   double *sums) {
-    const size_t levels = s->to - s->from;
-    for (size_t l = 0; l < levels; l++) {
-        float sum[BITSTACK_NEST_ROWS_] = {0};
-        double total = 0;
-        for (size_t j = 0; j < wide; j++) {
-            const size_t at = (j * levels + l) * BITSTACK_NEST_ROWS_;
-            BITSTACK_NEST_ROW_(r) sum[r] += x[at + r] * y[at + r];
-        }
-        BITSTACK_NEST_ROW_(r) total += (double)sum[r];
-        sums[s->from + l] += total;
-    }
-}
-
-/* One feedback pass over a panel; then residuals, gradients and errors.
- * With H + damping = U^-1 U^-T and errors over pivots e: residual = e U, so its gradient is e U^-T. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_panel_(const bitstack_nest_ *s, size_t panel, float *residual,
-                                                         float *gradient, float *room, double *error) {
-    const size_t pad = s->pad, rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
-    const size_t across = (s->to - s->from) * rows, at = panel * pad * rows;
-    float *aim = room, *own = room + block * across;
-    bitstack_nest_lanes_ z;
-    memset(gradient, 0, pad * across * sizeof *gradient);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        for (size_t k = 0; k < block * across; k += rows)
-            memcpy(aim + k, s->w + at + (j0 + k / across) * rows, rows * sizeof *aim);
-        bitstack_nest_multiply_(s, block, j0, s->factor + j0 * pad, pad, 1, gradient, across, aim);
-        for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
-            bitstack_nest_block_(s, bitstack_nest_u_(s, panel, s->from) + g, j0, s->w + at + j0 * rows + g,
-                                 s->code + at + j0 * rows + g, s->factor + j0 * pad + j0, 1, 0, aim + g,
-                                 gradient + j0 * across + g, &z);
-    }
-    bitstack_nest_residual_(s, panel, residual);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        const float *inverse = s->factor + j0 * pad + j0;
-        float *g = gradient + j0 * across;
-        const float *r = residual + j0 * across, extra = (float)(s->damping - s->ridge);
-        for (size_t i = 0; i < block; i++)
-            for (size_t k = 0; k < block; k++)
-                own[i * block + k] = k > i ? inverse[i * pad + k] : k == i && inverse[i * pad + i] > 0 ? 1 / inverse[i * pad + i] : 0;
-        memset(aim, 0, block * across * sizeof *aim);
-        bitstack_nest_multiply_(s, block, block, own, block, 1, g, across, aim);
-        if (j0 + block < pad)
-            bitstack_nest_multiply_(s, block, pad - j0 - block, inverse + block, pad, 1, g + block * across, across, aim);
-        for (size_t k = 0; k < block * across; k++) g[k] = -aim[k] - extra * r[k];
-        bitstack_nest_products_(s, r, g, block, error);
-    }
-}
-
-/* gradient = residual H, and the errors. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_gradient_panel_(const bitstack_nest_ *s, const float *residual, float *gradient,
-                                                         double *error) {
-    const size_t block = BITSTACK_NEST_COLS_, across = (s->to - s->from) * BITSTACK_NEST_ROWS_;
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        float *g = gradient + j0 * across;
-        if (s->h) {
-            memset(g, 0, block * across * sizeof *g);
-            bitstack_nest_multiply_(s, block, s->n, s->h + j0 * s->pad, s->pad, 1, residual, across, g);
-        } else
-            bitstack_nest_times_diagonal_(s, residual + j0 * across, j0, across, g);
-        bitstack_nest_products_(s, residual + j0 * across, g, block, error);
-    }
-}
-
-/* Sweeps over a panel's codes: each in turn becomes the best one given the others, for targets with some noise added
- * at first: levels pull at a weight in different directions, and a descent without gets stuck early. The noise is
- * such that a weight's choice is about what a temperature of `heat` would make it. After the last sweep the errors:
- * r H r^T is the sum over blocks of r (2 p + r H_own), p what the columns before give, as they are now. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_sweep_panel_(const bitstack_nest_ *s, size_t panel, float *residual, float *room,
-                                                      double *error) {
-    const size_t pad = s->pad, rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
-    const size_t levels = s->to - s->from, across = levels * rows, at = panel * pad * rows;
-    float *aim = room, *before = room + block * across;
-    bitstack_nest_lanes_ z[BITSTACK_NEST_ROWS_ / BITSTACK_NEST_LANES_];
-    for (size_t i = 0; i < rows; i++) {
-        uint64_t seed = s->seed + panel * rows + i;
-        for (size_t l = 0; l < levels && l < 8; l++)
-            z[i / BITSTACK_NEST_LANES_].random[l][i % BITSTACK_NEST_LANES_] = (uint32_t)bitstack_random_(&seed);
-    }
-    for (int sweep = 0; sweep < s->sweeps; sweep++) {
-        const float heat = s->heat * powf(s->cool, (float)sweep);
-        const int last = sweep + 1 == s->sweeps && !s->fit; /* a fit finds the errors, too */
-        for (size_t j0 = 0; j0 < s->n; j0 += block) {
-            const float *own = s->h ? s->h + j0 * pad + j0 : NULL;
-            float *r = residual + j0 * across;
-            if (s->h) {
-                memset(aim, 0, block * across * sizeof *aim);
-                bitstack_nest_multiply_(s, block, j0, s->h + j0 * pad, pad, 1, residual, across, aim);
-                if (last) memcpy(before, aim, block * across * sizeof *aim);
-                bitstack_nest_multiply_(s, block, s->n - j0, own, pad, 1, r, across, aim);
-            } else
-                bitstack_nest_times_diagonal_(s, r, j0, across, aim);
-            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
-                bitstack_nest_block_(s, bitstack_nest_u_(s, panel, s->from) + g, j0, s->w + at + j0 * rows + g,
-                                     s->code + at + j0 * rows + g, own, 0, heat, aim + g, r + g,
-                                     z + g / BITSTACK_NEST_LANES_);
-            if (!last) continue;
-            if (s->h) {
-                for (size_t k = 0; k < block * across; k++) before[k] *= 2;
-                bitstack_nest_multiply_(s, block, block, own, pad, 1, r, across, before);
-            } else
-                bitstack_nest_times_diagonal_(s, r, j0, across, before);
-            bitstack_nest_products_(s, r, before, block, error);
-        }
-    }
-}
-
-/* t [column][term][ROWS]: the column factors with a panel's signs, one for each level, plane and rank. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t panel, size_t j0, size_t wide, float *t) {
-    for (size_t j = j0; j < j0 + wide; j++) {
-        const uint32_t *code = s->code + (panel * s->pad + j) * BITSTACK_NEST_ROWS_;
-        for (uint32_t l = s->from; l < s->to; l++)
-            for (uint32_t p = 0; p <= l; p++)
-                for (uint32_t q = 0; q < s->rank; q++, t += BITSTACK_NEST_ROWS_) {
-                    const uint32_t v = bitstack_bits_from_float_(bitstack_nest_v_(s, l, q)[j]);
-                    BITSTACK_NEST_ROW_(r) t[r] = bitstack_float_from_bits_(v ^ (~code[r] >> p & 1) << 31);
-                }
-    }
-}
-
-/* a += x y, a and the sums of a and of x y over a block. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_add_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ x,
-                                              const float *BITSTACK_RESTRICT_ y) {
-    BITSTACK_NEST_ROW_(r) to[r] += x[r] * y[r];
-}
-
-/* Least squares for a panel's coefficients as a correction, the gradient being exact: the system is t H t^T with
- * H = low^T low + diag(rest), the right side t g. Takes by how much errors fall off `error`. change gets the
- * corrections, projected (low t^T) their terms, both [..][term][ROWS]. room: t of a block, sums. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_fit_panel_(const bitstack_nest_ *s, size_t panel, const float *gradient, float *t,
-                                                    float *projected, float *change, double *total, double *error) {
-    const size_t rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_, levels = s->to - s->from;
-    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank), pairs = bitstack_nest_pairs_(s->from, s->to, s->rank);
-    float *part = change; /* right sides, then systems; free again before the corrections */
-    double *a = total + (terms + pairs) * rows;
-    memset(projected, 0, BITSTACK_NEST_LOW_ * terms * rows * sizeof *projected);
-    memset(total, 0, (terms + pairs) * rows * sizeof *total);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        const size_t wide = BITSTACK_MIN_(block, s->n - j0);
-        bitstack_nest_signed_(s, panel, j0, wide, t);
-        if (s->low)
-            bitstack_nest_multiply_(s, BITSTACK_NEST_LOW_, wide, s->low + j0, s->pad, 1, t, terms * rows, projected);
-        memset(part, 0, (terms + pairs) * rows * sizeof *part);
-        for (size_t j = 0; j < wide; j++) {
-            const float rest = s->rest[j0 + j], *tj = t + j * terms * rows, *g = gradient + (j0 + j) * levels * rows;
-            float *b = part, *system = part + terms * rows;
-            for (uint32_t l = s->from; l < s->to; l++, g += rows) {
-                const size_t k = (size_t)(l + 1) * s->rank;
-                for (size_t i = 0; i < k; i++, b += rows) {
-                    float y[BITSTACK_NEST_ROWS_];
-                    BITSTACK_NEST_ROW_(r) y[r] = rest * tj[i * rows + r];
-                    bitstack_nest_add_(b, tj + i * rows, g);
-                    for (size_t c = 0; c <= i; c++, system += rows) bitstack_nest_add_(system, y, tj + c * rows);
-                }
-                tj += k * rows;
-            }
-        }
-        for (size_t k = 0; k < (terms + pairs) * rows; k++) total[k] += (double)part[k];
-    }
-    double *b = total, *system = total + terms * rows;
-    for (uint32_t l = s->from, first = 0; l < s->to; l++) {
-        const uint32_t k = (l + 1) * s->rank;
-        double *x = a + (size_t)k * k, fall = 0;
-        for (uint32_t i = 0, pair = 0; i < k && s->low; i++)
-            for (uint32_t c = 0; c <= i; c++, pair++) {
-                float sum[BITSTACK_NEST_ROWS_] = {0};
-                for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++)
-                    bitstack_nest_add_(sum, projected + (q * terms + first + i) * rows, projected + (q * terms + first + c) * rows);
-                BITSTACK_NEST_ROW_(r) system[pair * rows + r] += (double)sum[r];
-            }
-        for (size_t r = 0; r < rows; r++) {
-            float *u = bitstack_nest_u_(s, panel, l) + r;
-            double trace = 0;
-            for (uint32_t i = 0, pair = 0; i < k; i++) {
-                for (uint32_t c = 0; c <= i; c++, pair++) a[(size_t)i * k + c] = system[pair * rows + r];
-                trace += a[(size_t)i * k + i];
-                x[i] = b[(first + i) * rows + r];
-            }
-            for (uint32_t i = 0; i < k; i++) a[(size_t)i * k + i] += 1e-7 * trace / k;
-            if (trace > 0 && bitstack_cholesky_small_(a, k, k)) bitstack_cholesky_solve_(a, k, k, x);
-            else memset(x, 0, k * sizeof *x);
-            for (uint32_t i = 0, pair = 0; i < k; pair += ++i + 1) { /* planes that cancel each other lose what is left */
-                const double size = ((double)u[i * rows] + x[i]) * sqrt(system[pair * rows + r]);
-                if (!(fabs(size) <= 1e3 * sqrt((double)s->n))) memset(x, 0, k * sizeof *x);
-            }
-            for (uint32_t i = 0; i < k; i++) {
-                u[i * rows] += (float)x[i];
-                fall += b[(first + i) * rows + r] * x[i];
-                change[(first + i) * rows + r] = (float)x[i];
-            }
-        }
-        error[l] -= fall;
-        first += k;
-        system += (size_t)k * (k + 1) / 2 * rows;
-    }
-}
-
-/* After a fit: for each column and level the sums over rows of decoded weight times gradient, and of its square. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_slope_panel_(const bitstack_nest_ *s, size_t panel, const float *gradient, float *t,
-                                                      const float *projected, const float *change, float *room,
-                                                      float *slope) {
-    const size_t rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_, levels = s->to - s->from, across = levels * rows;
-    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank);
-    float *changed = room, *pushed = room + BITSTACK_NEST_LOW_ * across; /* [q][level][ROWS], [column][level][ROWS] */
-    memset(changed, 0, BITSTACK_NEST_LOW_ * across * sizeof *changed);
-    for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++)
-        for (size_t l = 0, i = 0; l < levels; l++)
-            for (size_t k = (s->from + l + 1) * s->rank; k > 0; k--, i++)
-                bitstack_nest_add_(changed + (q * levels + l) * rows, projected + (q * terms + i) * rows, change + i * rows);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        const size_t wide = BITSTACK_MIN_(block, s->n - j0);
-        const float *tj = t;
-        bitstack_nest_signed_(s, panel, j0, wide, t);
-        memset(pushed, 0, block * across * sizeof *pushed);
-        if (s->low)
-            bitstack_nest_multiply_(s, wide, BITSTACK_NEST_LOW_, s->low + j0, 1, s->pad, changed, across, pushed);
-        for (size_t j = 0; j < wide; j++)
-            for (size_t l = 0, i = 0; l < levels; l++) {
-                const float *u = bitstack_nest_u_(s, panel, s->from + (uint32_t)l), *g = gradient + ((j0 + j) * levels + l) * rows;
-                float value[BITSTACK_NEST_ROWS_] = {0}, shift[BITSTACK_NEST_ROWS_] = {0}, dot = 0, square = 0;
-                for (size_t k = (s->from + l + 1) * s->rank; k > 0; k--, i++, tj += rows, u += rows) {
-                    bitstack_nest_add_(value, u, tj);
-                    bitstack_nest_add_(shift, change + i * rows, tj);
-                }
-                BITSTACK_NEST_ROW_(r) {
-                    shift[r] = (g[r] - s->rest[j0 + j] * shift[r] - pushed[(j * levels + l) * rows + r]) * value[r];
-                    value[r] *= value[r];
-                }
-                for (size_t r = 0; r < rows; r++) dot += shift[r], square += value[r];
-                slope[(s->from + l) * s->pad + j0 + j] += dot;
-                slope[(s->levels + s->from + l) * s->pad + j0 + j] += square;
-            }
-    }
-}
-
-/* The panels of a task: new codes, errors, a fit of the factors. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_task_(const bitstack_nest_ *s, uint32_t task, uint32_t worker, int feedback) {
-    const size_t across = (s->to - s->from) * BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
-    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank);
-    float *residual = s->room + worker * s->room_each, *gradient = residual + s->pad * across;
-    float *room = gradient + s->pad * across, *t = room + (BITSTACK_NEST_LOW_ + block) * across;
-    float *projected = t + block * terms * BITSTACK_NEST_ROWS_;
-    float *change = projected + BITSTACK_NEST_LOW_ * terms * BITSTACK_NEST_ROWS_;
-    float *slope = s->slope && s->fit ? s->slope + (size_t)task * 2 * s->levels * s->pad : NULL;
-    if (slope) memset(slope, 0, 2 * s->levels * s->pad * sizeof *slope);
-    memset(s->sum[task], 0, sizeof s->sum[task]);
-    for (size_t panel = task * s->panels / s->tasks; panel < (task + (size_t)1) * s->panels / s->tasks; panel++) {
-        double error[BITSTACK_MAX_LEVELS] = {0};
-        if (feedback) bitstack_nest_feedback_panel_(s, panel, residual, gradient, room, error);
-        else bitstack_nest_residual_(s, panel, residual);
-        if (s->sweeps && !feedback) bitstack_nest_sweep_panel_(s, panel, residual, room, error);
-        if (s->fit && !feedback) {
-            memset(error, 0, sizeof error);
-            bitstack_nest_gradient_panel_(s, residual, gradient, error);
-        }
-        for (size_t j0 = 0; j0 < s->n; j0 += block)
-            bitstack_nest_products_(s, residual + j0 * across, residual + j0 * across, block, s->sum[task][1]);
-        if (s->fit)
-            bitstack_nest_fit_panel_(s, panel, gradient, t, projected, change, s->little + worker * s->small_each, error);
-        if (slope) bitstack_nest_slope_panel_(s, panel, gradient, t, projected, change, room, slope);
-        for (uint32_t l = s->from; l < s->to; l++) s->sum[task][0][l] += error[l];
-    }
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    bitstack_nest_task_(s, task, worker, 1);
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    bitstack_nest_task_(s, task, worker, 0);
-}
-
-/* Column factors by the diagonal of H alone: each column of each level is a least-squares problem of its own. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const size_t rank = s->rank, begin = (size_t)task * BITSTACK_NEST_COLS_, rows = BITSTACK_NEST_ROWS_;
-    const size_t end = BITSTACK_MIN_(begin + BITSTACK_NEST_COLS_, s->n), size = rank * (rank + 1) / 2 + rank;
-    float *sums = s->room + worker * s->room_each; /* a column: right side, system's lower triangle, ROWS each */
-    double *a = s->little + worker * s->small_each, *b = a + rank * rank;
-    for (uint32_t l = s->from; l < s->to; l++) {
-        memset(sums, 0, BITSTACK_NEST_COLS_ * size * rows * sizeof *sums);
-        for (size_t panel = 0; panel < s->panels; panel++)
-            for (size_t j = begin; j < end; j++) {
-                const float *u = bitstack_nest_u_(s, panel, l), *w = s->w + (panel * s->pad + j) * rows;
-                const uint32_t *code = s->code + (panel * s->pad + j) * rows;
-                float sum[BITSTACK_NEST_RANK_][BITSTACK_NEST_ROWS_], *to = sums + (j - begin) * size * rows;
-                memset(sum, 0, rank * sizeof *sum);
-                for (uint32_t p = 0; p <= l; p++)
-                    for (size_t q = 0; q < rank; q++, u += rows)
-                        BITSTACK_NEST_ROW_(r) {
-                            const uint32_t bits = bitstack_bits_from_float_(u[r]) ^ (~code[r] >> p & 1) << 31;
-                            sum[q][r] += bitstack_float_from_bits_(bits);
-                        }
-                for (size_t q = 0; q < rank; q++, to += rows) bitstack_nest_add_(to, sum[q], w);
-                for (size_t q = 0; q < rank; q++)
-                    for (size_t k = 0; k <= q; k++, to += rows) bitstack_nest_add_(to, sum[q], sum[k]);
-            }
-        for (size_t j = begin; j < end; j++) {
-            const float *from = sums + (j - begin) * size * rows;
-            double trace = 0;
-            for (size_t q = 0; q < rank; q++) b[q] = 0;
-            for (size_t q = 0; q < rank; q++, from += rows)
-                for (size_t r = 0; r < rows; r++) b[q] += (double)from[r];
-            for (size_t q = 0; q < rank; q++)
-                for (size_t k = 0; k <= q; k++, from += rows) {
-                    a[q * rank + k] = 0;
-                    for (size_t r = 0; r < rows; r++) a[q * rank + k] += (double)from[r];
-                    if (k == q) trace += a[q * rank + q];
-                }
-            for (size_t q = 0; q < rank; q++) a[q * rank + q] += 1e-9 * trace;
-            if (!(trace > 0) || !bitstack_cholesky_small_(a, rank, rank)) continue;
-            bitstack_cholesky_solve_(a, rank, rank, b);
-            for (size_t q = 0; q < rank; q++) bitstack_nest_v_(s, l, (uint32_t)q)[j] = (float)b[q];
-        }
-    }
-}
-
-/* With x the weights as decoded times p of their column: the sums of x H x^T over some panels, and what H's diagonal
- * has of it. A task is a level. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_curve_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const uint32_t l = s->from + task;
-    const size_t samples = BITSTACK_MIN_(s->panels, 8), rows = BITSTACK_NEST_ROWS_;
-    const float *p = s->slope + l * s->pad;
-    double whole = 0, part = 0;
-    (void)worker;
-    for (size_t k = 0; k < samples; k++) {
-        const size_t panel = k * s->panels / samples;
-        float z[BITSTACK_NEST_LOW_][BITSTACK_NEST_ROWS_], own[BITSTACK_NEST_ROWS_] = {0}, all[BITSTACK_NEST_ROWS_] = {0};
-        memset(z, 0, sizeof z);
-        for (size_t j = 0; j < s->n; j++) {
-            float x[BITSTACK_NEST_ROWS_], y[BITSTACK_NEST_ROWS_];
-            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
-                bitstack_nest_value_(s, bitstack_nest_u_(s, panel, l) + g, l, j, s->code + (panel * s->pad + j) * rows + g, x + g);
-            BITSTACK_NEST_ROW_(r) {
-                x[r] *= p[j];
-                all[r] += s->diagonal[j] * x[r] * x[r];
-                own[r] += s->rest[j] * x[r] * x[r];
-            }
-            for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) {
-                BITSTACK_NEST_ROW_(r) y[r] = s->low[q * s->pad + j];
-                bitstack_nest_add_(z[q], x, y);
-            }
-        }
-        for (size_t r = 0; r < rows; r++) {
-            whole += (double)own[r], part += (double)all[r];
-            for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) whole += (double)z[q][r] * (double)z[q][r];
-        }
-    }
-    s->curve[l][0] = whole, s->curve[l][1] = part;
-}
-
-/* The workers proper. */
-#define BITSTACK_NEST_VARIANT_(name, isa, attribute)                                                           \
-    attribute BITSTACK_PRIVATE_ void bitstack_nest_##name##isa##_(void *arg, uint32_t task, uint32_t worker) { \
-        bitstack_nest_##name##_body_((bitstack_nest_ *)arg, task, worker);                                     \
-    }
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_NEST_FAST_(name)                                                                              \
-    BITSTACK_NEST_VARIANT_(name, _avx2, __attribute__((target("avx2,fma"))))                                   \
-    BITSTACK_NEST_VARIANT_(name, _avx512, __attribute__((target(BITSTACK_NEST_AVX512_))))                      \
-    BITSTACK_NEST_VARIANT_(name, _any, )                                                                       \
-    BITSTACK_PRIVATE_ bitstack_task_ bitstack_nest_pick_##name##_(void) {                                      \
-        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return bitstack_nest_##name##_any_; \
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                      \
-                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")                \
-                   ? bitstack_nest_##name##_avx512_                                                            \
-                   : bitstack_nest_##name##_avx2_;                                                             \
-    }
-#ifdef __clang__
-#define BITSTACK_NEST_AVX512_ "avx512f,avx512vl,avx512dq,avx512bw,fma"
-#else
-#define BITSTACK_NEST_AVX512_ "avx512f,avx512vl,avx512dq,avx512bw,fma,prefer-vector-width=512"
-#endif
-#else
-#define BITSTACK_NEST_FAST_(name)                                                                              \
-    BITSTACK_NEST_VARIANT_(name, _any, )                                                                       \
-    BITSTACK_PRIVATE_ bitstack_task_ bitstack_nest_pick_##name##_(void) { return bitstack_nest_##name##_any_; }
-#endif
-#define BITSTACK_NEST_WORKER_(name)                                                                            \
-    BITSTACK_NEST_FAST_(name)                                                                                  \
-    BITSTACK_PRIVATE_ void bitstack_nest_run_##name##_(bitstack_nest_ *s, size_t tasks) {                      \
-        bitstack_parallel_(s->threads, (uint32_t)tasks, bitstack_nest_pick_##name##_(), s);                    \
-    }
-BITSTACK_NEST_WORKER_(feedback)
-BITSTACK_NEST_WORKER_(descend)
-BITSTACK_NEST_WORKER_(columns)
-BITSTACK_NEST_WORKER_(curve)
-
-/* The levels' weights in the next sweep; `soft` of the coarsest error is added to the finer ones'. */
-BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
-    double largest = 0, weight[BITSTACK_MAX_LEVELS];
-    for (uint32_t l = s->from; l < s->to; l++) {
-        double e = s->error[l] + (l > s->from ? soft * s->error[s->from] : 0);
-        weight[l] = s->lambda[l] / BITSTACK_MAX_(e, 1e-9 * s->norm + DBL_MIN);
-        largest = BITSTACK_MAX_(largest, weight[l]);
-    }
-    for (uint32_t l = s->from; l < s->to; l++) s->weight[l] = (float)(weight[l] / largest);
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_gather_(bitstack_nest_ *s) {
-    for (uint32_t l = s->from; l < s->to; l++) {
-        s->error[l] = s->plain[l] = 0;
-        for (size_t t = 0; t < s->tasks; t++) s->error[l] += s->sum[t][0][l], s->plain[l] += s->sum[t][1][l];
-        s->error[l] = BITSTACK_MAX_(s->error[l], 0);
-    }
-}
-/* Error feedback, then a fit of the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_feedback_all_(bitstack_nest_ *s) {
-    s->sweeps = 0, s->fit = 1;
-    bitstack_nest_run_feedback_(s, s->tasks);
-    bitstack_nest_gather_(s);
-}
-/* Sweeps over the codes and, if `fit`, a fit of the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweeps, int fit) {
-    s->sweeps = sweeps, s->fit = fit;
-    bitstack_nest_run_descend_(s, s->tasks);
-    bitstack_nest_gather_(s);
-}
-
-/* Column factors, by what the last fit left: each gets a relative change of slope over (diagonal of H times squares),
- * all of a level by one factor that is best along that line. */
-BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
-    const size_t n = s->n, pad = s->pad;
-    if (!s->h) {
-        bitstack_nest_run_columns_(s, (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_);
+/* to[i][level] += alpha sum over k of a[i ars + k acs] times from[k][level]. */
+BITSTACK_PRIVATE_ void bitstack_nest_product_(const bitstack_nest_problem_ *p, size_t rows, size_t k, const float *a,
+                                              size_t ars, size_t acs, const bitstack_lanes_ *from, bitstack_lanes_ *to) {
+    const size_t across = (size_t)p->levels * BITSTACK_NEST_ROWS_;
+    if (BITSTACK_NEST_ROWS_ == BITSTACK_PANEL32_) {
+        for (uint32_t l = 0; l < p->levels; l++)
+            bitstack_gemm_tile_any_f32_(p->tile, rows, k, a, ars, acs, (const float *)(from + l), across, (float *)(to + l), across);
         return;
     }
-    if (!s->slope) return;
-    double gain[BITSTACK_MAX_LEVELS] = {0}, bend[BITSTACK_MAX_LEVELS] = {0};
-    for (uint32_t l = s->from; l < s->to; l++) {
-        float *b = s->slope + l * pad, *square = b + s->levels * pad;
-        for (size_t t = 1; t < s->tasks; t++)
-            for (size_t j = 0; j < n; j++) {
-                b[j] += b[t * 2 * s->levels * pad + j];
-                square[j] += square[t * 2 * s->levels * pad + j];
+    for (size_t i = 0; i < rows; i++)
+        for (size_t q = 0; q < k; q++)
+            for (uint32_t l = 0; l < p->levels; l++) to[i * p->levels + l] += a[i * ars + q * acs] * from[q * p->levels + l];
+}
+
+/* Scales as they are stored. */
+BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
+    for (int r = 0; unit > 0 && r < BITSTACK_NEST_ROWS_; r++)
+        ((float *)scale)[r] = unit * bitstack_small_float_(bitstack_small_code_(((float *)scale)[r] / unit));
+}
+
+/* One pass of feedback: codes, and what the fits need where sums is given; scales are fitted to the targets. */
+BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                              bitstack_nest_panel_ *panel, bitstack_nest_sums_ *sums) {
+    const size_t n = p->cols, levels = p->levels, block = p->group;
+    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_];
+    bitstack_lanes_ *over = panel->slope; /* [group][level][2]: for the scales */
+    memset(over, 0, p->groups * levels * 2 * sizeof *over);
+    for (size_t k = 0; k < n; k++)
+        for (size_t l = 0; l < levels; l++) panel->stream[k * levels + l] = panel->w[p->order[k]];
+    for (size_t first = 0; first < n; first += block) {
+        const size_t end = BITSTACK_MIN_(first + block, n);
+        for (size_t k = first; k < end; k++) {
+            const size_t j = p->order[k], g = j / p->group;
+            const float d = p->innovation[k], soft = sqrtf(d);
+            bitstack_lanes_ *push = panel->push + (k - first) * levels;
+            for (size_t l = 0; l < levels; l++) {
+                const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
+                const bitstack_codes_ some = s > none;
+                size[l] = s;
+                aim[l] = BITSTACK_SELECT_LANES_(some, panel->stream[k * levels + l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
+                weight[l] = shared->weight[l] * d * s * s;
             }
-        for (size_t j = 0; j < n; j++) {
-            const double d = (double)s->diagonal[j] * (double)square[j], p = d > 0 ? (double)b[j] / d : 0;
-            gain[l] += p * (double)b[j], bend[l] += p * p * d;
-            b[j] = (float)p;
+            bitstack_codes_ code;
+            bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
+            panel->code[j] = code;
+            for (size_t l = 0; l < levels; l++) {
+                const bitstack_lanes_ target = panel->stream[k * levels + l];
+                bitstack_lanes_ value, *sum = over + (g * levels + l) * 2;
+                bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
+                push[l] = size[l] * value - target;
+                value *= shared->v[l * n + j];
+                sum[0] += soft * value * target, sum[1] += soft * value * value;
+                for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
+                    const size_t entry = ((size_t)2 << l) - 2 + ((size_t)BITSTACK_LANE_(code, r) & (((size_t)2 << l) - 1));
+                    const float s = ((const float *)(size + l))[r], t = ((const float *)&target)[r];
+                    const float q = s * shared->table[entry], e = ((const float *)(push + l))[r];
+                    if (!(s > 0)) continue;
+                    sums->table[entry][0] += (double)(s * t), sums->table[entry][1] += (double)(s * s);
+                    sums->error[l] += (double)(d * e * e);
+                    sums->v[(l * n + j) * 2] += q * t, sums->v[(l * n + j) * 2 + 1] += q * q;
+                }
+            }
+            if (p->factor)
+                for (size_t q = k + 1; q < end; q++)
+                    for (size_t l = 0; l < levels; l++) panel->stream[q * levels + l] += p->factor[k * n + q] * push[l];
         }
+        if (p->factor)
+            bitstack_nest_product_(p, n - end, end - first, p->factor + first * n + end, 1, n, panel->push, panel->stream + end * levels);
     }
-    bitstack_nest_run_curve_(s, s->to - s->from);
-    for (uint32_t l = s->from; l < s->to; l++) {
-        const double curve = s->curve[l][1] > 0 ? bend[l] * s->curve[l][0] / s->curve[l][1] : 0;
-        const float *p = s->slope + l * pad, alpha = curve > 0 ? (float)BITSTACK_MIN_(gain[l] / curve, 1.5) : 0;
-        float *v = bitstack_nest_v_(s, l, 0);
-        for (size_t j = 0; j < n; j++) /* far steps would come from columns that hardly count */
-            v[j] *= 1 + BITSTACK_MAX_(-0.5f, BITSTACK_MIN_(alpha * p[j], 0.5f));
-    }
+    for (size_t g = 0; g < p->groups; g++)
+        for (size_t l = 0; l < levels; l++) {
+            const bitstack_lanes_ *sum = over + (g * levels + l) * 2, none = bitstack_nest_none_;
+            bitstack_lanes_ *scale = panel->scale + g * levels + l;
+            const bitstack_lanes_ fitted = sum[0] / BITSTACK_SELECT_LANES_(sum[1] > none, sum[1], none + 1);
+            const bitstack_codes_ near = (fitted > 0.5f * *scale) & (fitted < 2.0f * *scale);
+            *scale = BITSTACK_SELECT_LANES_(near, fitted, *scale);
+            bitstack_nest_round_(scale, shared->unit[l]);
+            for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
+                sums->scale[l][0] += (double)((const float *)scale)[r];
+                sums->scale[l][1] += (double)((const float *)(panel->rms + g))[r];
+            }
+        }
 }
 
-BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t joint, uint32_t level, int weighted) {
-    static const double with_h[] = {0.3, 0.7, 1, 1.4, 0.7, 0.3}, without[] = {8, 32, 8, 2, 1, 0.5};
-    double largest = 0;
-    for (uint32_t l = 0; l < joint; l++) largest = BITSTACK_MAX_(largest, (double)given[l]);
-    if (largest > 0) return (double)given[level] / largest; /* only ratios count */
-    return weighted ? with_h[level] : without[level];
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
-    bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
-    bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->rest), bitstack_drop_(s->low);
-    bitstack_drop_(s->factor), bitstack_drop_(s->sum), bitstack_drop_(s->slope), bitstack_drop_(s->room);
-    bitstack_drop_(s->little);
-}
-
-/* What does not depend on moments. n, m, levels, rank, threads are set. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
-    const size_t n = s->n, rows = BITSTACK_NEST_ROWS_, cols = BITSTACK_NEST_COLS_, low = BITSTACK_NEST_LOW_;
-    s->pad = (n + cols - 1) / cols * cols;
-    if (s->pad % 1024 == 0) s->pad += cols;
-    s->panels = (s->m + rows - 1) / rows;
-    s->tasks = BITSTACK_MIN_(s->panels, (size_t)BITSTACK_NEST_TASKS_);
-    s->joint = BITSTACK_MIN_(s->levels, (uint32_t)BITSTACK_NEST_JOINT_);
-    s->width = (size_t)s->levels * (s->levels + 1) / 2 * s->rank;
-    s->tile = bitstack_gemm_tile_pick_f32_();
-    const size_t across = s->joint * rows;
-    if (s->pad > SIZE_MAX / 64 / across) return BITSTACK_ERROR_MEMORY; /* no sum below leaves size_t */
-    size_t terms = bitstack_nest_terms_(0, s->joint, s->rank), pairs = bitstack_nest_pairs_(0, s->joint, s->rank);
-    const size_t last = (size_t)s->levels * s->rank, system = last * last + last;
-    if (s->levels > s->joint) terms = BITSTACK_MAX_(terms, last), pairs = BITSTACK_MAX_(pairs, last * (last + 1) / 2);
-    const uint64_t workers = bitstack_workers_(s->threads, BITSTACK_MAX_(s->tasks, s->pad / cols));
-    s->room_each = 2 * s->pad * across + (low + cols) * across + (cols + low + 1) * terms * rows + pairs * rows;
-    s->room_each = BITSTACK_MAX_(s->room_each, 2 * s->pad * across + 2 * cols * across + cols * cols);
-    s->room_each = BITSTACK_MAX_(s->room_each, cols * ((size_t)s->rank + 3) * s->rank / 2 * rows);
-    s->small_each = BITSTACK_MAX_((terms + pairs) * rows + system, ((size_t)s->rank + 1) * s->rank);
-    s->w = (float *)bitstack_zeros_((uint64_t)s->panels * s->pad * rows, sizeof(float));
-    s->code = (uint32_t *)bitstack_zeros_((uint64_t)s->panels * s->pad * rows, sizeof(uint32_t));
-    s->v = (float *)bitstack_zeros_((uint64_t)s->levels * s->rank * s->pad, sizeof(float));
-    s->u = (float *)bitstack_zeros_((uint64_t)s->panels * s->width * rows, sizeof(float));
-    s->diagonal = (float *)bitstack_zeros_(s->pad, sizeof(float));
-    s->rest = (float *)bitstack_zeros_(s->pad, sizeof(float));
-    s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(s->tasks, sizeof *s->sum);
-    s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
-    s->little = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
-    return s->w && s->code && s->v && s->u && s->diagonal && s->rest && s->sum && s->room && s->little ? BITSTACK_OK
-                                                                                                    : BITSTACK_ERROR_MEMORY;
-}
-
-/* H in the order of coding as float, its partial Cholesky factor, the factor that feedback walks along. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *s, const double *h, const uint32_t *order,
-                                                                double unit) {
-    const size_t n = s->n, pad = s->pad;
-    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double));
-    bitstack_result result = BITSTACK_OK;
-    s->h = (float *)bitstack_zeros_((uint64_t)pad * pad, sizeof(float));
-    s->factor = (float *)bitstack_zeros_((uint64_t)pad * pad, sizeof(float));
-    s->low = (float *)bitstack_zeros_((uint64_t)BITSTACK_NEST_LOW_ * pad, sizeof(float));
-    if (s->rank == 1)
-        s->slope = (float *)bitstack_array_((uint64_t)s->tasks * 2 * s->levels * pad, sizeof(float));
-    if (!a || !s->h || !s->factor || !s->low || (s->rank == 1 && !s->slope)) result = BITSTACK_ERROR_MEMORY;
-    /* damping as GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares. With J
-     * the reversal of indices and J (H + damping) J = L L^T, U = J L^-1 J: a third of the work of inverting first. */
-    s->damping = 0.01;
-    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
-        const double *from = h + (size_t)order[i] * n;
-        double *to = a + (n - 1 - i) * n + n - 1;
-        for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[order[j]] * unit;
-        *(to - i) += s->damping;
-    }
-    if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, s->threads);
-    if (result == BITSTACK_OK) {
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = i + 1; j < n; j++) s->factor[i * pad + j] = (float)a[(n - 1 - i) * n + n - 1 - j];
-        result = bitstack_triangle_inverse_(a, n, s->threads);
-    }
-    if (result == BITSTACK_OK) {
+/* From codes: errors in the columns' own order, and their product with H. */
+BITSTACK_INLINE_ void bitstack_nest_errors_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                            bitstack_nest_panel_ *panel) {
+    const size_t n = p->cols, levels = p->levels;
+    bitstack_lanes_ value;
+    for (size_t j = 0; j < n; j++)
+        for (size_t l = 0; l < levels; l++) {
+            bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[j], (uint32_t)l);
+            panel->stream[j * levels + l] = panel->w[j] - panel->scale[j / p->group * levels + l] * shared->v[l * n + j] * value;
+        }
+    memset(panel->slope, 0, n * levels * sizeof *panel->slope);
+    if (p->h)
+        for (size_t k = 0; k < n; k += 256)
+            bitstack_nest_product_(p, n, BITSTACK_MIN_(n - k, 256), p->h + k, n, 1, panel->stream + k * levels, panel->slope);
+    else
         for (size_t j = 0; j < n; j++)
-            for (size_t k = j; k < n; k++) s->factor[k * pad + j] = (float)a[(n - 1 - j) * n + n - 1 - k];
-        for (size_t i = 0; i < n; i++) {
-            const double *from = h + (size_t)order[i] * n;
-            for (size_t j = 0; j < n; j++) s->h[i * pad + j] = (float)(from[order[j]] * unit);
-            s->h[i * pad + i] += (float)s->ridge;
-            s->rest[i] = s->diagonal[i] = s->h[i * pad + i];
-        }
-        for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) {
-            float *to = s->low + q * pad;
-            size_t pivot = 0;
-            for (size_t j = 1; j < n; j++) pivot = s->rest[j] > s->rest[pivot] ? j : pivot;
-            if (!(s->rest[pivot] > 1e-3f)) break; /* of a mean of 1 */
-            memcpy(to, s->h + pivot * pad, n * sizeof *to);
-            for (size_t p = 0; p < q; p++)
-                for (size_t j = 0; j < n; j++) to[j] -= s->low[p * pad + pivot] * s->low[p * pad + j];
-            const float scale = 1 / sqrtf(s->rest[pivot]);
-            for (size_t j = 0; j < n; j++) {
-                to[j] *= scale;
-                s->rest[j] = BITSTACK_MAX_(s->rest[j] - to[j] * to[j], 0);
-            }
-            s->rest[pivot] = 0;
-        }
-    }
-    bitstack_drop_(a);
-    return result;
+            for (size_t l = 0; l < levels; l++) panel->slope[j * levels + l] = p->diagonal[j] * panel->stream[j * levels + l];
 }
 
-/* Codes and coefficients to begin with: magnitudes u v^T of about the mean |w|, planes halving. With rank 1 they
- * are the columns' root mean squares; otherwise the singular vectors of |W|. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s, uint64_t seed) {
-    const size_t n = s->n, m = s->m, pad = s->pad, rank = s->rank, rows = BITSTACK_NEST_ROWS_;
-    const float reach = 2.5f; /* of a row's root mean square: the largest sum of a level with many planes */
-    float *v = s->v;
-    if (rank == 1) {
-        double over = 0;
-        for (size_t j = 0; j < n; j++) {
-            double sum = 0;
-            for (size_t i = 0; i < m; i++) sum += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2);
-            v[j] = (float)sqrt(sum / (double)m);
-            over += (double)v[j] * (double)v[j];
+/* Each row's scale of group g at each level by the exact minimum, rounded, where that lowers the error. */
+BITSTACK_INLINE_ void bitstack_nest_fit_scales_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                                bitstack_nest_panel_ *panel, size_t g) {
+    const size_t n = p->cols, levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, n - first);
+    bitstack_lanes_ bend[BITSTACK_NEST_LEVELS_], pull[BITSTACK_NEST_LEVELS_], sum[BITSTACK_NEST_LEVELS_];
+    memset(bend, 0, sizeof bend), memset(pull, 0, sizeof pull);
+    for (size_t j = 0; j < width; j++)
+        for (size_t l = 0; l < levels; l++) {
+            bitstack_lanes_ *value = panel->value + j * levels + l;
+            bitstack_nest_look_(value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[first + j], (uint32_t)l);
+            *value *= shared->v[l * n + first + j];
+            pull[l] += *value * panel->slope[(first + j) * levels + l];
         }
-        for (size_t i = 0; i < m; i++) {
-            double sum = 0;
-            for (size_t j = 0; j < n; j++) sum += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2);
-            *bitstack_nest_row_u_(s, i, 0) = over > 0 ? reach * (float)sqrt(sum / over) : 0;
+    for (size_t j = 0; j < width; j++) {
+        memset(sum, 0, sizeof sum);
+        if (p->h)
+            for (size_t k = 0; k < width; k++)
+                for (size_t l = 0; l < levels; l++) sum[l] += p->h[(first + j) * n + first + k] * panel->value[k * levels + l];
+        else
+            for (size_t l = 0; l < levels; l++) sum[l] = p->diagonal[first + j] * panel->value[j * levels + l];
+        for (size_t l = 0; l < levels; l++) bend[l] += sum[l] * panel->value[j * levels + l];
+    }
+    for (size_t l = 0; l < levels; l++) {
+        const bitstack_lanes_ none = bitstack_nest_none_, old = panel->scale[g * levels + l];
+        bitstack_lanes_ fitted = old + pull[l] / BITSTACK_SELECT_LANES_(bend[l] > none, bend[l], none + 1), step;
+        fitted = BITSTACK_SELECT_LANES_((fitted > 0.5f * old) & (fitted < 2.0f * old), fitted, old);
+        bitstack_nest_round_(&fitted, shared->unit[l]);
+        step = fitted - old;
+        step = BITSTACK_SELECT_LANES_(step * (step * bend[l] - 2 * pull[l]) < none, step, none);
+        panel->scale[g * levels + l] = old + step;
+        for (size_t j = 0; j < width; j++) {
+            const bitstack_lanes_ less = -(step * panel->value[j * levels + l]);
+            panel->push[j * levels + l] = less;
+            panel->stream[(first + j) * levels + l] += less;
         }
-    } else {
-        float *a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float)), *u = (float *)bitstack_array_(m * rank, sizeof(float));
-        float *sv = (float *)bitstack_array_(rank, sizeof(float)), *vt = (float *)bitstack_array_(n * rank, sizeof(float));
-        bitstack_result result = a && u && sv && vt ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-        if (result == BITSTACK_OK) {
-            for (size_t i = 0; i < m; i++)
-                for (size_t j = 0; j < n; j++) a[i * n + j] = fabsf(s->w[bitstack_nest_at_(s, i, j)]);
-            result = bitstack_svd_truncated(a, (uint32_t)m, (uint32_t)n, n, (uint32_t)rank, NULL, seed, s->threads, u, sv, vt);
+    }
+}
+
+/* One sweep of coordinate descent: scales and codes, group by group. Returns how many codes changed. */
+BITSTACK_INLINE_ size_t bitstack_nest_sweep_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                             bitstack_nest_panel_ *panel) {
+    const size_t n = p->cols, levels = p->levels;
+    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_];
+    size_t changed = 0;
+    for (size_t g = 0; g < p->groups; g++) {
+        const size_t first = g * p->group, width = BITSTACK_MIN_(p->group, n - first), end = first + width;
+        bitstack_nest_fit_scales_(p, shared, panel, g);
+        if (p->h) bitstack_nest_product_(p, width, width, p->h + first * n + first, n, 1, panel->push, panel->slope + first * levels);
+        else
+            for (size_t j = 0; j < width; j++)
+                for (size_t l = 0; l < levels; l++) panel->slope[(first + j) * levels + l] += p->diagonal[first + j] * panel->push[j * levels + l];
+        for (size_t j = first; j < end; j++) {
+            const float d = p->diagonal[j];
+            bitstack_lanes_ *error = panel->stream + j * levels, *slope = panel->slope + j * levels;
+            int any = 0;
+            if (!(d > 0)) continue;
+            for (size_t l = 0; l < levels; l++) {
+                const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
+                const bitstack_codes_ some = s > none;
+                size[l] = s;
+                aim[l] = panel->w[j] - error[l] + slope[l] / d;
+                aim[l] = BITSTACK_SELECT_LANES_(some, aim[l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
+                weight[l] = shared->weight[l] * d * s * s;
+            }
+            bitstack_codes_ code;
+            bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
+            for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) any += BITSTACK_LANE_(code, r) != BITSTACK_LANE_(panel->code[j], r);
+            if (!any) continue;
+            changed += (size_t)any;
+            panel->code[j] = code;
+            for (size_t l = 0; l < levels; l++) {
+                bitstack_lanes_ value;
+                bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
+                value = panel->w[j] - size[l] * value - error[l];
+                error[l] += value;
+                panel->push[(j - first) * levels + l] += value;
+                aim[l] = value;
+            }
+            if (p->h)
+                for (size_t k = first; k < end; k++)
+                    for (size_t l = 0; l < levels; l++) panel->slope[k * levels + l] += p->h[j * n + k] * aim[l];
+            else
+                for (size_t l = 0; l < levels; l++) slope[l] += d * aim[l];
         }
-        if (result == BITSTACK_OK) { /* v of root mean square 1, u of |w| */
-            float size = sqrtf((float)n);
-            for (size_t q = 0; q < rank; q++) {
-                for (size_t j = 0; j < n; j++) v[q * pad + j] = vt[q * n + j] * size;
-                for (size_t i = 0; i < m; i++)
-                    bitstack_nest_row_u_(s, i, 0)[q * rows] = u[i * rank + q] * sv[q] / size * reach / 0.8f;
+        if (!p->h) continue;
+        bitstack_nest_product_(p, first, width, p->h + first, n, 1, panel->push, panel->slope);
+        bitstack_nest_product_(p, n - end, width, p->h + end * n + first, n, 1, panel->push, panel->slope + end * levels);
+    }
+    return changed;
+}
+
+/* A panel from start to end. sums: a pass over the sample, whose scales are kept; else all passes, then errors of
+ * each level with H and without in error[level][2]. */
+typedef struct bitstack_nest_work_ {
+    bitstack_nest_panel_ *panel;
+    bitstack_nest_sums_ *sums;
+    double (*error)[2];
+    int passes, sweeps;
+} bitstack_nest_work_;
+
+BITSTACK_INLINE_ void bitstack_nest_work_body_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                               const bitstack_nest_work_ *work) {
+    bitstack_nest_panel_ *panel = work->panel;
+    const size_t levels = p->levels;
+    for (int pass = 0; pass < work->passes; pass++) bitstack_nest_feedback_(p, shared, panel, work->sums);
+    if (work->sums) return;
+    bitstack_nest_errors_(p, shared, panel);
+    for (int sweep = 0; sweep < work->sweeps && bitstack_nest_sweep_(p, shared, panel); sweep++) {}
+    memset(work->error, 0, levels * sizeof *work->error);
+    for (size_t j = 0; j < p->cols; j++)
+        for (size_t l = 0; l < levels; l++) {
+            const bitstack_lanes_ e = panel->stream[j * levels + l], a = e * panel->slope[j * levels + l], b = e * e;
+            for (int r = 0; r < BITSTACK_NEST_ROWS_; r++)
+                work->error[l][0] += (double)((const float *)&a)[r], work->error[l][1] += (double)((const float *)&b)[r];
+        }
+}
+
+typedef void (*bitstack_nest_worker_)(const bitstack_nest_problem_ *, const bitstack_nest_shared_ *, const bitstack_nest_work_ *);
+BITSTACK_PRIVATE_ void bitstack_nest_work_plain_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                                 const bitstack_nest_work_ *work) {
+    bitstack_nest_work_body_(p, shared, work);
+}
+#ifdef BITSTACK_LINALG_AVX2_
+__attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_work_avx2_(
+    const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared, const bitstack_nest_work_ *work) {
+    bitstack_nest_work_body_(p, shared, work);
+}
+__attribute__((target("avx512f,avx512bw,avx512dq,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_work_avx512_(
+    const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared, const bitstack_nest_work_ *work) {
+    bitstack_nest_work_body_(p, shared, work);
+}
+#endif
+BITSTACK_PRIVATE_ bitstack_nest_worker_ bitstack_nest_worker_pick_(void) {
+#ifdef BITSTACK_LINALG_AVX2_
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("fma"))
+        return bitstack_nest_work_avx512_;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return bitstack_nest_work_avx2_;
+#endif
+    return bitstack_nest_work_plain_;
+}
+
+/* All of one matrix. */
+typedef struct bitstack_nest_ {
+    bitstack_nest_problem_ problem;
+    bitstack_nest_shared_ shared;
+    bitstack_nest_worker_ work;
+    bitstack_coded *coded;
+    bitstack_lanes_ *room;   /* scratch a worker */
+    size_t room_each;
+    bitstack_lanes_ *scales; /* of the sample's panels */
+    size_t sample, panels, first;
+    bitstack_nest_sums_ *sums;   /* one a panel of the sample */
+    float *sums_v;
+    double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
+    float *rms;                  /* [row][group] */
+    float *h, *factor, *diagonal, *innovation;
+    uint32_t *order;
+    int passes, sweeps;
+} bitstack_nest_;
+
+/* Row r of panel `index`; the sample's are spread over the matrix. */
+BITSTACK_PRIVATE_ size_t bitstack_nest_row_(const bitstack_nest_ *s, size_t index, size_t r, int sample) {
+    const size_t i = index * BITSTACK_NEST_ROWS_ + r;
+    return sample ? (size_t)((uint64_t)i * s->problem.rows / (s->sample * BITSTACK_NEST_ROWS_)) : i;
+}
+
+BITSTACK_PRIVATE_ bitstack_nest_panel_ bitstack_nest_load_(const bitstack_nest_ *s, size_t index, uint32_t worker, int sample) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t n = p->cols, across = n * p->levels, tall = BITSTACK_MAX_(across, 2 * p->groups * p->levels);
+    bitstack_nest_panel_ panel;
+    bitstack_lanes_ *at = s->room + worker * s->room_each;
+    panel.w = at, at += n, panel.stream = at, at += across, panel.slope = at, at += tall;
+    panel.scale = at, at += p->groups * p->levels, panel.rms = at, at += p->groups;
+    panel.push = at, at += p->group * p->levels, panel.value = at, at += p->group * p->levels;
+    panel.cost = at, at += BITSTACK_NEST_CODES_ / 2, panel.code = (bitstack_codes_ *)(void *)at;
+    if (sample) panel.scale = s->scales + index * p->groups * p->levels;
+    memset(panel.code, 0, n * sizeof *panel.code);
+    for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+        const size_t i = bitstack_nest_row_(s, index, r, sample);
+        for (size_t j = 0; j < n; j++) ((float *)(panel.w + j))[r] = i < p->rows ? p->w[i * p->stride + j] * p->unit : 0;
+        for (size_t g = 0; g < p->groups; g++) ((float *)(panel.rms + g))[r] = i < p->rows ? s->rms[i * p->groups + g] : 0;
+    }
+    return panel;
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_sample_task_(void *arg, uint32_t task, uint32_t worker) {
+    bitstack_nest_ *s = (bitstack_nest_ *)arg;
+    bitstack_nest_panel_ panel = bitstack_nest_load_(s, task, worker, 1);
+    const bitstack_nest_work_ work = {&panel, s->sums + task, NULL, 1, 0};
+    float *v = s->sums[task].v;
+    memset(s->sums + task, 0, sizeof *s->sums);
+    memset(v, 0, 2 * s->problem.levels * s->problem.cols * sizeof *v);
+    s->sums[task].v = v;
+    s->work(&s->problem, &s->shared, &work);
+}
+
+/* The payload's bytes of one panel. */
+BITSTACK_PRIVATE_ void bitstack_nest_store_(const bitstack_nest_ *s, const bitstack_nest_panel_ *panel, size_t index) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t chunks = (p->cols + 31) / 32;
+    for (uint32_t l = 0; l < p->levels; l++) {
+        unsigned char *codes = bitstack_coded_coefficients_(s->coded, l + 1), *signs = bitstack_coded_signs_(s->coded, l + 1);
+        for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+            const size_t i = bitstack_nest_row_(s, index, r, 0), tile = i / 16, lane = i % 16;
+            if (i >= p->rows) break;
+            for (size_t g = 0; g < p->groups; g++)
+                codes[(tile * p->groups + g) * 16 + lane] = (unsigned char)bitstack_small_code_(
+                    ((const float *)(panel->scale + g * p->levels + l))[r] / s->shared.unit[l]);
+            unsigned char *to = signs + tile * chunks * 64 + 4 * lane;
+            for (size_t j = 0; j < p->cols; j++) {
+                const uint32_t bit = (uint32_t)BITSTACK_LANE_(panel->code[j], r) >> l & 1;
+                unsigned char *byte = to + j / 32 * 64 + j % 4;
+                *byte = (unsigned char)(*byte | bit << (j % 32 / 4));
             }
         }
-        bitstack_drop_(a), bitstack_drop_(u), bitstack_drop_(sv), bitstack_drop_(vt);
-        if (result != BITSTACK_OK) return result;
     }
-    for (uint32_t l = s->joint; l-- > 0;) {
-        if (l) memcpy(bitstack_nest_v_(s, l, 0), v, rank * pad * sizeof *v);
-        for (size_t i = 0; i < m; i++)
-            for (uint32_t p = 0; p <= l; p++)
-                for (size_t q = 0; q < rank; q++)
-                    bitstack_nest_row_u_(s, i, l)[(p * rank + q) * rows] =
-                        (float)ldexp((double)bitstack_nest_row_u_(s, i, 0)[q * rows], -(int)(p + 1));
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_panel_task_(void *arg, uint32_t task, uint32_t worker) {
+    bitstack_nest_ *s = (bitstack_nest_ *)arg;
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t index = s->first + task;
+    bitstack_nest_panel_ panel = bitstack_nest_load_(s, index, worker, 0);
+    const bitstack_nest_work_ work = {&panel, NULL, s->error[index], s->passes, s->sweeps};
+    for (size_t g = 0; g < p->groups; g++)
+        for (uint32_t l = 0; l < p->levels; l++) {
+            bitstack_lanes_ *scale = panel.scale + g * p->levels + l;
+            *scale = panel.rms[g] * s->shared.ratio[l];
+            bitstack_nest_round_(scale, s->shared.unit[l]);
+        }
+    s->work(p, &s->shared, &work);
+    bitstack_nest_store_(s, &panel, index);
+}
+
+/* ---- start and fits ---- */
+
+BITSTACK_PRIVATE_ int bitstack_compare_floats_(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Tables as a tree: level l + 1 splits each of level l's cells where the centroids of its halves meet (Lloyd's rule).
+ * u: sorted magnitudes, at least one. Codes: bit 0 is the sign, then a bit a level, 1 for the larger half; negative
+ * values have all bits turned. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_tree_(bitstack_nest_shared_ *shared, uint32_t levels, const float *u, size_t count) {
+    size_t from[BITSTACK_NEST_CODES_ / 2], to[BITSTACK_NEST_CODES_ / 2];
+    double *sum = (double *)bitstack_array_(count + 1, sizeof *sum), before = 0;
+    if (!sum) return BITSTACK_ERROR_MEMORY;
+    sum[0] = 0;
+    for (size_t i = 0; i < count; i++) sum[i + 1] = sum[i] + (double)u[i];
+    from[0] = 0, to[0] = count;
+    for (uint32_t l = 0; l < levels; l++) {
+        float *table = BITSTACK_NEST_TABLE_(shared, l);
+        const size_t cells = (size_t)1 << l, all = 2 * cells - 1;
+        for (size_t c = 0; l && c < cells / 2; c++) {
+            size_t a = from[c], b = to[c], m = (a + b) / 2;
+            for (int turn = 0; turn < 30 && b - a >= 4; turn++) {
+                const double meet = 0.5 * ((sum[m] - sum[a]) / (double)(m - a) + (sum[b] - sum[m]) / (double)(b - m));
+                size_t low = a + 1, high = b - 1, old = m;
+                while (low < high) {
+                    const size_t mid = (low + high) / 2;
+                    if ((double)u[mid] < meet) low = mid + 1;
+                    else high = mid;
+                }
+                m = low;
+                if (m == old) break;
+            }
+            from[c + cells / 2] = m, to[c + cells / 2] = b, to[c] = m;
+        }
+        for (size_t c = 0; c < cells; c++) {
+            const double n = (double)(to[c] - from[c]);
+            const size_t code = 1 | c << 1;
+            if (n > 0) before = (sum[to[c]] - sum[from[c]]) / n;
+            else before = l ? (double)(table - (all + 1) / 2)[code & (cells - 1)] : 1; /* as the level below */
+            table[code] = (float)before, table[all - code] = (float)-before;
+        }
     }
-    s->norm = 0;
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++) s->norm += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2) * (double)s->diagonal[j];
-    for (uint32_t l = 0; l < s->joint; l++) s->error[l] = s->norm * pow(0.33, (double)(l + 1));
+    bitstack_drop_(sum);
     return BITSTACK_OK;
 }
 
-/* Level l from the one before: one more plane at `share` of the last one's size. */
-BITSTACK_PRIVATE_ void bitstack_nest_extend_(bitstack_nest_ *s, uint32_t l, float share) {
-    const size_t rank = s->rank, rows = BITSTACK_NEST_ROWS_;
-    memcpy(bitstack_nest_v_(s, l, 0), bitstack_nest_v_(s, l - 1, 0), rank * s->pad * sizeof(float));
-    for (size_t panel = 0; panel < s->panels; panel++) {
-        float *u = bitstack_nest_u_(s, panel, l);
-        memcpy(u, bitstack_nest_u_(s, panel, l - 1), l * rank * rows * sizeof *u);
-        for (size_t k = 0; k < rank * rows; k++) u[l * rank * rows + k] = share * u[(l - 1) * rank * rows + k];
-    }
-}
-
-/* The levels that are worked on as they are stored: column factors rounded, the coefficients fitted to that and
- * rounded, the codes once more the best for these. */
-BITSTACK_PRIVATE_ void bitstack_nest_finish_(bitstack_nest_ *s, bitstack_type type, int fit, double soft) {
-    const size_t rank = s->rank, rows = BITSTACK_NEST_ROWS_;
-    for (uint32_t l = s->from; l < s->to; l++)
-        for (size_t k = 0; k < rank * s->pad; k++)
-            bitstack_nest_v_(s, l, 0)[k] = bitstack_factor_round_(bitstack_nest_v_(s, l, 0)[k], type);
-    if (fit) bitstack_nest_descend_all_(s, 0, 1);
-    for (size_t panel = 0; panel < s->panels; panel++)
-        for (uint32_t l = s->from; l < s->to; l++)
-            for (size_t k = 0; k < (l + 1) * rank * rows; k++)
-                bitstack_nest_u_(s, panel, l)[k] = bitstack_factor_round_(bitstack_nest_u_(s, panel, l)[k], type);
-    bitstack_nest_weigh_(s, soft);
-    bitstack_nest_descend_all_(s, 1, 0);
-}
-
-/* Where rounding is all that is left a plane may do harm: then it gets coefficients of zero. */
-BITSTACK_PRIVATE_ void bitstack_nest_keep_(bitstack_nest_ *s) {
-    for (uint32_t l = 1; l < s->levels; l++) {
-        if (s->error[l] <= s->error[l - 1]) continue;
-        s->error[l] = s->error[l - 1], s->plain[l] = s->plain[l - 1];
-        bitstack_nest_extend_(s, l, 0);
-    }
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32_t *order, bitstack_coded *coded) {
-    const size_t n = s->n, rank = s->rank;
-    const bitstack_type type = coded->shape.factor_type;
-    float *row = s->room;
-    for (uint32_t l = 0; l < s->levels; l++) {
-        unsigned char *columns = bitstack_coded_columns_(coded, l + 1);
-        unsigned char *coefficients = bitstack_coded_coefficients_(coded, l + 1);
-        for (size_t q = 0; q < rank; q++)
-            for (size_t j = 0; j < n; j++)
-                bitstack_factor_store_(columns, q * n + order[j], bitstack_nest_v_(s, l, (uint32_t)q)[j], type);
-        for (size_t i = 0; i < s->m; i++) {
-            const float *u = bitstack_nest_row_u_(s, i, l);
-            for (size_t k = 0; k < (l + 1) * rank; k++)
-                bitstack_factor_store_(coefficients, k * s->m + i, u[k * BITSTACK_NEST_ROWS_], type);
-            for (size_t j = 0; j < n; j++)
-                row[order[j]] = s->code[bitstack_nest_at_(s, i, j)] >> l & 1 ? 1.0f : -1.0f;
-            bitstack_pack_signs_(row, (uint32_t)i, 1, (uint32_t)n, n, bitstack_coded_signs_(coded, l + 1));
+/* Column factors to begin with: root mean squares over all rows, of mean square 1. */
+BITSTACK_PRIVATE_ void bitstack_nest_columns_(bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    double all = 0;
+    for (size_t j = 0; j < p->cols; j++) s->innovation[j] = 0;
+    for (size_t i = 0; i < p->rows; i++)
+        for (size_t j = 0; j < p->cols; j++) {
+            const float w = p->w[i * p->stride + j] * p->unit;
+            s->innovation[j] += w * w;
         }
+    for (size_t j = 0; j < p->cols; j++) all += (double)s->innovation[j];
+    for (size_t j = 0; j < p->cols; j++) {
+        const double v = all > 0 ? sqrt((double)s->innovation[j] / all * (double)p->cols) : 1;
+        for (size_t l = 0; l < p->levels; l++) s->shared.v[l * p->cols + j] = (float)v;
+    }
+}
+
+/* Root mean square of each row and group over the column factors. Returns the largest. */
+BITSTACK_PRIVATE_ float bitstack_nest_scales_(bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    float largest = 0;
+    for (size_t i = 0; i < p->rows; i++)
+        for (size_t g = 0; g < p->groups; g++) {
+            const size_t first = g * p->group, end = BITSTACK_MIN_(first + p->group, p->cols);
+            float sum = 0, over = 0;
+            for (size_t j = first; j < end; j++) {
+                const float w = p->w[i * p->stride + j] * p->unit, v = s->shared.v[j];
+                sum += w * w, over += v * v;
+            }
+            s->rms[i * p->groups + g] = over > 0 ? sqrtf(sum / over) : 0;
+            largest = BITSTACK_MAX_(largest, s->rms[i * p->groups + g]);
+        }
+    return largest;
+}
+
+/* Magnitudes of the sample in units of scale and column factor, sorted: the first tables. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t most = (size_t)1 << 16, rows = BITSTACK_MIN_(p->rows, s->sample * BITSTACK_NEST_ROWS_);
+    const size_t step = (size_t)((uint64_t)rows * p->cols / most) + 1;
+    float *u = (float *)bitstack_array_((uint64_t)rows * p->cols / step + 1, sizeof *u);
+    size_t count = 0, at = 0;
+    bitstack_result result;
+    if (!u) return BITSTACK_ERROR_MEMORY;
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = (size_t)((uint64_t)r * p->rows / rows);
+        for (; at < p->cols; at += step) {
+            const float size = s->rms[i * p->groups + at / p->group] * s->shared.v[at];
+            if (size > 0) u[count++] = fabsf(p->w[i * p->stride + at] * p->unit) / size;
+        }
+        at -= p->cols;
+    }
+    if (!count) u[count++] = 1;
+    qsort(u, count, sizeof *u, bitstack_compare_floats_);
+    result = bitstack_nest_tree_(&s->shared, p->levels, u, count);
+    bitstack_drop_(u);
+    for (uint32_t l = 0; l < p->levels; l++) s->shared.ratio[l] = 1;
+    for (size_t k = 0; k < s->sample; k++)
+        for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+            const size_t i = bitstack_nest_row_(s, k, r, 1);
+            for (size_t g = 0; g < p->groups; g++)
+                for (size_t l = 0; l < p->levels; l++)
+                    ((float *)(s->scales + (k * p->groups + g) * p->levels + l))[r] = i < p->rows ? s->rms[i * p->groups + g] : 0;
+        }
+    return result;
+}
+
+/* Tables, column factors, weights and first scales from what the sample met. */
+BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, const double *share, int fit) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    bitstack_nest_shared_ *shared = &s->shared;
+    bitstack_nest_sums_ *all = s->sums;
+    for (size_t k = 1; k < s->sample; k++) {
+        const bitstack_nest_sums_ *one = s->sums + k;
+        for (size_t e = 0; e < BITSTACK_NEST_VALUES_; e++)
+            all->table[e][0] += one->table[e][0], all->table[e][1] += one->table[e][1];
+        for (uint32_t l = 0; l < p->levels; l++)
+            all->error[l] += one->error[l], all->scale[l][0] += one->scale[l][0], all->scale[l][1] += one->scale[l][1];
+        for (size_t j = 0; j < 2 * p->levels * p->cols; j++) all->v[j] += one->v[j];
+    }
+    for (uint32_t l = 0; l < p->levels; l++) {
+        float *table = BITSTACK_NEST_TABLE_(shared, l), *v = shared->v + l * p->cols;
+        const size_t first = ((size_t)2 << l) - 2, last = ((size_t)2 << l) - 1;
+        shared->weight[l] = (float)(share[l] * ldexp(1, 2 * (int)l));
+        if (all->scale[l][1] > 0) shared->ratio[l] = (float)(all->scale[l][0] / all->scale[l][1]);
+        if (!fit) continue;
+        for (size_t e = 0; e <= last / 2; e++) {
+            const double *x = all->table[first + e], *y = all->table[first + last - e];
+            if (!(x[1] + y[1] > 0)) continue;
+            table[e] = (float)((x[0] - y[0]) / (x[1] + y[1])), table[last - e] = -table[e];
+        }
+        for (size_t j = 0; j < p->cols; j++) {
+            const float *x = all->v + (l * p->cols + j) * 2, gain = x[1] > 0 ? x[0] / x[1] : 1;
+            v[j] *= BITSTACK_MAX_(0.5f, BITSTACK_MIN_(gain, 2));
+        }
+    }
+    float largest = 0;
+    for (uint32_t l = 0; l < p->levels; l++) largest = BITSTACK_MAX_(largest, shared->weight[l]);
+    for (uint32_t l = 0; l < p->levels && largest > 0; l++) shared->weight[l] /= largest;
+}
+
+/* Tables and column factors as they are stored; scales take up what they are multiplied by. */
+BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    bitstack_nest_shared_ *shared = &s->shared;
+    for (uint32_t l = 0; l < p->levels; l++) {
+        float *table = BITSTACK_NEST_TABLE_(shared, l), *v = shared->v + l * p->cols, top = 0, widest = 0;
+        const float most = l < 6 ? 127.0f : 32767.0f;
+        int exponent;
+        for (size_t e = 0; e < (size_t)2 << l; e++) top = BITSTACK_MAX_(top, fabsf(table[e]));
+        for (size_t e = 0; e < (size_t)2 << l; e++) table[e] = top > 0 ? (float)floor((double)(table[e] * most / top) + 0.5) : 0;
+        for (size_t j = 0; j < p->cols; j++) widest = BITSTACK_MAX_(widest, v[j]);
+        for (size_t j = 0; j < p->cols; j++) {
+            const uint32_t code = bitstack_small_code_(widest > 0 ? v[j] / widest * 1.9f : 0);
+            v[j] = bitstack_small_float_(code || !(v[j] > 0) ? code : 1);
+        }
+        shared->ratio[l] *= top / most * widest / 1.9f;
+        exponent = bitstack_exponent_((double)(largest * shared->ratio[l]) * 1.4 / 1.96875);
+        shared->unit[l] = (float)ldexp(1, BITSTACK_MAX_(-120, BITSTACK_MIN_(exponent, 120)));
+    }
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_store_columns_(const bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    for (uint32_t l = 0; l < p->levels; l++) {
+        unsigned char *to = bitstack_coded_columns_(s->coded, l + 1);
+        const float *table = BITSTACK_NEST_TABLE_(&s->shared, l);
+        const uint32_t unit = bitstack_bits_from_float_(s->shared.unit[l]);
+        for (int b = 0; b < 4; b++) to[b] = (unsigned char)(unit >> 8 * b);
+        to += 16;
+        for (size_t e = 0; e < (size_t)2 << l; e++) {
+            const int32_t value = (int32_t)table[e];
+            *to++ = (unsigned char)((uint32_t)value & 255), *to++ = (unsigned char)((uint32_t)value >> 8 & 255);
+        }
+        for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code_(s->shared.v[l * p->cols + j]);
+    }
+}
+
+/* Where rounding is all that is left a block may do harm: then its level decodes to what the one below does. */
+BITSTACK_PRIVATE_ void bitstack_nest_enforce_monotone_(const bitstack_nest_ *s, double (*error)[2]) {
+    const bitstack_shape *shape = &s->coded->shape;
+    for (uint32_t l = 1; l < s->problem.levels; l++) {
+        if (error[l][0] <= error[l - 1][0]) continue;
+        const unsigned char *from = bitstack_coded_columns_(s->coded, l);
+        unsigned char *to = bitstack_coded_columns_(s->coded, l + 1);
+        const size_t half = (size_t)2 << l;
+        error[l][0] = error[l - 1][0], error[l][1] = error[l - 1][1];
+        memcpy(to, from, 16 + half), memcpy(to + 16 + half, from + 16, half + s->problem.cols);
+        memcpy(bitstack_coded_coefficients_(s->coded, l + 1), bitstack_coded_coefficients_(s->coded, l),
+               (size_t)bitstack_coefficient_bytes(shape, l));
     }
 }
 
@@ -2747,123 +2483,39 @@ BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
 
-/* What is coded: the weights as they came, the order of coding, H's diagonal in that order with a mean of 1. */
-typedef struct bitstack_nest_source_ {
-    const float *w;
-    size_t rows, stride;
-    const bitstack_encode_options *options;
-    uint32_t *order;
-    float *diagonal;
-    int exponent; /* of the largest weight */
-    int weighted; /* H is given */
-} bitstack_nest_source_;
-
-/* Room for s->m rows of it, evenly chosen, and the start. s->m, n, levels, rank, threads are set. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_load_(bitstack_nest_ *s, const bitstack_nest_source_ *from) {
-    bitstack_result result = bitstack_nest_allocate_(s);
-    if (result != BITSTACK_OK) return result;
-    const float half = (float)ldexp(1, -from->exponent / 2), rest = (float)ldexp(1, -from->exponent + from->exponent / 2);
-    for (size_t i = 0; i < s->m; i++) {
-        const float *w = from->w + (size_t)((uint64_t)i * from->rows / s->m) * from->stride;
-        for (size_t j = 0; j < s->n; j++) s->w[bitstack_nest_at_(s, i, j)] = w[from->order[j]] * half * rest;
-    }
-    memcpy(s->diagonal, from->diagonal, s->n * sizeof(float));
-    memcpy(s->rest, from->diagonal, s->n * sizeof(float));
-    for (uint32_t l = 0; l < s->levels; l++) /* beyond the joint ones a level is alone */
-        s->lambda[l] = l < s->joint ? bitstack_nest_lambda_(from->options->level_weights, s->joint, l, from->weighted) : 1;
-    s->from = 0, s->to = s->joint;
-    return bitstack_nest_start_(s, from->options->seed);
-}
-
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_progress_(bitstack_nest_ *s) {
-    const bitstack_encode_options *options = s->options;
-    s->step++;
-    return options && options->progress && options->progress(options->progress_user, (double)s->step / s->steps)
-               ? BITSTACK_ERROR_CANCELLED
-               : BITSTACK_OK;
-}
-
-/* One round of descent. Returns CANCELLED if the caller says so. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_round_trip_(bitstack_nest_ *s, int sweeps) {
-    bitstack_nest_descend_all_(s, sweeps, 1);
-    bitstack_nest_columns_all_(s);
-    return bitstack_nest_progress_(s);
-}
-
-/* Joint levels with nothing but H's diagonal. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_plain_(bitstack_nest_ *s, int rounds) {
+/* H in its own order as float, and what feedback needs: with J the reversal of indices and J (H + damping) J = L L^T,
+ * an error in column k adds -L'_kj / L'_kk of itself to column j, L' = J L^-1 J; it counts 1 / L'_kk^2. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_moments_(bitstack_nest_ *s, const double *h, double unit, int threads) {
+    const size_t n = s->problem.cols;
+    const double damping = 0.01; /* GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares */
+    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double));
     bitstack_result result = BITSTACK_OK;
-    for (int round = 0; round < rounds && result == BITSTACK_OK; round++) {
-        bitstack_nest_weigh_(s, 0);
-        result = bitstack_nest_round_trip_(s, 1);
+    s->h = (float *)bitstack_array_((uint64_t)n * n, sizeof(float));
+    s->factor = (float *)bitstack_zeros_((uint64_t)n * n, sizeof(float));
+    if (!a || !s->h || !s->factor) result = BITSTACK_ERROR_MEMORY;
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
+        const double *from = h + (size_t)s->order[i] * n;
+        double *to = a + (n - 1 - i) * n + n - 1;
+        for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[s->order[j]] * unit;
+        *(to - i) += damping;
+        for (size_t j = 0; j < n; j++) s->h[i * n + j] = (float)(h[i * n + j] * unit);
+        s->h[i * n + i] += (float)s->problem.ridge;
     }
+    if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, threads);
+    if (result == BITSTACK_OK) result = bitstack_triangle_inverse_(a, n, threads);
+    for (size_t k = 0; k < n && result == BITSTACK_OK; k++) {
+        const double pivot = a[(n - 1 - k) * n + n - 1 - k];
+        s->innovation[k] = (float)(1 / (pivot * pivot));
+        for (size_t j = k + 1; j < n; j++) s->factor[k * n + j] = (float)(a[(n - 1 - k) * n + n - 1 - j] / pivot);
+    }
+    bitstack_drop_(a);
     return result;
-}
-
-/* Joint levels with H: feedback, a first descent, noisy sweeps that cool down, a last descent. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_weighted_(bitstack_nest_ *s, int noisy) {
-    const double soft = 0.03, hot = 1, cold = 0.1;
-    bitstack_result result;
-    bitstack_nest_weigh_(s, soft);
-    bitstack_nest_feedback_all_(s);
-    bitstack_nest_columns_all_(s);
-    result = bitstack_nest_progress_(s);
-    if (!noisy) return result;
-    bitstack_nest_weigh_(s, soft);
-    if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(s, 1);
-    bitstack_nest_weigh_(s, 0);
-    for (uint32_t l = 0; l < s->to; l++) /* none where a level does not count */
-        s->noise[l] = s->lambda[l] > 0 ? (float)(sqrt(1.5 / ((double)s->m * (double)s->n) * s->error[l] / s->lambda[l]) / 2147483648.0) : 0;
-    s->cool = (float)pow(cold / hot, 0.5 / (BITSTACK_NEST_SWEEPS_ * BITSTACK_MAX_(noisy, 1)));
-    s->heat = (float)sqrt(hot);
-    for (int round = 0; round < noisy && result == BITSTACK_OK; round++) {
-        result = bitstack_nest_round_trip_(s, BITSTACK_NEST_SWEEPS_);
-        s->heat *= powf(s->cool, BITSTACK_NEST_SWEEPS_), s->seed += s->m;
-    }
-    s->heat = 0;
-    for (int round = 0; round < 2 && result == BITSTACK_OK; round++) {
-        bitstack_nest_weigh_(s, 0);
-        result = bitstack_nest_round_trip_(s, 2);
-    }
-    return result;
-}
-
-/* The rank that is worth its bytes: tried out on some rows with H's diagonal alone, for as long as one more lowers
- * the levels' mean of log E plus what its bits would lower it by as planes. That is 1.1 a bit; rank need do but 0.85,
- * because all levels have it, the first, too. More than one must gain 3 %: products take that much longer. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_rank_(const bitstack_nest_source_ *from, uint32_t cols, uint32_t levels,
-                                                      bitstack_shape shape, uint32_t *rank) {
-    const double log_error_a_bit = 0.85, least_gain = 0.03, most_bits = 0.2; /* most_bits: factors' at level 1 */
-    double best = 0, first = 0;
-    for (shape.rank = 1; shape.rank <= BITSTACK_MIN_(8, BITSTACK_MIN_(shape.rows, cols)); shape.rank++) {
-        bitstack_nest_ s;
-        double score = 0, total = 0;
-        if (shape.rank > 1 && 16.0 * shape.rank * (1.0 / (double)from->rows + 1.0 / cols) > most_bits) break;
-        memset(&s, 0, sizeof s);
-        s.m = (size_t)BITSTACK_MIN_(from->rows, BITSTACK_MAX_(128, BITSTACK_MIN_(((uint64_t)1 << 29) / cols / cols, 1024))), s.n = cols, s.threads = from->options->threads;
-        shape.rows = (uint32_t)s.m; /* so many rows carry the cost of the column factors that are fitted to them */
-        s.levels = BITSTACK_MIN_(levels, 5), s.rank = shape.rank;
-        bitstack_result result = bitstack_nest_load_(&s, from);
-        if (result == BITSTACK_OK) result = bitstack_nest_plain_(&s, 4);
-        for (uint32_t l = 0; l < s.levels && result == BITSTACK_OK; l++) {
-            const double bits = (double)bitstack_live_bytes(&shape, l + 1) * 8 / ((double)shape.rows * cols);
-            score += log(s.error[l] / s.norm + 1e-12) + log_error_a_bit * bits;
-            total++;
-        }
-        bitstack_nest_free_(&s);
-        if (result != BITSTACK_OK) return result;
-        score /= total;
-        if (shape.rank == 1) first = score;
-        else if (!(score < best)) break;
-        best = score;
-        if (shape.rank == 1 || score < first - least_gain) *rank = shape.rank;
-    }
-    return BITSTACK_OK;
 }
 
 /* Order of coding and diagonal. Returns H, or NULL where there is none or it is zero. */
-BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_source_ *from, bitstack_ranked_ *ranked, size_t n,
+BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_ *s, bitstack_ranked_ *ranked,
                                                         const bitstack_moments *moments, double *mean) {
+    const size_t n = s->problem.cols;
     const double *h = moments ? moments->h : NULL;
     double trace = 0;
     for (size_t j = 0; j < n; j++) {
@@ -2877,90 +2529,126 @@ BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_source_ *f
         for (size_t j = 0; j < n; j++) ranked[j].key = 1;
     }
     *mean = trace / (double)n;
+    for (size_t j = 0; j < n; j++) s->diagonal[j] = (float)(ranked[j].key / *mean + (h ? s->problem.ridge : 0));
     qsort(ranked, n, sizeof *ranked, bitstack_ranked_compare_);
     for (size_t j = 0; j < n; j++) {
-        from->order[j] = ranked[j].index;
-        from->diagonal[j] = (float)(ranked[j].key / *mean);
+        s->order[j] = ranked[j].index;
+        s->innovation[j] = s->diagonal[ranked[j].index];
     }
     return h;
+}
+
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int threads) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t n = p->cols, levels = p->levels;
+    const uint64_t workers = bitstack_workers_(threads, s->panels);
+    s->room_each = 2 * n + 2 * n * levels + 3 * p->groups * levels + p->groups + 2 * p->group * levels + BITSTACK_NEST_CODES_ / 2;
+    s->room = (bitstack_lanes_ *)bitstack_array_(workers * s->room_each, sizeof *s->room);
+    s->scales = (bitstack_lanes_ *)bitstack_array_((uint64_t)s->sample * p->groups * levels, sizeof *s->scales);
+    s->sums = (bitstack_nest_sums_ *)bitstack_array_(s->sample, sizeof *s->sums);
+    s->sums_v = (float *)bitstack_array_((uint64_t)s->sample * 2 * levels * n, sizeof(float));
+    s->error = (double (*)[BITSTACK_NEST_LEVELS_][2])bitstack_array_(s->panels, sizeof *s->error);
+    s->rms = (float *)bitstack_array_((uint64_t)p->rows * p->groups, sizeof(float));
+    s->shared.v = (float *)bitstack_array_(levels * n, sizeof(float));
+    s->diagonal = (float *)bitstack_array_(n, sizeof(float));
+    s->innovation = (float *)bitstack_array_(n, sizeof(float));
+    s->order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
+    if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->diagonal ||
+        !s->innovation || !s->order)
+        return BITSTACK_ERROR_MEMORY;
+    for (size_t k = 0; k < s->sample; k++) s->sums[k].v = s->sums_v + k * 2 * levels * n;
+    return BITSTACK_OK;
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
+    bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
+    bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
+    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order);
+}
+
+/* How much each level counts: as given, only ratios matter. */
+BITSTACK_PRIVATE_ void bitstack_nest_shares_(const float *given, uint32_t levels, double *share) {
+    static const double usual[BITSTACK_NEST_LEVELS_] = {1, 0.85, 0.72, 0.61, 0.52, 0.44, 0.15, 0.06};
+    double largest = 0;
+    for (uint32_t l = 0; l < levels; l++) largest = BITSTACK_MAX_(largest, (double)given[l]);
+    for (uint32_t l = 0; l < levels; l++) share[l] = largest > 0 ? (double)given[l] / largest : usual[l];
 }
 
 static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
                                                size_t stride, const bitstack_moments *moments,
                                                const bitstack_encode_options *options) {
-    const size_t n = cols;
-    const double *h = NULL;
     bitstack_nest_ s;
-    bitstack_nest_source_ from;
+    bitstack_nest_problem_ *p = &s.problem;
     bitstack_shape *shape = &coded->shape;
-    bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(n, sizeof *ranked);
-    double largest = 0, mean = 1, norm[2];
-    bitstack_result result = BITSTACK_OK;
+    bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(cols, sizeof *ranked);
+    const double *h = NULL;
+    double largest = 0, mean = 1, norm[2], error[BITSTACK_NEST_LEVELS_][2], share[BITSTACK_NEST_LEVELS_];
+    int exponent;
+    bitstack_result result;
 
     memset(&s, 0, sizeof s);
-    memset(&from, 0, sizeof from);
+    memset(error, 0, sizeof error);
     for (uint32_t i = 0; i < rows; i++)
         for (uint32_t j = 0; j < cols; j++) largest = BITSTACK_MAX_(largest, fabs((double)w[i * stride + j]));
-    from.w = w, from.rows = rows, from.stride = stride, from.options = options;
-    from.exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
-    from.order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
-    from.diagonal = (float *)bitstack_array_(n, sizeof(float));
-    s.m = rows, s.n = n, s.threads = options->threads, s.options = options, s.seed = options->seed;
-    s.levels = options->levels ? options->levels : 5;
-    s.rank = BITSTACK_MIN_(BITSTACK_MAX_(options->rank, 1), BITSTACK_MIN_((uint32_t)BITSTACK_NEST_RANK_, BITSTACK_MIN_(rows, cols)));
-    shape->rows = rows, shape->cols = cols, shape->levels = s.levels;
+    exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
+    p->w = w, p->rows = rows, p->cols = cols, p->stride = stride;
+    p->levels = options->levels ? options->levels : BITSTACK_NEST_LEVELS_;
+    p->group = 64, p->groups = (p->cols + p->group - 1) / p->group;
+    p->unit = (float)ldexp(1, -exponent);
+    p->tile = bitstack_gemm_tile_pick_f32_();
+    s.coded = coded, s.work = bitstack_nest_worker_pick_();
+    s.panels = (p->rows + BITSTACK_NEST_ROWS_ - 1) / BITSTACK_NEST_ROWS_;
+    s.sample = BITSTACK_MIN_(s.panels, (size_t)BITSTACK_NEST_SAMPLE_ * 16 / BITSTACK_NEST_ROWS_);
+    shape->encoding = BITSTACK_TABLES, shape->rows = rows, shape->cols = cols, shape->levels = p->levels, shape->rank = 1;
     shape->columns = BITSTACK_COLUMNS_EVERY, shape->coefficients = BITSTACK_COEFFICIENTS_ALL;
-    shape->factor_type = options->factor_type, shape->scale = (float)ldexp(1, from.exponent);
-    shape->encoding = BITSTACK_PLANES;
+    shape->group_cols = (uint32_t)p->group, shape->scale = (float)ldexp(1, exponent);
 
-    if (!ranked || !from.order || !from.diagonal) result = BITSTACK_ERROR_MEMORY;
-    if (result == BITSTACK_OK) {
-        h = bitstack_nest_diagonal_(&from, ranked, n, moments, &mean);
-        from.weighted = h != NULL;
-        if (!options->rank) result = bitstack_nest_rank_(&from, cols, s.levels, *shape, &s.rank);
-    }
-    shape->rank = s.rank;
+    bitstack_nest_shares_(options->level_weights, p->levels, share);
+    result = bitstack_nest_allocate_(&s, options->threads);
+    if (!ranked) result = BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK) result = bitstack_coded_allocate_(coded);
-    if (result == BITSTACK_OK) result = bitstack_nest_load_(&s, &from);
     if (result == BITSTACK_OK) {
-        const int noisy = n <= 1024 ? 5 : n < 2048 ? 2 : 0, plain_rounds = h ? 2 : 16;
-        s.steps = plain_rounds + (h ? 1 + (noisy ? 3 + noisy : 0) : 0) + 1 + 3 * (int)(s.levels - s.joint);
-        result = bitstack_nest_plain_(&s, plain_rounds);
-        if (h) s.ridge = 0.002;
-        if (h && result == BITSTACK_OK) result = bitstack_nest_second_moments_(&s, h, from.order, 1 / mean);
-        if (h && result == BITSTACK_OK) result = bitstack_nest_weighted_(&s, noisy);
-        if (result == BITSTACK_OK) {
-            bitstack_nest_finish_(&s, shape->factor_type, !h || noisy, h && !noisy ? 0.03 : 0);
-            result = bitstack_nest_progress_(&s);
+        bitstack_nest_columns_(&s);
+        const float top = bitstack_nest_scales_(&s);
+        p->ridge = 0.002;
+        h = bitstack_nest_diagonal_(&s, ranked, moments, &mean);
+        if (!h) p->ridge = 0;
+        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order;
+        if (h) result = bitstack_nest_moments_(&s, h, 1 / mean, options->threads);
+        p->h = s.h, p->factor = s.factor;
+        if (result == BITSTACK_OK) result = bitstack_nest_start_(&s);
+        for (uint32_t l = 0; l < p->levels; l++) s.shared.weight[l] = (float)(share[l] * ldexp(1, 2 * (int)l));
+        const int fits = 3;
+        for (int fit = 0; fit <= fits && result == BITSTACK_OK; fit++) {
+            bitstack_parallel_(options->threads, (uint32_t)s.sample, bitstack_nest_sample_task_, &s);
+            bitstack_nest_fit_(&s, share, fit < fits);
         }
+        bitstack_nest_settle_(&s, top);
     }
-    for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
-        bitstack_nest_extend_(&s, l, 0.5f);
-        s.from = l, s.to = l + 1, s.weight[l] = 1;
-        if (h) bitstack_nest_feedback_all_(&s);
-        else bitstack_nest_descend_all_(&s, 1, 1);
-        bitstack_nest_columns_all_(&s);
-        result = bitstack_nest_progress_(&s);
-        if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(&s, 1);
-        if (result == BITSTACK_OK) {
-            bitstack_nest_finish_(&s, shape->factor_type, 1, 0);
-            result = bitstack_nest_progress_(&s);
-        }
+    s.passes = 2, s.sweeps = 4;
+    for (size_t some; s.first < s.panels && result == BITSTACK_OK; s.first += some) {
+        some = BITSTACK_MAX_((s.panels + 15) / 16, 4 * (size_t)bitstack_workers_(options->threads, s.panels));
+        some = BITSTACK_MIN_(some, s.panels - s.first);
+        bitstack_parallel_(options->threads, (uint32_t)some, bitstack_nest_panel_task_, &s);
+        if (options->progress && options->progress(options->progress_user, (double)(s.first + some) / (double)s.panels))
+            result = BITSTACK_ERROR_CANCELLED;
     }
     if (result == BITSTACK_OK)
-        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, cols > 1024 ? ldexp(1, -from.exponent) : 0, s.threads, norm);
+        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, cols > 1024 ? ldexp(1, -exponent) : 0, options->threads, norm);
     if (result == BITSTACK_OK) {
-        bitstack_nest_keep_(&s);
-        bitstack_nest_pack_(&s, from.order, coded);
+        for (size_t k = 0; k < s.panels; k++)
+            for (uint32_t l = 0; l < p->levels; l++) error[l][0] += s.error[k][l][0], error[l][1] += s.error[k][l][1];
+        bitstack_nest_store_columns_(&s);
+        bitstack_nest_enforce_monotone_(&s, error);
         coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
-        for (uint32_t l = 0; l < s.levels; l++) {
-            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(s.plain[l], 2 * from.exponent), norm[0]);
-            double error = (s.error[l] - s.ridge * s.plain[l]) * mean;
-            coded->out_err2[l + 1] = h && norm[1] != 0 ? bitstack_ratio_(ldexp(error, 2 * from.exponent), norm[1]) : coded->rel_err2[l + 1];
+        for (uint32_t l = 0; l < p->levels; l++) {
+            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(error[l][1], 2 * exponent), norm[0]);
+            const double weighted = (error[l][0] - p->ridge * error[l][1]) * mean;
+            coded->out_err2[l + 1] = bitstack_output_ratio_(ldexp(weighted, 2 * exponent), h ? norm[1] : 0, coded->rel_err2[l + 1]);
         }
     }
     bitstack_nest_free_(&s);
-    bitstack_drop_(ranked), bitstack_drop_(from.order), bitstack_drop_(from.diagonal);
+    bitstack_drop_(ranked);
     return result;
 }
 

@@ -39,7 +39,7 @@ static inline void tables_plane(unsigned char *part, uint32_t rows, uint32_t col
 }
 
 /* --- The definition --- */
-static inline double tables_value(unsigned char code) { return code ? (double)(float)pow(2, (code - 128) / 16.0) : 0; }
+static inline double tables_value(unsigned char code) { return code ? (1 + code % 32 / 32.0) * pow(2, code / 32 - 7) : 0; }
 static inline double tables_unit(const bitstack_view *view) {
     float unit;
     memcpy(&unit, view->planes->columns, 4);

@@ -412,7 +412,6 @@ static bitstack_result compress_vocabulary(compression *c) {
         memset(&m, 0, sizeof m);
         /* Errors here reach every prediction: on the demo model five planes of it lose six times as much as five
          * planes of everything else. */
-        if (options.method == BITSTACK_NESTED) options.levels = (options.levels ? options.levels : 5) + 2;
         if (options.levels > BITSTACK_MAX_LEVELS) options.levels = BITSTACK_MAX_LEVELS;
         if (embeddings != CHOICE_NO && journal_next(&c->journal, &m) != 1) {
             float *w = malloc((size_t)linear->rows * linear->cols * sizeof *w);
