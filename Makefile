@@ -102,6 +102,20 @@ $(BUILD)/bench/compare: $(BUILD)/bench/compare.o $(BUILD)/bench/demo.o $(BENCH_C
 $(BUILD)/bench/report: bench/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
+# A real model as the measure: bench/real.
+$(BUILD)/bench/real: bench/real/measure.c bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -Ibench $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
+$(BUILD)/bench/speed: bench/real/speed.c $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/bench/real_report: bench/real/report.c bench/svg.h
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< -o $@ -lm
+# An hour on two quiet cores, with llama.cpp to build; QUICK=1: minutes. bench/real/run.sh says what can be chosen.
+real: $(BUILD)/bench/real $(BUILD)/bench/speed $(BUILD)/bench/real_report $(BUILD)/bitstack
+	BUILD=$(BUILD) bench/real/run.sh
+	[ -n "$(QUICK)" ] || $(BUILD)/bench/real_report bench/results README.md
 # Rows that the CSV files have are not measured again: remove them for a fresh run.
 compare: $(BUILD)/bench/compare $(BUILD)/bench/report $(BUILD)/bitstack
 	@mkdir -p bench/results
