@@ -3,7 +3,7 @@
  *     build/bench/real OUT.csv MODEL.gguf [options] WHAT...
  *         --calibrate FILE      text for second moments and sensitivities
  *         --text NAME=FILE      text to judge by; or ids, where FILE ends in .u16
- *         --rows N              rows of 512 predicted tokens of each text; 8
+ *         --rows N              rows of 512 predicted tokens (or what the model has room for) of each text; 8
  *         --calibration-rows N  rows of 512 tokens of the calibration text; 64
  *         --ggml FILTER         the program ggml_quantize
  *     WHAT: full        full precision
@@ -36,7 +36,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONTEXT = 512, MOST_TEXTS = 6, MOST_THREADS = 64, PROBE = 512, MOST_MATRICES = 4096 };
+enum { CONTEXT = 512, MOST_TEXTS = 6, MOST_THREADS = 64, MOST_MATRICES = 4096 };
 
 static const char header[] = "kind,scope,method,setting,any_size,bits,disk_bytes,memory_bytes,on,count,perplexity,kl,threads,tokens_s\n";
 /* Bits a weight over the layer matrices at which everything is compared. */
@@ -160,7 +160,8 @@ static void load_rows(llm_rows *rows, const char *path, size_t most) {
     }
     for (int64_t i = 0; i < n; i++)
         if (ids[i] >= model.config.vocabulary) die(path, "ids that the model does not have");
-    if (n < 2 || llm_rows_cut(rows, ids, (size_t)n, CONTEXT + 1, most)) die(path, "too short");
+    size_t context = model.config.context < CONTEXT ? model.config.context : CONTEXT;
+    if (n < 2 || llm_rows_cut(rows, ids, (size_t)n, context + 1, most)) die(path, "too short");
     free(ids), free(data);
 }
 
@@ -310,7 +311,7 @@ static void do_gptq(void) {
 
 /* The model's loss with each matrix alone at 3 bits, on a row of calibration text. */
 static void measure_losses(void) {
-    llm_rows probe = {calibration.ids, 1, calibration.length < PROBE + 1 ? calibration.length : PROBE + 1};
+    llm_rows probe = {calibration.ids, 1, calibration.length};
     llm_reference reference = {&model, NULL};
     llm_quality q;
     if (llm_evaluate(&model, &reference, &probe, threads, NULL, NULL, &q)) die("memory", "not enough");

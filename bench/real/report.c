@@ -295,7 +295,7 @@ static int place(const char *path, int check) {
     else {
         from = strchr(from, '\n') + 1;
         good = (size_t)(to - from) == used && !memcmp(from, text, used);
-        if (check && !good) fprintf(stderr, "%s: the part of the real model is not what real.csv says: make real-report\n", path);
+        if (check && !good) fprintf(stderr, "%s: the part of the real model is not what real.csv says: make readme\n", path);
         if (!check) {
             FILE *f = fopen(path, "wb");
             good = f && fwrite(page, 1, (size_t)(from - page), f) == (size_t)(from - page) && fwrite(text, 1, used, f) == used && fputs(to, f) >= 0;
@@ -331,7 +331,7 @@ int main(int argc, char **argv) {
             snprintf(path, sizeof path, "%s/real-%s-%s.svg", argv[1], file ? "file" : "layers", texts[t]);
             snprintf(trial, sizeof trial, "%s.new", path);
             if (!chart(check ? trial : path, file, texts[t])) good = 0;
-            else if (check && !same_files(trial, path)) good = 0, fprintf(stderr, "%s: not what real.csv says: make real-report\n", path);
+            else if (check && !same_files(trial, path)) good = 0, fprintf(stderr, "%s: not what real.csv says: make readme\n", path);
             if (check) remove(trial);
         }
     return !good;
