@@ -7,7 +7,7 @@
  *         --calibration-rows N  rows of 512 tokens of the calibration text; 64
  *         --ggml FILTER         the program ggml_quantize
  *     WHAT: full        full precision
- *           gptq        GPTQ, groups of 128, act-order, grids searched by weighted error, at each number of bits
+ *           gptq        GPTQ, groups of 128, act-order, grids searched by weighted error, at each number of bits (gptq=4: at these)
  *           mixed       the same with bits mixed over the matrices by predicted loss
  *           ggml        ggml's K and IQ types with the inputs' mean squares as importance, by its own quantizer
  *           aqlm        AQLM with two books of 256
@@ -202,15 +202,12 @@ static void observe(void *user, uint32_t layer, int input, const float *x, size_
 
 static void weigh(void *user, size_t i, int thread) {
     matrix *m = &matrices[i];
-    size_t n = m->linear->cols;
-    float *h = need(malloc(n * n * sizeof *h)), *wh = need(malloc(n * sizeof *wh));
+    size_t n = m->linear->cols, rows = m->linear->rows;
+    float *h = need(malloc(n * n * sizeof *h)), *wh = need(malloc(rows * n * sizeof *wh));
     (void)user, (void)thread;
     for (size_t k = 0; k < n * n; k++) h[k] = (float)m->moments->h[k];
-    for (size_t r = 0; r < m->linear->rows; r++) {
-        const float *w = m->full + r * n;
-        llm_gemm(h, n, n, w, n, wh, n, 1);
-        for (size_t j = 0; j < n; j++) m->norm2 += (double)w[j] * (double)wh[j];
-    }
+    llm_gemm(h, n, n, m->full, n, wh, n, rows);
+    for (size_t k = 0; k < rows * n; k++) m->norm2 += (double)m->full[k] * (double)wh[k];
     free(h), free(wh);
 }
 
@@ -296,9 +293,9 @@ static uint64_t use_gptq(const unsigned char *choice) {
 
 static double bits_of(uint64_t bytes) { return 8 * (double)bytes / (double)weights; }
 
-static void do_gptq(void) {
+static void do_gptq(int bits) { /* 0: all */
     for (size_t b = 0; b < GPTQS; b++) {
-        if (all_known("layers", gptq[b].name)) continue;
+        if ((bits && gptq[b].bits != bits) || all_known("layers", gptq[b].name)) continue;
         unsigned char *choice = need(malloc(count));
         need_gptq(b);
         memset(choice, (int)b, count);
@@ -374,10 +371,9 @@ typedef struct ggml_type {
     size_t block;
 } ggml_type;
 
-static const ggml_type types[] = {{"IQ2_XXS", 16, 2.0625, 256}, {"IQ2_XS", 17, 2.3125, 256}, {"IQ2_S", 22, 2.5625, 256},
-                                  {"Q2_K", 10, 2.625, 256}, {"IQ3_XXS", 18, 3.0625, 256}, {"IQ3_S", 21, 3.4375, 256},
-                                  {"Q3_K", 11, 3.4375, 256}, {"IQ4_XS", 23, 4.25, 256}, {"Q4_K", 12, 4.5, 256},
-                                  {"Q5_K", 13, 5.5, 256}, {"Q6_K", 14, 6.5625, 256}, {"Q8_0", 8, 8.5, 32}, {"Q5_0", 6, 5.5, 32}};
+static const ggml_type types[] = {{"Q4_K", 12, 4.5, 256}, {"Q3_K", 11, 3.4375, 256}, {"IQ3_XXS", 18, 3.0625, 256}, {"IQ4_XS", 23, 4.25, 256},
+                                  {"Q5_K", 13, 5.5, 256}, {"Q2_K", 10, 2.625, 256}, {"IQ2_S", 22, 2.5625, 256}, {"Q6_K", 14, 6.5625, 256},
+                                  {"IQ2_XXS", 16, 2.0625, 256}, {"IQ3_S", 21, 3.4375, 256}, {"Q8_0", 8, 8.5, 32}, {"Q5_0", 6, 5.5, 32}};
 enum { TYPES = sizeof types / sizeof *types, LAYER_TYPES = TYPES - 1, Q8_0 = TYPES - 2, Q5_0 = TYPES - 1 };
 
 typedef struct child {
@@ -644,7 +640,8 @@ int main(int argc, char **argv) {
     fclose(f);
     for (int i = first; i < argc; i++) {
         if (!strcmp(argv[i], "full")) do_full();
-        else if (!strcmp(argv[i], "gptq")) do_gptq();
+        else if (!strcmp(argv[i], "gptq")) do_gptq(0);
+        else if (!strncmp(argv[i], "gptq=", 5)) do_gptq(atoi(argv[i] + 5));
         else if (!strcmp(argv[i], "mixed")) do_mixed();
         else if (!strcmp(argv[i], "ggml")) do_ggml();
         else if (!strcmp(argv[i], "aqlm")) do_peer(peer_find("aqlm-2x8"), "AQLM", 1);

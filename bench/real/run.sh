@@ -12,11 +12,12 @@ parts=${PARTS:-fetch peers files ours speed} rows=${ROWS:-8} calibration_rows=64
 # How our stacks are made; one with the embeddings as they are for the tables of layer matrices, one of the whole model.
 compress="$build/bitstack compress"
 layer_options="--compress-embeddings no" file_options="--compress-embeddings yes"
-peers=${PEERS:-gptq mixed ggml iabs aqlm}
+peers=${PEERS:-gptq mixed files ggml iabs aqlm}
 # Files of llama.cpp, and what ggml type its table says.
 types="IQ2_M Q2_K IQ3_XXS Q3_K_M IQ4_XS Q4_K_M Q5_K_M Q6_K Q8_0"
-stack_mark='^(quality|speed),[^,]*,BitStack,'
-[ -z "${QUICK:-}" ] || { csv=$build/real/quick.csv rows=1 calibration_rows=4 peers="gptq" types="Q4_K_M"; mkdir -p "$build/real"; }
+stack=ours stack_mark='^(quality|speed),[^,]*,BitStack,'
+[ -z "${QUICK:-}" ] || { csv=$build/real/quick.csv rows=1 calibration_rows=4 peers="gptq=3 gptq=4" types="Q4_K_M"; mkdir -p "$build/real"
+  layer_options="--compress-embeddings no --levels 3 --rank 1 --probe 8" file_options="$layer_options" stack=quick; }
 
 say() { echo "real: $*" >&2; }
 has() { case " $parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
@@ -43,35 +44,39 @@ measure() { "$build/bench/real" "${common[@]}" "$@"; }
 [ -z "${OURS:-}" ] || { forget "$stack_mark"; rm -f "$dir"/ours-*.bitstack; parts="ours speed"; SPEED=1; }
 [ -z "${SPEED:-}" ] || forget '^speed,'
 
-measure full
 if has peers; then
-  [ -n "${QUICK:-}" ] || [ -x "$dir/bin/ggml_quantize" ] || { say "no $dir/bin/ggml_quantize: llama.cpp's types are left out"; peers=${peers/ggml/}; }
-  for p in $peers; do measure "$p"; done
+  [ -n "${QUICK:-}" ] || [ -x "$dir/bin/ggml_quantize" ] || { say "no $dir/bin/ggml_quantize: llama.cpp's types are left out"; peers=${peers/ggml/}; peers=${peers/files/}; }
+  measure full $peers
 fi
-if has files && [ -x "$dir/bin/llama-quantize" ]; then
-  measure files
+if has files && [ -z "${QUICK:-}" ] && [ -x "$dir/bin/llama-quantize" ]; then
+  files=()
   [ -s "$dir/imatrix.gguf" ] || "$dir/bin/llama-imatrix" -m "$dir/model-f16.gguf" -f "$calibration" -o "$dir/imatrix.gguf" -c 512 --chunks 32 -t "$threads" >"$dir/imatrix.log" 2>&1
   for t in $types; do
     [ -s "$dir/$t.gguf" ] || { "$dir/bin/llama-quantize" --imatrix "$dir/imatrix.gguf" "$dir/model-f16.gguf" "$dir/$t.gguf.part" "$t" "$threads" >"$dir/$t.log" 2>&1; mv "$dir/$t.gguf.part" "$dir/$t.gguf"; }
     # Its IQ types are unpacked by ggml's own Python package; the judge is the same program for all.
     [ -s "$dir/$t-half.gguf" ] || { "$dir/venv/bin/pip" -q install --disable-pip-version-check numpy==2.4.6 gguf==0.19.0 >&2
       "$dir/venv/bin/python" bench/real/prepare.py half "$dir/$t.gguf" "$dir/$t-half.part" && mv "$dir/$t-half.part" "$dir/$t-half.gguf"; }
-    measure file="llama.cpp,$t,$(stat -c %s "$dir/$t.gguf"),$dir/$t-half.gguf"
+    files+=(file="llama.cpp,$t,$(stat -c %s "$dir/$t.gguf"),$dir/$t-half.gguf")
   done
+  measure "${files[@]}"
 fi
 if has ours; then
   for kind in layer file; do
     options=$layer_options
     [ $kind = layer ] || options=$file_options
-    [ -s "$dir/ours-$kind.bitstack" ] || $compress "$dir/model-f16.gguf" -o "$dir/ours-$kind.bitstack" --calibrate "$calibration" $options
+    [ $kind = layer ] || [ $stack = ours ] || continue
+    [ -s "$dir/$stack-$kind.bitstack" ] || $compress "$dir/model-f16.gguf" -o "$dir/$stack-$kind.bitstack" --calibrate "$calibration" $options
   done
   budgets=
   for t in $types; do [ ! -s "$dir/$t.gguf" ] || budgets="$budgets,$t:$(stat -c %s "$dir/$t.gguf")"; done
-  [ -n "$budgets" ] || for mb in 60 75 90 105; do budgets="$budgets,${mb}MB:${mb}000000"; done
-  measure layers="$dir/ours-layer.bitstack" stack="$dir/ours-file.bitstack$budgets"
+  [ -n "$budgets" ] || for mb in 60 75 90 105; do # no files of llama.cpp to stand beside
+      budgets="$budgets,${mb}MB:${mb}000000"; done
+  file=$stack-file
+  [ $stack = ours ] || file=$stack-layer
+  measure full layers="$dir/$stack-layer.bitstack" stack="$dir/$file.bitstack$budgets"
 fi
 # Speed: llama-bench and our stack at the same bytes by turns, three times; the median of each.
-if has speed && [ -x "$dir/bin/llama-bench" ] && [ -s "$dir/ours-file.bitstack" ]; then
+if has speed && [ -z "${QUICK:-}" ] && [ -x "$dir/bin/llama-bench" ] && [ -s "$dir/ours-file.bitstack" ]; then
   for t in Q4_0 $types; do
     case $t in Q4_0 | Q4_K_M | IQ4_XS | Q6_K) ;; *) continue ;; esac
     [ -s "$dir/$t.gguf" ] || "$dir/bin/llama-quantize" "$dir/model-f16.gguf" "$dir/$t.gguf" "$t" "$threads" >"$dir/$t.log" 2>&1
