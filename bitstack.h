@@ -3179,6 +3179,110 @@ BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size
     return stride * (size_t)bits;
 }
 
+/* ==================================================================================== [GEMM]
+ * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
+ * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
+ * the type, BITS that of as many integers, N their lanes, and the operations are macros named BITSTACK_<operation>_<isa>_. */
+/* w[j][row] += (scale u v)[row][j] with the signs of one plane, for all 64 rows (those after the last are
+ * whatever they are) and `cols` columns, up to the next multiple of 4. u[r][row], minus_v[r][j]: a bit flips
+ * the sign, and 1 is plus. */
+#define BITSTACK_DEFINE_PANELS_(isa, ATTRIBUTE, V, BITS, N)                                                         \
+    ATTRIBUTE static void bitstack_unfold_##isa##_(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols,\
+                                                   float (*u)[BITSTACK_TILE_], float (*minus_v)[BITSTACK_PANEL_COLS_],\
+                                                   size_t ranks) {                                                  \
+        size_t row, j, r;                                                                                           \
+        for (row = 0; row < BITSTACK_TILE_; row += N)                                                               \
+            for (j = 0; j < cols; j += 4) {                                                                         \
+                const BITS bits = BITSTACK_BITS_##isa##_(signs + 8 * j + row % 32, row < 32 ? 28 : 24);             \
+                V m0 = BITSTACK_ZERO_##isa##_, m1 = m0, m2 = m0, m3 = m0;                                           \
+                for (r = 0; r < ranks; r++) {                                                                       \
+                    const V a = BITSTACK_LOAD_##isa##_(u[r] + row);                                                 \
+                    m0 = BITSTACK_FMA_##isa##_(m0, a, minus_v[r][j]);                                               \
+                    m1 = BITSTACK_FMA_##isa##_(m1, a, minus_v[r][j + 1]);                                           \
+                    m2 = BITSTACK_FMA_##isa##_(m2, a, minus_v[r][j + 2]);                                           \
+                    m3 = BITSTACK_FMA_##isa##_(m3, a, minus_v[r][j + 3]);                                           \
+                }                                                                                                   \
+                BITSTACK_UNFOLD_STORE_(isa, 0, 3) BITSTACK_UNFOLD_STORE_(isa, 1, 2)                                 \
+                BITSTACK_UNFOLD_STORE_(isa, 2, 1) BITSTACK_UNFOLD_STORE_(isa, 3, 0)                                 \
+            }                                                                                                       \
+    }                                                                                                               \
+    /* y[b][row] (+)= sum over j of w[j][row] * x[b][j], for six inputs */                                          \
+    ATTRIBUTE static void bitstack_panel_##isa##_(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_],\
+                                                  size_t cols, int add) {                                           \
+        const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3], *x4 = x[4], *x5 = x[5];                         \
+        size_t row, j;                                                                                              \
+        for (row = 0; row < BITSTACK_TILE_; row += 2 * N) {                                                         \
+            V a0 = BITSTACK_ZERO_##isa##_, a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0;                             \
+            V b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0;                                                 \
+            for (j = 0; j < cols; j++) {                                                                            \
+                const V p = BITSTACK_LOAD_##isa##_(w[j] + row), q = BITSTACK_LOAD_##isa##_(w[j] + row + N);         \
+                a0 = BITSTACK_FMA_##isa##_(a0, p, x0[j]), b0 = BITSTACK_FMA_##isa##_(b0, q, x0[j]);                 \
+                a1 = BITSTACK_FMA_##isa##_(a1, p, x1[j]), b1 = BITSTACK_FMA_##isa##_(b1, q, x1[j]);                 \
+                a2 = BITSTACK_FMA_##isa##_(a2, p, x2[j]), b2 = BITSTACK_FMA_##isa##_(b2, q, x2[j]);                 \
+                a3 = BITSTACK_FMA_##isa##_(a3, p, x3[j]), b3 = BITSTACK_FMA_##isa##_(b3, q, x3[j]);                 \
+                a4 = BITSTACK_FMA_##isa##_(a4, p, x4[j]), b4 = BITSTACK_FMA_##isa##_(b4, q, x4[j]);                 \
+                a5 = BITSTACK_FMA_##isa##_(a5, p, x5[j]), b5 = BITSTACK_FMA_##isa##_(b5, q, x5[j]);                 \
+            }                                                                                                       \
+            BITSTACK_PANEL_STORE_(isa, 0, N) BITSTACK_PANEL_STORE_(isa, 1, N) BITSTACK_PANEL_STORE_(isa, 2, N)      \
+            BITSTACK_PANEL_STORE_(isa, 3, N) BITSTACK_PANEL_STORE_(isa, 4, N) BITSTACK_PANEL_STORE_(isa, 5, N)      \
+        }                                                                                                           \
+    }
+#define BITSTACK_UNFOLD_STORE_(isa, i, left)                                                                        \
+    BITSTACK_STORE_##isa##_(w[j + i] + row, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(w[j + i] + row),           \
+                                                                  BITSTACK_FLIP_##isa##_(m##i, bits, left)));
+#define BITSTACK_PANEL_STORE_(isa, i, N)                                                                             \
+    if (add) a##i = BITSTACK_ADD_##isa##_(a##i, BITSTACK_LOAD_##isa##_(y[i] + row)),                                 \
+             b##i = BITSTACK_ADD_##isa##_(b##i, BITSTACK_LOAD_##isa##_(y[i] + row + N));                             \
+    BITSTACK_STORE_##isa##_(y[i] + row, a##i);                                                                       \
+    BITSTACK_STORE_##isa##_(y[i] + row + N, b##i);
+
+#ifdef BITSTACK_HAS_AVX2_
+#define BITSTACK_ZERO_avx2_ _mm256_setzero_ps()
+#define BITSTACK_LOAD_avx2_(from) _mm256_loadu_ps(from)
+#define BITSTACK_STORE_avx2_(to, value) _mm256_storeu_ps(to, value)
+#define BITSTACK_ADD_avx2_(a, b) _mm256_add_ps(a, b)
+#define BITSTACK_FMA_avx2_(sum, a, scalar) _mm256_fmadd_ps(a, _mm256_set1_ps(scalar), sum)
+/* Bytes as integers whose bits 31 to 28 are those of the four columns, the last column's first. */
+#define BITSTACK_BITS_avx2_(bytes, shift) \
+    _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(bytes))), _mm_cvtsi32_si128(shift))
+#define BITSTACK_FLIP_avx2_(value, bits, left) \
+    _mm256_xor_ps(value, _mm256_and_ps(_mm256_set1_ps(-0.0f), _mm256_castsi256_ps(_mm256_slli_epi32(bits, left))))
+BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m256i, 8)
+#endif
+#ifdef BITSTACK_HAS_AVX512_
+#define BITSTACK_ZERO_avx512_ _mm512_setzero_ps()
+#define BITSTACK_LOAD_avx512_(from) _mm512_loadu_ps(from)
+#define BITSTACK_STORE_avx512_(to, value) _mm512_storeu_ps(to, value)
+#define BITSTACK_ADD_avx512_(a, b) _mm512_add_ps(a, b)
+#define BITSTACK_FMA_avx512_(sum, a, scalar) _mm512_fmadd_ps(a, _mm512_set1_ps(scalar), sum)
+#define BITSTACK_BITS_avx512_(bytes, shift) \
+    _mm512_sll_epi32(_mm512_cvtepu8_epi32(bitstack_load_half_avx2_(bytes)), _mm_cvtsi32_si128(shift))
+#define BITSTACK_FLIP_avx512_(value, bits, left)                                                                    \
+    _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(bits, left),        \
+                                                  _mm512_set1_epi32(INT32_MIN), 0x78)) /* a ^ (b & c) */
+BITSTACK_DEFINE_PANELS_(avx512, BITSTACK_AVX512_, __m512, __m512i, 16)
+#endif
+#if defined(BITSTACK_HAS_NEON_) && defined(__aarch64__)
+#define BITSTACK_ZERO_neon_ vdupq_n_f32(0)
+#define BITSTACK_LOAD_neon_(from) vld1q_f32(from)
+#define BITSTACK_STORE_neon_(to, value) vst1q_f32(to, value)
+#define BITSTACK_ADD_neon_(a, b) vaddq_f32(a, b)
+#define BITSTACK_FMA_neon_(sum, a, scalar) vfmaq_n_f32(sum, a, scalar)
+#define BITSTACK_BITS_neon_(bytes, shift) bitstack_bits_neon_(bytes, shift)
+#define BITSTACK_FLIP_neon_(value, bits, left)                                                                      \
+    vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(value),                                                   \
+                                    vandq_u32(vshlq_n_u32(bits, left), vdupq_n_u32(0x80000000u))))
+static inline uint32x4_t bitstack_bits_neon_(const unsigned char *bytes, int shift) {
+    uint32_t four;
+    memcpy(&four, bytes, 4);
+    return vshlq_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))), vdupq_n_s32(shift));
+}
+BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
+#define BITSTACK_PANELS_NEON_ bitstack_unfold_neon_, bitstack_panel_neon_
+#else
+#define BITSTACK_PANELS_NEON_ NULL, NULL
+#endif
+
 /* ================================================================================== [DECODE]
  * Products of encoding TABLES. A tile's planes are read 32 columns at a time, their bits become indices, a byte
  * each, and the indices values of the table; 16 rows of four neighbouring columns fill 64 bytes, so that multiplying
@@ -3275,6 +3379,28 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
 #define BITSTACK_PAIR_(isa, even, odd, a, b, mask, n)                                                              \
     even = BITSTACK_SELECT_##isa##_(mask, a, BITSTACK_SHL_##isa##_(b, n));                                           \
     odd = BITSTACK_SELECT_##isa##_(mask, BITSTACK_SHR_##isa##_(a, n), b);
+#define BITSTACK_DEFINE_FOLD_(isa, ATTRIBUTE, INLINE, F, LANES)                                                      \
+    INLINE void bitstack_fold_some_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves, \
+                                            const float *scales, float input_scale) {                                \
+        size_t i;                                                                                                    \
+        int part;                                                                                                    \
+        for (i = 0; i < BITSTACK_LANES_; i += LANES) {                                                               \
+            const F t = BITSTACK_SCALED_##isa##_(BITSTACK_LOAD_##isa##_(scales + i), input_scale);                   \
+            F value = t, product;                                                                                    \
+            for (part = 0; part < parts; part++) {                                                                   \
+                F one = BITSTACK_FLOATS_##isa##_(sums[part * halves] + i); /* times 256 is exact: fused or not */    \
+                if (halves > 1) one = BITSTACK_ADD_##isa##_(BITSTACK_SCALED_##isa##_(one, 256), BITSTACK_FLOATS_##isa##_(sums[part * halves + 1] + i)); \
+                value = part ? BITSTACK_ADD_##isa##_(BITSTACK_SCALED_##isa##_(value, 256), one) : one;               \
+            }                                                                                                        \
+            product = BITSTACK_MUL_##isa##_(value, t);                                                               \
+            BITSTACK_KEEP_##isa##_(product) /* so that no compiler fuses it with the sum */                          \
+            BITSTACK_STORE_##isa##_(total + i, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(total + i), product));   \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_fold_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, \
+                                                 float input_scale) {                                                \
+        bitstack_fold_some_##isa##_(total, sums, parts, halves, scales, input_scale);                                \
+    }
 #define BITSTACK_DEFINE_DECODE_(isa, ATTRIBUTE, INLINE, V, N)                                                        \
     INLINE void bitstack_nibbles_##isa##_(V to[4], const unsigned char *const *planes, size_t at, const uint32_t level) { \
         V a = BITSTACK_LOADI_##isa##_(planes[0] + at), b, even, odd, even2, odd2;                                    \
@@ -3387,12 +3513,18 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         for (h = 0; h < N; h++) {                                                                                    \
             bitstack_partial_##isa##_ sum[4];                                                                        \
             for (v = 0; v < many; v++) sum[v] = BITSTACK_START_##isa##_(0);                                          \
-            for (k = 0; k < 8 * chunks; k++) {                                                                       \
+            for (k = 0; k < 8 * chunks; k += 2) {                                                                    \
                 const V value = BITSTACK_LOADI_##isa##_(bytes + 64 * k + h * (64 / N));                              \
-                if (words) {                                                                                         \
-                    for (v = 0; v < many; v++) BITSTACK_DOT_WORDS_##isa##_(sum[v], value, q + v * stride + 4 * k)    \
-                } else {                                                                                             \
-                    for (v = 0; v < many; v++) BITSTACK_DOT_##isa##_(sum[v], 0, value, q + v * stride + 4 * k)       \
+                const V next = BITSTACK_LOADI_##isa##_(bytes + 64 * k + 64 + h * (64 / N));                          \
+                for (v = 0; v < many; v++) {                                                                         \
+                    const signed char *by = q + v * stride + 4 * k;                                                  \
+                    if (words) {                                                                                     \
+                        BITSTACK_DOT_WORDS_##isa##_(sum[v], value, by)                                               \
+                        BITSTACK_DOT_WORDS_##isa##_(sum[v], next, by + 4)                                            \
+                    } else {                                                                                         \
+                        BITSTACK_DOT_##isa##_(sum[v], 0, value, by)                                                  \
+                        BITSTACK_DOT_##isa##_(sum[v], 1, next, by + 4)                                               \
+                    }                                                                                                \
                 }                                                                                                    \
             }                                                                                                        \
             for (v = 0; v < many; v++) BITSTACK_ADD_SUM_##isa##_(sums[v * step] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[v])); \
@@ -3410,7 +3542,141 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         }                                                                                                            \
     }
 
+#ifdef BITSTACK_HAS_SSE4_
+/* Without VNNI: |inputs| times the table's values with the inputs' signs; two of at most 128 * 127 fit 16 bits. Of more
+ * than 16 entries, the exclusive or of neighbouring sixteens is taken from where an index reaches the later one. */
+typedef struct bitstack_entries_sse4_ {
+    __m128i entries[16];
+} bitstack_entries_sse4_;
+typedef __m128i bitstack_partial_sse4_;
+BITSTACK_SSE4_INLINE_ bitstack_entries_sse4_ bitstack_table_sse4_(const signed char *table, const uint32_t level) {
+    bitstack_entries_sse4_ it;
+    size_t i;
+    it.entries[0] = bitstack_load_sse4_(table);
+    for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++)
+        it.entries[i] = i == 8 ? bitstack_load_sse4_(table + 128)
+                               : _mm_xor_si128(bitstack_load_sse4_(table + 16 * i), bitstack_load_sse4_(table + 16 * i - 16));
+    return it;
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_sixteens_sse4_(const __m128i *entries, __m128i index, const int count) {
+    __m128i value;
+    int i;
+    index = _mm_and_si128(index, _mm_set1_epi8((char)(16 * count - 1)));
+    value = _mm_shuffle_epi8(entries[0], index);
+    for (i = 1; i < count; i++) value = _mm_xor_si128(value, _mm_shuffle_epi8(entries[i], _mm_sub_epi8(index, _mm_set1_epi8((char)(16 * i)))));
+    return value;
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(bitstack_entries_sse4_ table, __m128i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_sse4_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table.entries, index, 8), bitstack_look_sixteens_sse4_(table.entries + 8, index, 8), index);
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_four_inputs_sse4_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm_set1_epi32(four);
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_bytes_sse4_(__m128i sum, __m128i bytes, __m128i q) {
+    const __m128i pairs = _mm_maddubs_epi16(_mm_abs_epi8(q), _mm_sign_epi8(bytes, q));
+    return _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i bytes, __m128i q) {
+    sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(bytes, 8), _mm_srai_epi16(q, 8)));
+    return _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8), _mm_srai_epi16(_mm_slli_epi16(q, 8), 8)));
+}
+#define bitstack_logs_sse4_ bitstack_logs_scalar_
+#define BITSTACK_LOADI_sse4_(from) bitstack_load_sse4_(from)
+#define BITSTACK_STOREI_sse4_(to, value) _mm_storeu_si128((__m128i *)(void *)(to), value)
+#define BITSTACK_SHL_sse4_(value, n) _mm_slli_epi16(value, n)
+#define BITSTACK_SHR_sse4_(value, n) _mm_srli_epi16(value, n)
+#define BITSTACK_SELECT_sse4_(mask, a, b) _mm_or_si128(_mm_and_si128(a, _mm_set1_epi8(mask)), _mm_andnot_si128(_mm_set1_epi8(mask), b))
+#define BITSTACK_LOOK_sse4_ bitstack_look_bytes_sse4_
+#define BITSTACK_START_sse4_(sum_of_inputs) ((void)(sum_of_inputs), _mm_setzero_si128())
+#define BITSTACK_DOT_sse4_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
+#define BITSTACK_DOT_WORDS_sse4_(partial, bytes, q) (partial) = bitstack_dot_words_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
+#define BITSTACK_SUM_sse4_(partial) (partial)
+#define BITSTACK_ADD_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, _mm_add_epi32(BITSTACK_LOADI_sse4_(to), value))
+#define BITSTACK_LOAD_sse4_(from) _mm_loadu_ps(from)
+#define BITSTACK_STORE_sse4_(to, value) _mm_storeu_ps(to, value)
+#define BITSTACK_ADD_sse4_(a, b) _mm_add_ps(a, b)
+#define BITSTACK_MUL_sse4_(a, b) _mm_mul_ps(a, b)
+#define BITSTACK_SCALED_sse4_(a, scalar) _mm_mul_ps(a, _mm_set1_ps(scalar))
+#define BITSTACK_FLOATS_sse4_(from) _mm_cvtepi32_ps(bitstack_load_sse4_(from))
+#define BITSTACK_KEEP_sse4_(value) __asm__("" : "+x"(value));
+BITSTACK_DEFINE_FOLD_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128, 4)
+BITSTACK_DEFINE_DECODE_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128i, 4)
+#endif
+
 #ifdef BITSTACK_HAS_AVX2_
+typedef struct bitstack_entries_avx2_ {
+    __m256i entries[16];
+} bitstack_entries_avx2_;
+typedef __m256i bitstack_partial_avx2_;
+BITSTACK_AVX2_INLINE_ __m256i bitstack_sixteen_avx2_(const signed char *from) { return _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(from)); }
+BITSTACK_AVX2_INLINE_ bitstack_entries_avx2_ bitstack_table_avx2_(const signed char *table, const uint32_t level) {
+    bitstack_entries_avx2_ it;
+    size_t i;
+    it.entries[0] = bitstack_sixteen_avx2_(table);
+    for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++)
+        it.entries[i] = i == 8 ? bitstack_sixteen_avx2_(table + 128)
+                               : _mm256_xor_si256(bitstack_sixteen_avx2_(table + 16 * i), bitstack_sixteen_avx2_(table + 16 * i - 16));
+    return it;
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_sixteens_avx2_(const __m256i *entries, __m256i index, const int count) {
+    __m256i value;
+    int i;
+    index = _mm256_and_si256(index, _mm256_set1_epi8((char)(16 * count - 1)));
+    value = _mm256_shuffle_epi8(entries[0], index);
+    for (i = 1; i < count; i++)
+        value = _mm256_xor_si256(value, _mm256_shuffle_epi8(entries[i], _mm256_sub_epi8(index, _mm256_set1_epi8((char)(16 * i)))));
+    return value;
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(bitstack_entries_avx2_ table, __m256i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_avx2_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table.entries, index, 8), bitstack_look_sixteens_avx2_(table.entries + 8, index, 8), index);
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_four_inputs_avx2_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm256_set1_epi32(four);
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_bytes_avx2_(__m256i sum, __m256i bytes, __m256i q) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(bytes, q));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_words_avx2_(__m256i sum, __m256i bytes, __m256i q) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(bytes, 8), _mm256_srai_epi16(q, 8)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8)));
+}
+BITSTACK_AVX2_ static void bitstack_logs_avx2_(float *to, const unsigned char *codes, size_t count) {
+    const __m256i low = bitstack_load_avx2_(bitstack_log_mantissas_), high = bitstack_load_avx2_(bitstack_log_mantissas_ + 8);
+    for (; count >= 8; count -= 8, to += 8, codes += 8) {
+        const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes));
+        const __m256 mantissa = _mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, code)),
+                                                 _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, code)), _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
+        const __m256i exponent = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_srli_epi32(code, 4), _mm256_set1_epi32(8)), 23);
+        const __m256i zero = _mm256_cmpeq_epi32(code, _mm256_setzero_si256());
+        bitstack_store_avx2_(to, _mm256_andnot_si256(zero, _mm256_add_epi32(_mm256_castps_si256(mantissa), exponent)));
+    }
+    bitstack_logs_scalar_(to, codes, count);
+}
+#define BITSTACK_LOADI_avx2_(from) bitstack_load_avx2_(from)
+#define BITSTACK_STOREI_avx2_(to, value) bitstack_store_avx2_(to, value)
+#define BITSTACK_SHL_avx2_(value, n) _mm256_slli_epi16(value, n)
+#define BITSTACK_SHR_avx2_(value, n) _mm256_srli_epi16(value, n)
+#define BITSTACK_SELECT_avx2_(mask, a, b) _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi8(mask)), _mm256_andnot_si256(_mm256_set1_epi8(mask), b))
+#define BITSTACK_LOOK_avx2_ bitstack_look_bytes_avx2_
+#define BITSTACK_START_avx2_(sum_of_inputs) ((void)(sum_of_inputs), _mm256_setzero_si256())
+#define BITSTACK_DOT_avx2_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
+#define BITSTACK_DOT_WORDS_avx2_(partial, bytes, q) (partial) = bitstack_dot_words_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
+#define BITSTACK_SUM_avx2_(partial) (partial)
+#define BITSTACK_ADD_SUM_avx2_(to, value) bitstack_store_avx2_(to, _mm256_add_epi32(bitstack_load_avx2_(to), value))
+#define BITSTACK_MUL_avx2_(a, b) _mm256_mul_ps(a, b)
+#define BITSTACK_SCALED_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
+#define BITSTACK_FLOATS_avx2_(from) _mm256_cvtepi32_ps(bitstack_load_avx2_(from))
+#define BITSTACK_KEEP_avx2_(value) __asm__("" : "+x"(value));
+BITSTACK_DEFINE_FOLD_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256, 8)
+BITSTACK_DEFINE_DECODE_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256i, 2)
+
 BITSTACK_AVX2_ static uint32_t bitstack_largest_avx2_(const float *z, size_t cols) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
     __m256i most = _mm256_setzero_si256();
@@ -3456,25 +3722,6 @@ BITSTACK_AVX512_ static void bitstack_smalls_avx512_(float *to, const unsigned c
     for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_smalls_16_avx512_(to, codes);
     bitstack_smalls_scalar_(to, codes, count);
 }
-BITSTACK_AVX512_INLINE_ void bitstack_fold_some_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves,
-                                                        const float *scales, float input_scale) {
-    const __m512 t = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(input_scale));
-    __m512 value = _mm512_setzero_ps(), product;
-    int part;
-    for (part = 0; part < parts; part++) {
-        __m512 one = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[part * halves]));
-        if (halves > 1) one = _mm512_fmadd_ps(one, _mm512_set1_ps(256), _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[part * halves + 1])));
-        value = part ? _mm512_fmadd_ps(value, _mm512_set1_ps(256), one) : one; /* the products are exact */
-    }
-    product = _mm512_mul_ps(value, t);
-    __asm__("" : "+v"(product)); /* so that no compiler fuses it with the sum */
-    _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), product));
-}
-BITSTACK_AVX512_ static void bitstack_fold_avx512_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales,
-                                                   float input_scale) {
-    bitstack_fold_some_avx512_(total, sums, parts, halves, scales, input_scale);
-}
-
 /* Entries are looked up 64 at a time, and VNNI multiplies unsigned bytes (each 128 too large) with signed ones. */
 typedef struct bitstack_entries_avx512_ {
     __m512i entries[4];
@@ -3511,119 +3758,21 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_SELECT_avx512_(mask, a, b) _mm512_ternarylogic_epi32(_mm512_set1_epi8(mask), a, b, 0xCA) /* mask ? a : b */
 #define BITSTACK_LOOK_avx512_ bitstack_look_bytes_avx512_
 #define BITSTACK_START_avx512_ bitstack_start_avx512_
+#define BITSTACK_SCALED_avx512_(a, scalar) _mm512_mul_ps(a, _mm512_set1_ps(scalar))
+#define BITSTACK_MUL_avx512_(a, b) _mm512_mul_ps(a, b)
+#define BITSTACK_FLOATS_avx512_(from) _mm512_cvtepi32_ps(_mm512_loadu_si512(from))
+#define BITSTACK_KEEP_avx512_(value) __asm__("" : "+v"(value));
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
 #define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
 #define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
 #define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
+BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512, 16)
 BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
-#endif
-
-/* ==================================================================================== [GEMM]
- * Large batches of matrices with many planes or ranks: 64 x 128 weights are rebuilt as floats, column by
- * column, and multiplied with six inputs at a time. Written once, for the vectors of each ISA: V is
- * the type, BITS that of as many integers, N their lanes, and the operations are macros named BITSTACK_<operation>_<isa>_. */
-/* w[j][row] += (scale u v)[row][j] with the signs of one plane, for all 64 rows (those after the last are
- * whatever they are) and `cols` columns, up to the next multiple of 4. u[r][row], minus_v[r][j]: a bit flips
- * the sign, and 1 is plus. */
-#define BITSTACK_DEFINE_PANELS_(isa, ATTRIBUTE, V, BITS, N)                                                         \
-    ATTRIBUTE static void bitstack_unfold_##isa##_(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols,\
-                                                   float (*u)[BITSTACK_TILE_], float (*minus_v)[BITSTACK_PANEL_COLS_],\
-                                                   size_t ranks) {                                                  \
-        size_t row, j, r;                                                                                           \
-        for (row = 0; row < BITSTACK_TILE_; row += N)                                                               \
-            for (j = 0; j < cols; j += 4) {                                                                         \
-                const BITS bits = BITSTACK_BITS_##isa##_(signs + 8 * j + row % 32, row < 32 ? 28 : 24);             \
-                V m0 = BITSTACK_ZERO_##isa##_, m1 = m0, m2 = m0, m3 = m0;                                           \
-                for (r = 0; r < ranks; r++) {                                                                       \
-                    const V a = BITSTACK_LOAD_##isa##_(u[r] + row);                                                 \
-                    m0 = BITSTACK_FMA_##isa##_(m0, a, minus_v[r][j]);                                               \
-                    m1 = BITSTACK_FMA_##isa##_(m1, a, minus_v[r][j + 1]);                                           \
-                    m2 = BITSTACK_FMA_##isa##_(m2, a, minus_v[r][j + 2]);                                           \
-                    m3 = BITSTACK_FMA_##isa##_(m3, a, minus_v[r][j + 3]);                                           \
-                }                                                                                                   \
-                BITSTACK_UNFOLD_STORE_(isa, 0, 3) BITSTACK_UNFOLD_STORE_(isa, 1, 2)                                 \
-                BITSTACK_UNFOLD_STORE_(isa, 2, 1) BITSTACK_UNFOLD_STORE_(isa, 3, 0)                                 \
-            }                                                                                                       \
-    }                                                                                                               \
-    /* y[b][row] (+)= sum over j of w[j][row] * x[b][j], for six inputs */                                          \
-    ATTRIBUTE static void bitstack_panel_##isa##_(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_],\
-                                                  size_t cols, int add) {                                           \
-        const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3], *x4 = x[4], *x5 = x[5];                         \
-        size_t row, j;                                                                                              \
-        for (row = 0; row < BITSTACK_TILE_; row += 2 * N) {                                                         \
-            V a0 = BITSTACK_ZERO_##isa##_, a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0;                             \
-            V b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0;                                                 \
-            for (j = 0; j < cols; j++) {                                                                            \
-                const V p = BITSTACK_LOAD_##isa##_(w[j] + row), q = BITSTACK_LOAD_##isa##_(w[j] + row + N);         \
-                a0 = BITSTACK_FMA_##isa##_(a0, p, x0[j]), b0 = BITSTACK_FMA_##isa##_(b0, q, x0[j]);                 \
-                a1 = BITSTACK_FMA_##isa##_(a1, p, x1[j]), b1 = BITSTACK_FMA_##isa##_(b1, q, x1[j]);                 \
-                a2 = BITSTACK_FMA_##isa##_(a2, p, x2[j]), b2 = BITSTACK_FMA_##isa##_(b2, q, x2[j]);                 \
-                a3 = BITSTACK_FMA_##isa##_(a3, p, x3[j]), b3 = BITSTACK_FMA_##isa##_(b3, q, x3[j]);                 \
-                a4 = BITSTACK_FMA_##isa##_(a4, p, x4[j]), b4 = BITSTACK_FMA_##isa##_(b4, q, x4[j]);                 \
-                a5 = BITSTACK_FMA_##isa##_(a5, p, x5[j]), b5 = BITSTACK_FMA_##isa##_(b5, q, x5[j]);                 \
-            }                                                                                                       \
-            BITSTACK_PANEL_STORE_(isa, 0, N) BITSTACK_PANEL_STORE_(isa, 1, N) BITSTACK_PANEL_STORE_(isa, 2, N)      \
-            BITSTACK_PANEL_STORE_(isa, 3, N) BITSTACK_PANEL_STORE_(isa, 4, N) BITSTACK_PANEL_STORE_(isa, 5, N)      \
-        }                                                                                                           \
-    }
-#define BITSTACK_UNFOLD_STORE_(isa, i, left)                                                                        \
-    BITSTACK_STORE_##isa##_(w[j + i] + row, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(w[j + i] + row),           \
-                                                                  BITSTACK_FLIP_##isa##_(m##i, bits, left)));
-#define BITSTACK_PANEL_STORE_(isa, i, N)                                                                             \
-    if (add) a##i = BITSTACK_ADD_##isa##_(a##i, BITSTACK_LOAD_##isa##_(y[i] + row)),                                 \
-             b##i = BITSTACK_ADD_##isa##_(b##i, BITSTACK_LOAD_##isa##_(y[i] + row + N));                             \
-    BITSTACK_STORE_##isa##_(y[i] + row, a##i);                                                                       \
-    BITSTACK_STORE_##isa##_(y[i] + row + N, b##i);
-
-#ifdef BITSTACK_HAS_AVX2_
-#define BITSTACK_ZERO_avx2_ _mm256_setzero_ps()
-#define BITSTACK_LOAD_avx2_(from) _mm256_loadu_ps(from)
-#define BITSTACK_STORE_avx2_(to, value) _mm256_storeu_ps(to, value)
-#define BITSTACK_ADD_avx2_(a, b) _mm256_add_ps(a, b)
-#define BITSTACK_FMA_avx2_(sum, a, scalar) _mm256_fmadd_ps(a, _mm256_set1_ps(scalar), sum)
-/* Bytes as integers whose bits 31 to 28 are those of the four columns, the last column's first. */
-#define BITSTACK_BITS_avx2_(bytes, shift) \
-    _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(bytes))), _mm_cvtsi32_si128(shift))
-#define BITSTACK_FLIP_avx2_(value, bits, left) \
-    _mm256_xor_ps(value, _mm256_and_ps(_mm256_set1_ps(-0.0f), _mm256_castsi256_ps(_mm256_slli_epi32(bits, left))))
-BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m256i, 8)
-#endif
-#ifdef BITSTACK_HAS_AVX512_
-#define BITSTACK_ZERO_avx512_ _mm512_setzero_ps()
-#define BITSTACK_LOAD_avx512_(from) _mm512_loadu_ps(from)
-#define BITSTACK_STORE_avx512_(to, value) _mm512_storeu_ps(to, value)
-#define BITSTACK_ADD_avx512_(a, b) _mm512_add_ps(a, b)
-#define BITSTACK_FMA_avx512_(sum, a, scalar) _mm512_fmadd_ps(a, _mm512_set1_ps(scalar), sum)
-#define BITSTACK_BITS_avx512_(bytes, shift) \
-    _mm512_sll_epi32(_mm512_cvtepu8_epi32(bitstack_load_half_avx2_(bytes)), _mm_cvtsi32_si128(shift))
-#define BITSTACK_FLIP_avx512_(value, bits, left)                                                                    \
-    _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(bits, left),        \
-                                                  _mm512_set1_epi32(INT32_MIN), 0x78)) /* a ^ (b & c) */
-BITSTACK_DEFINE_PANELS_(avx512, BITSTACK_AVX512_, __m512, __m512i, 16)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 #endif
-#if defined(BITSTACK_HAS_NEON_) && defined(__aarch64__)
-#define BITSTACK_ZERO_neon_ vdupq_n_f32(0)
-#define BITSTACK_LOAD_neon_(from) vld1q_f32(from)
-#define BITSTACK_STORE_neon_(to, value) vst1q_f32(to, value)
-#define BITSTACK_ADD_neon_(a, b) vaddq_f32(a, b)
-#define BITSTACK_FMA_neon_(sum, a, scalar) vfmaq_n_f32(sum, a, scalar)
-#define BITSTACK_BITS_neon_(bytes, shift) bitstack_bits_neon_(bytes, shift)
-#define BITSTACK_FLIP_neon_(value, bits, left)                                                                      \
-    vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(value),                                                   \
-                                    vandq_u32(vshlq_n_u32(bits, left), vdupq_n_u32(0x80000000u))))
-static inline uint32x4_t bitstack_bits_neon_(const unsigned char *bytes, int shift) {
-    uint32_t four;
-    memcpy(&four, bytes, 4);
-    return vshlq_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))), vdupq_n_s32(shift));
-}
-BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
-#define BITSTACK_PANELS_NEON_ bitstack_unfold_neon_, bitstack_panel_neon_
-#else
-#define BITSTACK_PANELS_NEON_ NULL, NULL
-#endif
+
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
@@ -3639,11 +3788,14 @@ static const bitstack_kernels_ bitstack_isas_[] = {
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
-     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_,
+     bitstack_logs_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
+     bitstack_stream_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
-     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_logs_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
