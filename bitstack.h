@@ -3583,7 +3583,7 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
     sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(bytes, 8), _mm_srai_epi16(q, 8)));
     return _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8), _mm_srai_epi16(_mm_slli_epi16(q, 8), 8)));
 }
-#define bitstack_logs_sse4_ bitstack_logs_scalar_
+#define bitstack_smalls_sse4_ bitstack_smalls_scalar_
 #define BITSTACK_LOADI_sse4_(from) bitstack_load_sse4_(from)
 #define BITSTACK_STOREI_sse4_(to, value) _mm_storeu_si128((__m128i *)(void *)(to), value)
 #define BITSTACK_SHL_sse4_(value, n) _mm_slli_epi16(value, n)
@@ -3647,17 +3647,13 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_words_avx2_(__m256i sum, __m256i byte
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(bytes, 8), _mm256_srai_epi16(q, 8)));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8)));
 }
-BITSTACK_AVX2_ static void bitstack_logs_avx2_(float *to, const unsigned char *codes, size_t count) {
-    const __m256i low = bitstack_load_avx2_(bitstack_log_mantissas_), high = bitstack_load_avx2_(bitstack_log_mantissas_ + 8);
+BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char *codes, size_t count) {
     for (; count >= 8; count -= 8, to += 8, codes += 8) {
         const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes));
-        const __m256 mantissa = _mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, code)),
-                                                 _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, code)), _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
-        const __m256i exponent = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_srli_epi32(code, 4), _mm256_set1_epi32(8)), 23);
-        const __m256i zero = _mm256_cmpeq_epi32(code, _mm256_setzero_si256());
-        bitstack_store_avx2_(to, _mm256_andnot_si256(zero, _mm256_add_epi32(_mm256_castps_si256(mantissa), exponent)));
+        const __m256i value = _mm256_add_epi32(_mm256_slli_epi32(code, 18), _mm256_set1_epi32(120 << 23));
+        bitstack_store_avx2_(to, _mm256_andnot_si256(_mm256_cmpeq_epi32(code, _mm256_setzero_si256()), value));
     }
-    bitstack_logs_scalar_(to, codes, count);
+    bitstack_smalls_scalar_(to, codes, count);
 }
 #define BITSTACK_LOADI_avx2_(from) bitstack_load_avx2_(from)
 #define BITSTACK_STOREI_avx2_(to, value) bitstack_store_avx2_(to, value)
@@ -3789,12 +3785,12 @@ static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_,
-     bitstack_logs_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
+     bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
      bitstack_stream_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
-     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_logs_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
      bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
