@@ -119,7 +119,8 @@ extern "C" {
  *    32   4  u32 group cols: 0 = one coefficient group a row, else a multiple of 64
  *    36   4  f32 scale, a power of two
  *    40   4  f32 sensitivity: predicted model loss per unit of relative output error, or 0
- *    44  20  zero
+ *    44   4  u32 whole columns, 0 to 255 (encoding 2, else 0)
+ *    48  16  zero
  *
  * Block record, 64 bytes, in universal order
  *     0   4  u32 matrix          4  4  u32 level, 1-based
@@ -300,6 +301,7 @@ typedef struct bitstack_shape {
     bitstack_type factor_type; /* F32 or F16 */
     float scale;               /* a power of two */
     bitstack_encoding encoding; /* 0 is read as BITSTACK_PLANES */
+    uint32_t kept;              /* TABLES: columns that block 1 holds whole, in 8 bits */
 } bitstack_shape;
 
 /* One matrix of a stack, now. */
@@ -337,6 +339,7 @@ typedef struct bitstack_view {
     float scale;
     const bitstack_plane *planes; /* level of them */
     bitstack_encoding encoding;   /* 0 is read as BITSTACK_PLANES */
+    uint32_t kept;                /* TABLES: columns that stand whole behind the first plane's signs */
 } bitstack_view;
 
 /* ===================================================================================== [API]
@@ -667,13 +670,19 @@ static inline float bitstack_small_value_(unsigned code) {
  * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
 enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
 
+/* Encoding TABLES: bytes of a plane's tiles. */
+static inline uint64_t bitstack_tiles_bytes_(const bitstack_shape *shape) {
+    const uint64_t tiles = ((uint64_t)shape->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_;
+    const uint64_t chunks = ((uint64_t)shape->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+    return tiles * chunks * BITSTACK_CHUNK_BYTES_;
+}
+
 static inline uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
     uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
     if (shape->encoding == BITSTACK_TABLES) {
         const uint64_t tiles = ((uint64_t)shape->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_;
-        const uint64_t chunks = ((uint64_t)shape->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
         if (block > BITSTACK_TABLE_LEVELS_) return 0;
-        bytes = part == BITSTACK_PLANE_PART_ ? tiles * chunks * BITSTACK_CHUNK_BYTES_
+        bytes = part == BITSTACK_PLANE_PART_ ? bitstack_tiles_bytes_(shape) + (block == 1 ? (uint64_t)shape->kept * (8 + (uint64_t)shape->rows) : 0)
               : part == BITSTACK_COLUMN_PART_ ? BITSTACK_SCALES_AT_(block) + (uint64_t)shape->cols
                                               : tiles * BITSTACK_LANES_ * bitstack_groups_(shape);
     } else if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
@@ -918,9 +927,9 @@ static int bitstack_table_groups_(uint32_t group_cols) { return group_cols >= 32
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
     if (shape->rows < 1 || shape->rows > 1u << 30 || shape->cols < 1 || shape->cols > 1u << 30 || !bitstack_power_of_two_(shape->scale)) return 0;
     if (shape->encoding == BITSTACK_TABLES)
-        return shape->levels <= BITSTACK_TABLE_LEVELS_ && bitstack_table_groups_(shape->group_cols) &&
+        return shape->levels <= BITSTACK_TABLE_LEVELS_ && bitstack_table_groups_(shape->group_cols) && shape->kept <= shape->cols && shape->kept <= 255 &&
                bitstack_tables_only_(shape->rank, (unsigned)shape->columns, (unsigned)shape->coefficients, (unsigned)shape->factor_type);
-    return ((int)shape->encoding == 0 || shape->encoding == BITSTACK_PLANES) &&
+    return ((int)shape->encoding == 0 || shape->encoding == BITSTACK_PLANES) && shape->kept == 0 &&
            shape->levels <= BITSTACK_MAX_LEVELS && shape->rank >= 1 && shape->rank <= 1024 &&
            shape->group_cols % 64 == 0 && shape->group_cols <= 1u << 30 &&
            shape->columns >= BITSTACK_COLUMNS_OWN && shape->columns <= BITSTACK_COLUMNS_EVERY &&
@@ -1176,11 +1185,11 @@ static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_
         uint64_t where = (uint64_t)(r - stack->head);
         bitstack_shape *shape = &stack->states[i].shape;
         if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a matrix's name is outside the names or shares them");
-        if (r[31] || !bitstack_zero_(r + 44, 20) ||
+        if (r[31] || !bitstack_zero_(r + 48, 16) ||
             !(bitstack_load32_(r + 16) == BITSTACK_PLANES ||
               (bitstack_load32_(r + 16) == BITSTACK_TABLES && bitstack_tables_only_(bitstack_load32_(r + 24), r[28], r[29], r[30]))))
             return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 16, "the encoding of matrix '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
-        shape->encoding = (bitstack_encoding)bitstack_load32_(r + 16);
+        shape->encoding = (bitstack_encoding)bitstack_load32_(r + 16), shape->kept = bitstack_load32_(r + 44);
         shape->rows = bitstack_load32_(r + 8), shape->cols = bitstack_load32_(r + 12);
         shape->levels = bitstack_load32_(r + 20), shape->rank = bitstack_load32_(r + 24);
         if (r[28] > BITSTACK_COLUMNS_EVERY || r[29] > BITSTACK_COEFFICIENTS_ALL || r[30] > BITSTACK_BF16) /* no such values */
@@ -1621,6 +1630,18 @@ static bitstack_error *bitstack_tell_(bitstack_error *error, bitstack_result res
     return error && (error->code == BITSTACK_OK || (bitstack_damage_(error->code) && !bitstack_damage_(result))) ? error : NULL;
 }
 
+/* Are these whole columns: ascending, in range, scales that are numbers? */
+static int bitstack_kept_valid_(const unsigned char *at, const bitstack_shape *shape) {
+    uint32_t k, before = 0;
+    for (k = 0; k < shape->kept; k++, at += 8) {
+        const uint32_t column = bitstack_load32_(at);
+        const float scale = bitstack_load_f32_(at + 4);
+        if (column >= shape->cols || (k && column <= before) || !(scale >= 0 && scale <= FLT_MAX)) return 0;
+        before = column;
+    }
+    return 1;
+}
+
 /* Makes the part be there; it is verified each time it is taken up. *error was set before. */
 static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
                                            bitstack_error *error) {
@@ -1653,6 +1674,10 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
     if (state->shape.encoding == BITSTACK_TABLES && part == BITSTACK_COLUMN_PART_ && !bitstack_column_valid_(data, block)) {
         bitstack_give_part_(stack, state, block, part);
         return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_FORMAT), BITSTACK_ERROR_FORMAT, offset, "the unit or the table of a block of matrix '%' is not valid", name, name_bytes);
+    }
+    if (part == BITSTACK_PLANE_PART_ && block == 1 && state->shape.kept && !bitstack_kept_valid_(data + bitstack_tiles_bytes_(&state->shape), &state->shape)) {
+        bitstack_give_part_(stack, state, block, part);
+        return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_FORMAT), BITSTACK_ERROR_FORMAT, offset, "the whole columns of matrix '%' are not valid", name, name_bytes);
     }
     return BITSTACK_OK;
 }
@@ -1866,7 +1891,7 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
     out->level = shown / 2;
     out->factor_type = state->shape.factor_type;
     out->scale = state->shape.scale;
-    out->encoding = state->shape.encoding;
+    out->encoding = state->shape.encoding, out->kept = state->shape.kept;
     out->planes = stack->planes + (size_t)(shown & 1u) * stack->blocks + state->first;
     return BITSTACK_OK;
 }
@@ -1964,12 +1989,21 @@ static const unsigned char *bitstack_col_scales_(const bitstack_view *view) {
 #define BITSTACK_ROUNDED_ volatile /* x87 keeps more digits otherwise */
 #endif
 
+/* Whole column k of the view: the column, its scale, and its values, one byte a row. */
+static const signed char *bitstack_kept_(const bitstack_view *view, size_t k, size_t *column, float *scale) {
+    const size_t tiles = ((size_t)view->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_, chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+    const unsigned char *at = view->planes->signs + tiles * chunks * BITSTACK_CHUNK_BYTES_;
+    *column = bitstack_load32_(at + 8 * k), *scale = bitstack_load_f32_(at + 8 * k + 4);
+    return (const signed char *)at + 8 * (size_t)view->kept + k * view->rows;
+}
+
 static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin, size_t count, float *out, size_t out_stride) {
     const double unit = bitstack_unit_(view);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
-    size_t row, col, j;
-    for (row = begin; row < begin + count; row++)
+    size_t row, col, j, k;
+    float scale;
+    for (row = begin; row < begin + count; row++) {
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
             const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
@@ -1978,15 +2012,25 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
                 bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
             }
         }
+        for (k = 0; k < view->kept; k++) {
+            const signed char *values = bitstack_kept_(view, k, &col, &scale);
+            bitstack_put_float_(out, (row - begin) * out_stride + col, (float)((double)view->scale * (double)scale * values[row]));
+        }
+    }
 }
 
 static void bitstack_tables_reference_(const bitstack_view *view, const float *x, float *y, size_t begin, size_t count) {
     const double unit = bitstack_unit_(view);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
-    size_t row, col, j;
+    size_t row, col, j, k;
+    float scale;
     for (row = begin; row < begin + count; row++) {
-        double total = 0;
+        double total = 0, whole = 0;
+        for (k = 0; k < view->kept; k++) {
+            const signed char *values = bitstack_kept_(view, k, &col, &scale);
+            whole += (double)scale * values[row] * (double)bitstack_get_float_(x, col);
+        }
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
             double sum = 0;
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
@@ -1994,7 +2038,7 @@ static void bitstack_tables_reference_(const bitstack_view *view, const float *x
                 sum += (double)value[j] * (double)bitstack_small_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
             total += sum * (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
         }
-        bitstack_put_float_(y, row - begin, (float)(unit * total));
+        bitstack_put_float_(y, row - begin, (float)(unit * total + (double)view->scale * whole));
     }
 }
 
@@ -4122,6 +4166,20 @@ static void bitstack_table_bytes_of_(signed char table[512], const bitstack_view
     }
 }
 
+/* Adds the whole columns: for each, to one row after the other, the product rounded before it is added. */
+static void bitstack_add_kept_(const bitstack_view *view, const float *x, float *total, size_t row, size_t low, size_t high) {
+    size_t k, i, column;
+    float scale;
+    for (k = 0; k < view->kept; k++) {
+        const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
+        const float f = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_(x, column));
+        for (i = low; i < high; i++) {
+            BITSTACK_ROUNDED_ double product = (double)f * values[i]; /* exact */
+            total[i] = (float)((double)total[i] + product);
+        }
+    }
+}
+
 /* Encoding TABLES, up to BITSTACK_INPUTS_ inputs. */
 static void bitstack_tables_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y, size_t y_stride,
                                      size_t batch, size_t begin, size_t count) {
@@ -4156,6 +4214,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
             else bitstack_strip_product_(total, &in, &strip);
             for (b = 0; b < batch; b++) {
                 for (i = low; in.to == view->cols && i < high; i++) total[b][i] = (float)((double)total[b][i] * unit);
+                if (in.to == view->cols && view->kept) bitstack_add_kept_(view, (const float *)(const void *)((const char *)x + 4 * b * x_stride), total[b], row, low, high);
                 memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
             }
         }

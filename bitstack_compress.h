@@ -1437,7 +1437,7 @@ BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, ui
     }
     view->rows = shape->rows, view->cols = shape->cols, view->rank = shape->rank, view->group_cols = shape->group_cols;
     view->level = level, view->factor_type = shape->factor_type, view->scale = shape->scale, view->planes = planes;
-    view->encoding = shape->encoding;
+    view->encoding = shape->encoding, view->kept = shape->kept;
     return BITSTACK_OK;
 }
 
@@ -1849,6 +1849,7 @@ typedef struct bitstack_nest_problem_ {
     const float *diagonal;  /* of h, mean 1 */
     const float *innovation; /* in the order of coding: how much a column's error counts after feedback */
     const uint32_t *order;
+    const float *kept;      /* [cols]: the scale of a column that is kept whole, else 0 */
     uint32_t levels;
     double ridge; /* that h has on its diagonal */
     bitstack_gemm_tile_f32_ tile;
@@ -1956,6 +1957,11 @@ BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
         ((float *)scale)[r] = unit * bitstack_small_float_(bitstack_small_code_(((float *)scale)[r] / unit));
 }
 
+/* The weights of a column that is kept whole, as they are stored. */
+BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_lanes_ *w, float scale) {
+    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = scale * floorf(((const float *)w)[r] / scale + 0.5f);
+}
+
 /* One pass of feedback: codes, and what the fits need where sums is given; scales are fitted to the targets. */
 BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
                                               bitstack_nest_panel_ *panel, bitstack_nest_sums_ *sums) {
@@ -1971,17 +1977,22 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
             const size_t j = p->order[k], g = j / p->group;
             const float d = p->innovation[k], soft = sqrtf(d);
             bitstack_lanes_ *push = panel->push + (k - first) * levels;
-            for (size_t l = 0; l < levels; l++) {
+            bitstack_codes_ code;
+            memset(&code, 0, sizeof code);
+            for (size_t l = 0; l < levels && p->kept[j] > 0; l++) {
+                bitstack_nest_keep_(push + l, panel->w + j, p->kept[j]);
+                push[l] -= panel->stream[k * levels + l];
+            }
+            for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
                 const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
                 const bitstack_codes_ some = s > none;
                 size[l] = s;
                 aim[l] = BITSTACK_SELECT_LANES_(some, panel->stream[k * levels + l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
                 weight[l] = shared->weight[l] * d * s * s;
             }
-            bitstack_codes_ code;
-            bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
+            if (!(p->kept[j] > 0)) bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
             panel->code[j] = code;
-            for (size_t l = 0; l < levels; l++) {
+            for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
                 const bitstack_lanes_ target = panel->stream[k * levels + l];
                 bitstack_lanes_ value, *sum = over + (g * levels + l) * 2;
                 bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
@@ -2028,7 +2039,9 @@ BITSTACK_INLINE_ void bitstack_nest_errors_(const bitstack_nest_problem_ *p, con
     for (size_t j = 0; j < n; j++)
         for (size_t l = 0; l < levels; l++) {
             bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[j], (uint32_t)l);
-            panel->stream[j * levels + l] = panel->w[j] - panel->scale[j / p->group * levels + l] * shared->v[l * n + j] * value;
+            value *= panel->scale[j / p->group * levels + l] * shared->v[l * n + j];
+            if (p->kept[j] > 0) bitstack_nest_keep_(&value, panel->w + j, p->kept[j]);
+            panel->stream[j * levels + l] = panel->w[j] - value;
         }
     memset(panel->slope, 0, n * levels * sizeof *panel->slope);
     if (p->h)
@@ -2094,7 +2107,7 @@ BITSTACK_INLINE_ size_t bitstack_nest_sweep_(const bitstack_nest_problem_ *p, co
             const float d = p->diagonal[j];
             bitstack_lanes_ *error = panel->stream + j * levels, *slope = panel->slope + j * levels;
             int any = 0;
-            if (!(d > 0)) continue;
+            if (!(d > 0) || p->kept[j] > 0) continue;
             for (size_t l = 0; l < levels; l++) {
                 const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
                 const bitstack_codes_ some = s > none;
@@ -2195,7 +2208,7 @@ typedef struct bitstack_nest_ {
     float *sums_v;
     double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
     float *rms;                  /* [row][group] */
-    float *h, *factor, *diagonal, *innovation;
+    float *h, *factor, *diagonal, *innovation, *kept;
     uint32_t *order;
     int passes, sweeps;
 } bitstack_nest_;
@@ -2321,21 +2334,33 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_tree_(bitstack_nest_shared_ *sha
     return BITSTACK_OK;
 }
 
-/* Column factors to begin with: root mean squares over all rows, of mean square 1. */
-BITSTACK_PRIVATE_ void bitstack_nest_columns_(bitstack_nest_ *s) {
+/* Column factors to begin with: root mean squares over all rows, of mean square 1. Columns that carry more of the
+ * output's energy than their bytes would save as levels (8 bits a weight; a level lowers the error to about a quarter)
+ * are kept whole: where one input outweighs all others, no scale of its group suits both. Returns how many. */
+BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
-    double all = 0;
-    for (size_t j = 0; j < p->cols; j++) s->innovation[j] = 0;
+    const double worth = 24.0 / (double)p->cols;
+    float *square = s->shared.v, *largest = s->kept;
+    double all = 0, energy = 0;
+    uint32_t kept = 0;
+    memset(square, 0, p->cols * sizeof *square), memset(largest, 0, p->cols * sizeof *largest);
     for (size_t i = 0; i < p->rows; i++)
         for (size_t j = 0; j < p->cols; j++) {
             const float w = p->w[i * p->stride + j] * p->unit;
-            s->innovation[j] += w * w;
+            square[j] += w * w, largest[j] = BITSTACK_MAX_(largest[j], fabsf(w));
         }
-    for (size_t j = 0; j < p->cols; j++) all += (double)s->innovation[j];
+    for (size_t j = 0; j < p->cols; j++) energy += (double)square[j] * (double)p->diagonal[j];
     for (size_t j = 0; j < p->cols; j++) {
-        const double v = all > 0 ? sqrt((double)s->innovation[j] / all * (double)p->cols) : 1;
-        for (size_t l = 0; l < p->levels; l++) s->shared.v[l * p->cols + j] = (float)v;
+        if ((double)square[j] * (double)p->diagonal[j] > worth * energy && kept < 255 && kept < p->cols / 16 && largest[j] > FLT_MIN * 127) {
+            s->kept[j] = largest[j] / 127, kept++, square[j] = 0;
+        } else s->kept[j] = 0;
+        all += (double)square[j];
     }
+    for (size_t j = 0; j < p->cols; j++) {
+        const double v = all > 0 ? sqrt((double)square[j] / all * (double)p->cols) : 1;
+        for (size_t l = p->levels; l-- > 0;) s->shared.v[l * p->cols + j] = s->kept[j] > 0 ? 0 : (float)v;
+    }
+    return kept;
 }
 
 /* Root mean square of each row and group over the column factors. Returns the largest. */
@@ -2348,7 +2373,7 @@ BITSTACK_PRIVATE_ float bitstack_nest_scales_(bitstack_nest_ *s) {
             float sum = 0, over = 0;
             for (size_t j = first; j < end; j++) {
                 const float w = p->w[i * p->stride + j] * p->unit, v = s->shared.v[j];
-                sum += w * w, over += v * v;
+                if (v > 0) sum += w * w, over += v * v;
             }
             s->rms[i * p->groups + g] = over > 0 ? sqrtf(sum / over) : 0;
             largest = BITSTACK_MAX_(largest, s->rms[i * p->groups + g]);
@@ -2389,7 +2414,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
 }
 
 /* Tables, column factors, weights and first scales from what the sample met. */
-BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, const double *share, int fit) {
+BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, int fit) {
     const bitstack_nest_problem_ *p = &s->problem;
     bitstack_nest_shared_ *shared = &s->shared;
     bitstack_nest_sums_ *all = s->sums;
@@ -2404,7 +2429,6 @@ BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, const double *share
     for (uint32_t l = 0; l < p->levels; l++) {
         float *table = BITSTACK_NEST_TABLE_(shared, l), *v = shared->v + l * p->cols;
         const size_t first = ((size_t)2 << l) - 2, last = ((size_t)2 << l) - 1;
-        shared->weight[l] = (float)(share[l] * ldexp(1, 2 * (int)l));
         if (all->scale[l][1] > 0) shared->ratio[l] = (float)(all->scale[l][0] / all->scale[l][1]);
         if (!fit) continue;
         for (size_t e = 0; e <= last / 2; e++) {
@@ -2417,9 +2441,6 @@ BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, const double *share
             v[j] *= BITSTACK_MAX_(0.5f, BITSTACK_MIN_(gain, 2));
         }
     }
-    float largest = 0;
-    for (uint32_t l = 0; l < p->levels; l++) largest = BITSTACK_MAX_(largest, shared->weight[l]);
-    for (uint32_t l = 0; l < p->levels && largest > 0; l++) shared->weight[l] /= largest;
 }
 
 /* Tables and column factors as they are stored; scales take up what they are multiplied by. */
@@ -2456,6 +2477,21 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_columns_(const bitstack_nest_ *s) {
             *to++ = (unsigned char)((uint32_t)value & 255), *to++ = (unsigned char)((uint32_t)value >> 8 & 255);
         }
         for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code_(s->shared.v[l * p->cols + j]);
+    }
+}
+
+/* Behind the first plane: columns and their scales, then their values. */
+BITSTACK_PRIVATE_ void bitstack_nest_store_kept_(const bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const bitstack_shape *shape = &s->coded->shape;
+    unsigned char *at = bitstack_coded_signs_(s->coded, 1) + bitstack_tiles_bytes_(shape), *to = at + 8 * (size_t)shape->kept;
+    for (size_t j = 0; j < p->cols; j++) {
+        const uint32_t scale = bitstack_bits_from_float_(p->kept[j]);
+        if (!(p->kept[j] > 0)) continue;
+        for (int b = 0; b < 4; b++) at[b] = (unsigned char)(j >> 8 * b), at[4 + b] = (unsigned char)(scale >> 8 * b);
+        at += 8;
+        for (size_t i = 0; i < p->rows; i++)
+            *to++ = (unsigned char)(int)floorf(p->w[i * p->stride + j] * p->unit / p->kept[j] + 0.5f);
     }
 }
 
@@ -2553,8 +2589,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
     s->diagonal = (float *)bitstack_array_(n, sizeof(float));
     s->innovation = (float *)bitstack_array_(n, sizeof(float));
     s->order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
+    s->kept = (float *)bitstack_array_(n, sizeof(float));
     if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->diagonal ||
-        !s->innovation || !s->order)
+        !s->innovation || !s->order || !s->kept)
         return BITSTACK_ERROR_MEMORY;
     for (size_t k = 0; k < s->sample; k++) s->sums[k].v = s->sums_v + k * 2 * levels * n;
     return BITSTACK_OK;
@@ -2563,7 +2600,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
     bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
-    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order);
+    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept);
 }
 
 /* How much each level counts: as given, only ratios matter. */
@@ -2606,14 +2643,16 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
     bitstack_nest_shares_(options->level_weights, p->levels, share);
     result = bitstack_nest_allocate_(&s, options->threads);
     if (!ranked) result = BITSTACK_ERROR_MEMORY;
-    if (result == BITSTACK_OK) result = bitstack_coded_allocate_(coded);
     if (result == BITSTACK_OK) {
-        bitstack_nest_columns_(&s);
-        const float top = bitstack_nest_scales_(&s);
         p->ridge = 0.002;
         h = bitstack_nest_diagonal_(&s, ranked, moments, &mean);
         if (!h) p->ridge = 0;
-        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order;
+        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept;
+        shape->kept = bitstack_nest_columns_(&s);
+        result = bitstack_coded_allocate_(coded);
+    }
+    if (result == BITSTACK_OK) {
+        const float top = bitstack_nest_scales_(&s);
         if (h) result = bitstack_nest_moments_(&s, h, 1 / mean, options->threads);
         p->h = s.h, p->factor = s.factor;
         if (result == BITSTACK_OK) result = bitstack_nest_start_(&s);
@@ -2621,7 +2660,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         const int fits = 3;
         for (int fit = 0; fit <= fits && result == BITSTACK_OK; fit++) {
             bitstack_parallel_(options->threads, (uint32_t)s.sample, bitstack_nest_sample_task_, &s);
-            bitstack_nest_fit_(&s, share, fit < fits);
+            bitstack_nest_fit_(&s, fit < fits);
         }
         bitstack_nest_settle_(&s, top);
     }
@@ -2639,6 +2678,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         for (size_t k = 0; k < s.panels; k++)
             for (uint32_t l = 0; l < p->levels; l++) error[l][0] += s.error[k][l][0], error[l][1] += s.error[k][l][1];
         bitstack_nest_store_columns_(&s);
+        bitstack_nest_store_kept_(&s);
         bitstack_nest_enforce_monotone_(&s, error);
         coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
         for (uint32_t l = 0; l < p->levels; l++) {
@@ -3376,7 +3416,7 @@ static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_
         bitstack_store32_(r + 16, m->shape.encoding == BITSTACK_TABLES ? BITSTACK_TABLES : BITSTACK_PLANES), bitstack_store32_(r + 20, m->shape.levels), bitstack_store32_(r + 24, m->shape.rank);
         r[28] = (unsigned char)m->shape.columns, r[29] = (unsigned char)m->shape.coefficients;
         r[30] = (unsigned char)m->shape.factor_type;
-        bitstack_store32_(r + 32, m->shape.group_cols);
+        bitstack_store32_(r + 32, m->shape.group_cols), bitstack_store32_(r + 44, m->shape.kept);
         bitstack_store32_(r + 36, bitstack_bits_from_float_(m->shape.scale));
         bitstack_store32_(r + 40, bitstack_bits_from_float_(m->sensitivity));
         bitstack_append_(writer, out, r, sizeof r);
