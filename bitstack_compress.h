@@ -154,6 +154,9 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
  * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h does or (nested) is not positive
  * semidefinite, or if an approximation of weights near the limit of float would. *coded is zero on failure. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
+/* The shape that this will have, and so the sizes of its blocks, before anything is coded; nested coding adds the
+ * columns that it keeps whole (shape.kept), which depend on the weights. options as above. */
+BITSTACK_API bitstack_result bitstack_encode_shape(bitstack_shape *shape, uint32_t rows, uint32_t cols, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
 /* The matrix at `level` for the kernels of bitstack.h; planes must hold `level` entries and outlive the
  * view. */
@@ -1568,6 +1571,26 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_coded_finite_(const bitstack_coded *c
     return result;
 }
 
+enum { BITSTACK_NEST_LEVELS_ = 8, BITSTACK_NEST_GROUP_ = 64 }; /* columns that share a scale */
+
+BITSTACK_API bitstack_result bitstack_encode_shape(bitstack_shape *shape, uint32_t rows, uint32_t cols, const bitstack_encode_options *options) {
+    const int iabs = options && options->method == BITSTACK_IABS;
+    const uint32_t rank = options && options->rank ? options->rank : 16, levels = options ? options->levels : 0;
+    bitstack_shape made;
+    memset(&made, 0, sizeof made);
+    made.encoding = iabs ? BITSTACK_PLANES : BITSTACK_TABLES;
+    made.rows = rows, made.cols = cols, made.scale = 1;
+    made.levels = levels ? levels : iabs ? 16 : BITSTACK_NEST_LEVELS_;
+    made.rank = iabs ? BITSTACK_MIN_(rank, BITSTACK_MIN_(rows, cols)) : 1;
+    made.columns = iabs ? BITSTACK_COLUMNS_OWN : BITSTACK_COLUMNS_EVERY;
+    made.coefficients = iabs ? BITSTACK_COEFFICIENTS_OWN : BITSTACK_COEFFICIENTS_ALL;
+    if (iabs) made.factor_type = options->factor_type ? options->factor_type : BITSTACK_F16;
+    else made.group_cols = BITSTACK_NEST_GROUP_;
+    if (!shape || !bitstack_shape_valid(&made)) return BITSTACK_ERROR_ARGUMENT;
+    *shape = made;
+    return BITSTACK_OK;
+}
+
 /* Checks, then the method. The encoders get a zeroed coded and options that are in range; on failure what they
  * left in it is freed here. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
@@ -1833,8 +1856,7 @@ typedef int32_t bitstack_codes_;
 #endif
 
 enum {
-    BITSTACK_NEST_LEVELS_ = 8,
-    BITSTACK_NEST_CODES_ = 256,
+    BITSTACK_NEST_CODES_ = 1 << BITSTACK_NEST_LEVELS_,
     BITSTACK_NEST_SAMPLE_ = 16, /* panels that tables and column factors are fitted on */
     BITSTACK_NEST_VALUES_ = 2 * BITSTACK_NEST_CODES_ /* entries of all tables: level l's 2^l from 2^l - 2 on */
 };
@@ -2625,20 +2647,23 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
 
     memset(&s, 0, sizeof s);
     memset(error, 0, sizeof error);
+    result = bitstack_encode_shape(shape, rows, cols, options);
+    if (result != BITSTACK_OK) {
+        bitstack_drop_(ranked);
+        return result;
+    }
     for (uint32_t i = 0; i < rows; i++)
         for (uint32_t j = 0; j < cols; j++) largest = BITSTACK_MAX_(largest, fabs((double)w[i * stride + j]));
     exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
     p->w = w, p->rows = rows, p->cols = cols, p->stride = stride;
-    p->levels = options->levels ? options->levels : BITSTACK_NEST_LEVELS_;
-    p->group = 64, p->groups = (p->cols + p->group - 1) / p->group;
+    p->levels = shape->levels;
+    p->group = shape->group_cols, p->groups = (p->cols + p->group - 1) / p->group;
     p->unit = (float)ldexp(1, -exponent);
     p->tile = bitstack_gemm_tile_pick_f32_();
     s.coded = coded, s.work = bitstack_nest_worker_pick_();
     s.panels = (p->rows + BITSTACK_NEST_ROWS_ - 1) / BITSTACK_NEST_ROWS_;
     s.sample = BITSTACK_MIN_(s.panels, (size_t)BITSTACK_NEST_SAMPLE_ * 16 / BITSTACK_NEST_ROWS_);
-    shape->encoding = BITSTACK_TABLES, shape->rows = rows, shape->cols = cols, shape->levels = p->levels, shape->rank = 1;
-    shape->columns = BITSTACK_COLUMNS_EVERY, shape->coefficients = BITSTACK_COEFFICIENTS_ALL;
-    shape->group_cols = (uint32_t)p->group, shape->scale = (float)ldexp(1, exponent);
+    shape->scale = (float)ldexp(1, exponent);
 
     bitstack_nest_shares_(options->level_weights, p->levels, share);
     result = bitstack_nest_allocate_(&s, options->threads);

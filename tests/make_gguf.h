@@ -92,7 +92,7 @@ static inline uint16_t make_half_(float v) { /* to half precision, towards zero;
     if ((bits & 0x7fffffffu) < 0x38800000u) return 0;
     return (uint16_t)((bits >> 16 & 0x8000u) | (((bits & 0x7fffffffu) - 0x38000000u) >> 13));
 }
-static inline void make_tiny_llama(gguf_maker *g, uint64_t seed) {
+static inline void make_tiny_llama_of(gguf_maker *g, uint64_t seed, unsigned layers) {
     enum { WIDTH = 64, KV = 32, HIDDEN = 96, WORDS = 300 };
     static const char *const names[9] = {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
     static const unsigned rows[9] = {1, WIDTH, KV, KV, WIDTH, 1, HIDDEN, HIDDEN, WIDTH};
@@ -103,7 +103,7 @@ static inline void make_tiny_llama(gguf_maker *g, uint64_t seed) {
     make_meta_u32(g, "general.alignment", 32);
     make_meta_u32(g, "llama.context_length", 64);
     make_meta_u32(g, "llama.embedding_length", WIDTH);
-    make_meta_u32(g, "llama.block_count", 2);
+    make_meta_u32(g, "llama.block_count", layers);
     make_meta_u32(g, "llama.feed_forward_length", HIDDEN);
     make_meta_u32(g, "llama.attention.head_count", 4);
     make_meta_u32(g, "llama.attention.head_count_kv", 2);
@@ -133,14 +133,14 @@ static inline void make_tiny_llama(gguf_maker *g, uint64_t seed) {
     make_tensor(g, "token_embd.weight", 2, embedding, 1, WIDTH * WORDS * 2);
     make_tensor(g, "output.weight", 2, embedding, 1, WIDTH * WORDS * 2);
     make_tensor(g, "output_norm.weight", 1, norm, 0, WIDTH * 4);
-    for (unsigned t = 0; t < 18; t++) {
+    for (unsigned t = 0; t < 9 * layers; t++) {
         const uint64_t shape[2] = {cols[t % 9], rows[t % 9]};
         unsigned dimensions = rows[t % 9] == 1 ? 1 : 2;
         snprintf(text, sizeof text, "blk.%u.%s.weight", t / 9, names[t % 9]);
         make_tensor(g, text, dimensions, shape, dimensions == 2, (uint64_t)cols[t % 9] * rows[t % 9] * (dimensions == 2 ? 2 : 4));
     }
     make_finish(g);
-    for (int t = -3; t < 18; t++) {
+    for (int t = -3; t < 9 * (int)layers; t++) {
         unsigned r = t < -1 ? WORDS : t == -1 ? 1 : rows[t % 9], c = t < 0 ? WIDTH : cols[t % 9];
         make_pad(g);
         for (unsigned i = 0; i < r * c; i++) {
@@ -151,4 +151,5 @@ static inline void make_tiny_llama(gguf_maker *g, uint64_t seed) {
         }
     }
 }
+static inline void make_tiny_llama(gguf_maker *g, uint64_t seed) { make_tiny_llama_of(g, seed, 2); }
 #endif

@@ -72,8 +72,8 @@ static void save_model(const char *path, uint64_t seed, size_t more, time_t when
 }
 
 #define MODEL FOLDER "tiny.gguf"
-#define REST " --levels 2 --rank 1 --probe 4 --compress-embeddings no"
-#define RUN MODEL " --calibrate " FOLDER "text.txt --threads 2" REST
+#define REST " --levels 2 --rank 1 --compress-embeddings no --quiet"
+#define RUN MODEL " --calibrate " FOLDER "text.txt --threads 2 --probe 4" REST
 
 int main(void) {
     static char text[400], other[400];
@@ -95,7 +95,7 @@ int main(void) {
         long done = 0;
         for (int i = 0; i < 2 && kills[k][i]; done += kills[k][i++])
             CHECK(compress(RUN " --resume", kills[k][i]) == -SIGKILL && access(out, F_OK) != 0, "not killed at matrix %ld", done + kills[k][i]);
-        CHECK(compress(MODEL " --calibrate " FOLDER "text.txt --threads 1" REST " --resume", 0) == 0, "going on after %ld matrices", done);
+        CHECK(compress(MODEL " --calibrate " FOLDER "text.txt --threads 1 --probe 4" REST " --resume", 0) == 0, "going on after %ld matrices", done);
         CHECK(*safe == MATRICES - done, "%ld matrices were safe, and %ld of %d are coded again", done, *safe, MATRICES);
         CHECK(same(whole), "killed after %ld matrices: other bytes", done);
         CHECK(access(journal, F_OK) != 0, "the journal is left");
@@ -125,8 +125,20 @@ int main(void) {
     } others[] = {
         {"another model of the same size", RUN, 4, 0, 1000000002},
         {"another model of the same time", RUN, 4, 64, 1000000000},
-        {"another text", MODEL " --calibrate " FOLDER "other.txt" REST, 3, 0, 1000000000},
-        {"no text", MODEL REST, 3, 0, 1000000000},
+        {"another text", MODEL " --calibrate " FOLDER "other.txt --probe 4" REST, 3, 0, 1000000000},
+        {"two texts", MODEL " --calibrate " FOLDER "text.txt," FOLDER "other.txt --probe 4" REST, 3, 0, 1000000000},
+        {"text of its own", MODEL " --probe 4" REST, 3, 0, 1000000000},
+        {"no text", MODEL " --calibrate none --probe 4" REST, 3, 0, 1000000000},
+        {"another share of its own text", RUN " --self-share 0.2", 3, 0, 1000000000},
+        {"so much of its own text", RUN " --calibrate-self 300", 3, 0, 1000000000},
+        {"other memory", RUN " --memory 3GB", 3, 0, 1000000000},
+        {"another order", RUN " --order probes", 3, 0, 1000000000},
+        {"another probe", MODEL " --calibrate " FOLDER "text.txt --probe 5" REST, 3, 0, 1000000000},
+        {"another effort", RUN " --effort fast", 3, 0, 1000000000},
+        {"another focus", RUN " --focus 1..2", 3, 0, 1000000000},
+        {"no token weights", RUN " --token-weights no", 3, 0, 1000000000},
+        {"other shrinkage", RUN " --shrink 0.5", 3, 0, 1000000000},
+        {"other labels", RUN " --labels given", 3, 0, 1000000000},
         {"another seed", RUN " --seed 9", 3, 0, 1000000000},
         {"another rank", RUN " --rank 2", 3, 0, 1000000000},
         {"other levels", RUN " --levels 3", 3, 0, 1000000000},

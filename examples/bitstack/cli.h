@@ -12,6 +12,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 int command_plan(int argc, char **argv);
 int command_compress(int argc, char **argv);
 int command_compress_matrix(int argc, char **argv);
+int command_join(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);

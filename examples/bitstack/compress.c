@@ -2,21 +2,20 @@
  * matrices, measure what each one's error does to the predictions, write them. */
 #include "cli.h"
 #include "encode.h"
-#include "journal.h"
+#include "assemble.h"
 #include "mix.h"
-#include "resident.h"
+#include "report.h"
+#include "summary.h"
 #include "../llm/calibrate.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
 
-#include <dirent.h>
 #include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static const char help[] =
     "usage: bitstack compress MODEL -o OUT.bitstack [options]\n\n"
@@ -40,25 +39,31 @@ static const char help[] =
     "  --labels drawn|given   what the backward pass takes for the next token: one drawn from the model's own\n"
     "                         prediction (default), or the text's\n"
     "  --probe N              tokens a row of the four rows that losses are measured on; 128\n"
-    "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n\n"
+    "  --effort fast|normal|best   how long to look for a good code\n"
+    "  --focus A..B           levels that count most; all\n"
+    "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n"
+    "  --part K/N             only every N-th layer, into OUT.bitstack.part-K-of-N; one that was stopped goes on where it\n"
+    "                         was: see bitstack join --help, with examples for GNU parallel and Slurm\n"
+    "  --quiet, --json        say nothing; or tell progress and result as JSON, one object a line\n\n"
     "Norms and the tokenizer are kept as they are and always resident.\n";
 
 enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4 };
 
-typedef enum order { ORDER_PREDICTED, ORDER_PROBES, ORDER_LOSS, ORDER_PAPER } order;
-typedef enum choice { CHOICE_AUTO, CHOICE_YES, CHOICE_NO } choice;
-
 /* Matrices over the vocabulary stand behind a layer's in numbering. */
 enum { VOCABULARY = LLM_LINEARS, PLACES = LLM_LINEARS + 2 };
+
+typedef enum effort { EFFORT_NORMAL, EFFORT_FAST, EFFORT_BEST } effort;
 
 typedef struct compression {
     llm_model model;
     llm_calibration calibration;
-    bitstack_writer *writer;
+    assembly assembly;
     bitstack_encode_options options;
+    effort effort;
+    uint32_t focus_from, focus_to; /* levels that the errors are to be small at; 0, 0: all */
     order order;
     int threads;
-    cli_progress progress;
+    report report;
 
     bitstack_coded coded[PLACES]; /* of the layer at hand */
     bitstack_result results[PLACES];
@@ -72,49 +77,15 @@ typedef struct compression {
     int weighted;
     llm_labels labels;
     journal journal;
-    int first; /* of the matrices encoded now */
-
-    uint32_t *levels;    /* a matrix, all layers */
-    double **loss_at;    /* predicted or measured loss at each level */
-    uint64_t **bytes_at; /* and bytes in memory */
-    double (*probed)[PROBED_LEVELS]; /* and losses measured on a few of them */
-    uint32_t matrices;
+    uint32_t part, parts; /* parts 0: all of it here */
+    int todo[LLM_LINEARS]; /* the matrices encoded now, the longest first */
 } compression;
-
-/* ---- the resident part ---- */
-
-/* Which tensors become matrices: one of the vocabulary's too, see compress_vocabulary. Free it. */
-static unsigned char *mark_matrices(const llm_model *m) {
-    unsigned char *matrix = calloc(m->source.tensor_count + 1, 1);
-    if (!matrix) return NULL;
-    matrix[m->embedding.tensor - m->source.tensors] = matrix[m->head.tensor - m->source.tensors] = 1;
-    for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++)
-        matrix[m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS].tensor - m->source.tensors] = 1;
-    return matrix;
-}
-
-static bitstack_result write_resident(compression *c) {
-    /* What the file says about itself as a GGUF file is no longer true. */
-    static const char *const left_out[] = {"general.alignment", "general.file_type", "general.quantization_version"};
-    const llm_source *s = &c->model.source;
-    unsigned char *matrix = mark_matrices(&c->model);
-    bitstack_result result = matrix ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-    for (size_t i = 0; i < s->meta_count && result == BITSTACK_OK; i++) {
-        int keep = s->meta[i].type != LLM_ARRAY && s->meta[i].key.bytes;
-        for (size_t j = 0; j < sizeof left_out / sizeof *left_out; j++) keep &= !llm_string_is(s->meta[i].key, left_out[j]);
-        if (keep) result = write_meta(c->writer, &s->meta[i]);
-    }
-    for (size_t i = 0; i < s->tensor_count && result == BITSTACK_OK; i++)
-        if (!matrix[i]) result = write_tensor(c->writer, &s->tensors[i]);
-    free(matrix);
-    return result;
-}
 
 /* ---- memory ---- */
 
 static void note(compression *c, const char *what, double needed) {
-    cli_progress_end(&c->progress);
-    fprintf(stderr, "bitstack: note: %s: --memory %.0fGB would do\n", what, ceil(needed / 1e9));
+    report_pause(&c->report);
+    if (!c->report.quiet) fprintf(stderr, "bitstack: note: %s: --memory %.0fGB would do\n", what, ceil(needed / 1e9));
 }
 
 /* Inputs whose second moments, and the encoder's copies of them, do not fit beside a matrix and the calibration rows
@@ -153,14 +124,14 @@ static int encoding(void *user, double fraction) {
         done += c->fractions[i] * work;
         all += work;
     }
-    cli_show(&c->progress, (c->calibration.layer + done / all) / c->model.config.layers);
+    report_show(&c->report, (c->calibration.layer + done / all) / c->model.config.layers);
     pthread_mutex_unlock(&c->lock);
     return 0;
 }
 
 static void encode_linear(void *user, size_t offset, int thread) {
     compression *c = user;
-    size_t index = (size_t)c->first + offset;
+    size_t index = (size_t)c->todo[offset];
     const llm_linear *linear = &c->model.layers[c->calibration.layer].linears[index];
     encode_progress progress = {c, (int)index};
     bitstack_encode_options options = c->options;
@@ -246,37 +217,6 @@ static bitstack_result predicted_losses(compression *c, int place, finished_matr
     return failed ? BITSTACK_ERROR_MEMORY : BITSTACK_OK;
 }
 
-/* The logarithm of measured over predicted loss of one kind of matrix at a level, between the layers where it was
- * probed on straight lines. */
-static double correction(const compression *c, uint32_t layer, int kind, uint32_t level) {
-    double before = 0, after = 0, at_before = -1, at_after = -1;
-    for (uint32_t l = 0; l < c->model.config.layers; l++) {
-        uint32_t i = l * LLM_LINEARS + (uint32_t)kind;
-        double measured = level <= c->levels[i] ? c->probed[i][level] : -1, predicted = level <= c->levels[i] ? c->loss_at[i][level] : 0;
-        if (!(measured > 0) || !(predicted > 0)) continue;
-        double ratio = log(measured / predicted);
-        if (l <= layer) before = ratio, at_before = l;
-        if (l >= layer && at_after < 0) after = ratio, at_after = l;
-    }
-    if (at_before < 0) return after; /* 0 if there is none */
-    if (at_after <= at_before) return before;
-    return before + (after - before) * (layer - at_before) / (at_after - at_before);
-}
-
-/* The prediction holds for small errors, up to a factor that a kind of matrix has in common. One that is missing, or
- * has one plane, is far from small: the others of its kind tell. */
-static bitstack_result correct_losses(compression *c) {
-    uint32_t layers = c->model.config.layers, count = layers * LLM_LINEARS;
-    double (*by)[PROBED_LEVELS] = malloc(count * sizeof *by);
-    if (!by) return BITSTACK_ERROR_MEMORY;
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t l = 0; l < PROBED_LEVELS; l++) by[i][l] = correction(c, i / LLM_LINEARS, (int)(i % LLM_LINEARS), l);
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t l = 0; l <= c->levels[i]; l++) c->loss_at[i][l] *= exp(by[i][l < PROBED_LEVELS ? l : PROBED_LEVELS - 1]);
-    free(by);
-    return BITSTACK_OK;
-}
-
 static bitstack_result losses(compression *c, int place, finished_matrix *m) {
     bitstack_result result = BITSTACK_OK;
     for (int l = 0; l < PROBED_LEVELS; l++) m->probed[l] = -1;
@@ -286,25 +226,24 @@ static bitstack_result losses(compression *c, int place, finished_matrix *m) {
     return result;
 }
 
-/* Takes a finished matrix into the stack and into what the order is made of; frees its code. */
-static bitstack_result record(compression *c, const char *name, finished_matrix *m) {
-    uint32_t levels = m->coded.shape.levels, index = c->matrices++;
-    double *loss = c->loss_at[index] = calloc(levels + 1, sizeof *loss);
-    uint64_t *bytes = c->bytes_at[index] = calloc(levels + 1, sizeof *bytes);
-    bitstack_result result = loss && bytes ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-    c->levels[index] = levels;
-    memcpy(c->probed[index], m->probed, sizeof m->probed);
-    for (uint32_t l = 0; l <= levels && result == BITSTACK_OK; l++) {
-        loss[l] = m->loss_at[l];
-        bytes[l] = l ? bitstack_live_bytes(&m->coded.shape, l) : 0;
-    }
-    if (result == BITSTACK_OK) result = bitstack_writer_matrix(c->writer, name, &m->coded, m->sensitivity);
+/* A finished matrix goes into the stack, or, of a part, only into its journal. */
+static bitstack_result take(compression *c, uint32_t layer, int linear, finished_matrix *m) {
+    char name[64];
+    matrix_name(layer, linear, name);
+    if (!c->parts) return assembly_take(&c->assembly, name, m);
     bitstack_coded_free(&m->coded);
-    return result;
+    return BITSTACK_OK;
 }
 
-/* Measures an encoded matrix, keeps it in the journal, and takes it in. */
-static bitstack_result finish(compression *c, const char *name, int place) {
+/* Keeps it in the journal. A full disk: goes on without, unless the journal is all there is to be. */
+static bitstack_result keep(compression *c, const finished_matrix *m) {
+    if (journal_add(&c->journal, m) == 0) return BITSTACK_OK;
+    journal_close(&c->journal);
+    return c->parts ? BITSTACK_ERROR_IO : BITSTACK_OK;
+}
+
+/* Measures an encoded matrix, keeps it, and takes it in. */
+static bitstack_result finish(compression *c, int place) {
     finished_matrix m;
     memset(&m, 0, sizeof m);
     bitstack_result result = losses(c, place, &m);
@@ -313,8 +252,10 @@ static bitstack_result finish(compression *c, const char *name, int place) {
         return result;
     }
     memset(&c->coded[place], 0, sizeof c->coded[place]); /* m has it */
-    if (journal_add(&c->journal, &m) != 0) journal_close(&c->journal); /* a full disk: go on without */
-    return record(c, name, &m);
+    result = keep(c, &m);
+    if (result == BITSTACK_OK) return take(c, c->calibration.layer, place, &m);
+    bitstack_coded_free(&m.coded);
+    return result;
 }
 
 /* Pairs of inputs count less than a few thousand tokens say: so much of it is chance, and the text's own. */
@@ -324,58 +265,67 @@ static void shrink(bitstack_moments *m, double by) {
             if (i != j) m->h[i * m->cols + j] *= 1 - by;
 }
 
-static bitstack_result compress_layer(compression *c) {
-    uint32_t layer = c->calibration.layer;
-    bitstack_result result = BITSTACK_OK;
+/* Roughly what encoding takes: error feedback goes over all columns at each. */
+static double work_of(const llm_linear *linear) { return (double)linear->rows * linear->cols * (linear->cols + 500.0); }
+
+/* The matrices from `first` on, the longest first: so that no thread is left with one at the end. */
+static int plan_work(compression *c, int first) {
+    const llm_linear *linears = c->model.layers[c->calibration.layer].linears;
+    int count = 0;
+    for (int i = first; i < LLM_LINEARS; i++) {
+        int at = count++;
+        for (; at > 0 && work_of(&linears[c->todo[at - 1]]) < work_of(&linears[i]); at--) c->todo[at] = c->todo[at - 1];
+        c->todo[at] = i;
+    }
+    return count;
+}
+
+/* Encodes the layer's matrices from `first` on: several at once as long as their working memory stays below a quarter of
+ * what is allowed, else one by one with all threads on it. */
+static bitstack_result encode_layer(compression *c, int first) {
     double largest = 0;
-    char names[LLM_LINEARS][64];
-    finished_matrix m;
-    int kept = 0;
     for (int i = 0; i < LLM_LINEARS; i++) {
-        const llm_linear *linear = &c->model.layers[layer].linears[i];
+        const llm_linear *linear = &c->model.layers[c->calibration.layer].linears[i];
         int moments = c->calibration.rows && !c->calibration.diagonal[llm_linear_inputs[i]];
         double bytes = 20.0 * linear->rows * linear->cols + (moments ? 24.0 * linear->cols * linear->cols : 0);
         if (bytes > largest) largest = bytes;
-        c->fractions[i] = 0;
-        snprintf(names[i], sizeof names[i], "blk.%u.%s.weight", layer, llm_linear_names[i]);
     }
-    while (kept < LLM_LINEARS && result == BITSTACK_OK && journal_next(&c->journal, &m) == 1) {
-        result = record(c, names[kept], &m);
-        c->fractions[kept++] = 1;
-    }
-    /* Also where all are kept: this is what takes the calibration rows through the layer. */
-    if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration) != 0) return BITSTACK_ERROR_MEMORY;
-    for (int i = 0; i < LLM_INPUTS && c->calibration.has_moments; i++) shrink(&c->calibration.moments[i], c->shrink);
-    /* A layer's matrices at once as long as their working memory stays below a quarter of what is allowed, else one
-     * by one with all threads on it. */
     double fit = (double)c->memory / 4 / largest;
-    int at_once = fit < c->threads ? (int)fit : c->threads, group = fit >= 2 ? LLM_LINEARS : 1;
+    int count = plan_work(c, first), at_once = fit < c->threads ? (int)fit : c->threads;
+    if (at_once > count) at_once = count;
     if (at_once < 1) at_once = 1;
-    c->options.threads = c->threads / at_once;
-    for (int i = kept; i < LLM_LINEARS && result == BITSTACK_OK; i += group) {
-        int end = i + group < LLM_LINEARS ? i + group : LLM_LINEARS;
-        c->first = i;
-        llm_parallel(at_once, (size_t)(end - i), encode_linear, c);
-        for (int k = i; k < end; k++) {
-            if (result == BITSTACK_OK) result = c->results[k];
-            if (result == BITSTACK_OK) result = finish(c, names[k], k);
-            else if (c->results[k] == BITSTACK_OK) bitstack_coded_free(&c->coded[k]);
+    c->options.threads = (c->threads + at_once - 1) / at_once;
+    if (fit >= 2) llm_parallel(at_once, (size_t)count, encode_linear, c);
+    bitstack_result result = BITSTACK_OK;
+    for (int i = first; i < LLM_LINEARS; i++) {
+        if (fit < 2 && result == BITSTACK_OK) { /* one at a time, also in memory */
+            c->todo[0] = i;
+            encode_linear(c, 0, 0);
         }
+        if (result == BITSTACK_OK) result = c->results[i];
+        if (result == BITSTACK_OK) result = finish(c, i);
+        else if (fit >= 2 && c->results[i] == BITSTACK_OK) bitstack_coded_free(&c->coded[i]);
     }
-    llm_calibration_next(&c->calibration);
     return result;
 }
 
-/* What the last blocks of the layers' matrices buy a byte. */
-static double last_blocks_value(const compression *c) {
-    double loss = 0, bytes = 0;
-    for (uint32_t i = 0; i < c->matrices; i++) {
-        uint32_t top = c->levels[i];
-        if (!top) continue;
-        loss += c->loss_at[i][top - 1] - c->loss_at[i][top];
-        bytes += (double)(c->bytes_at[i][top] - c->bytes_at[i][top - 1]);
+static bitstack_result compress_layer(compression *c) {
+    uint32_t layer = c->calibration.layer;
+    bitstack_result result = BITSTACK_OK;
+    finished_matrix m;
+    int kept = 0, mine = !c->parts || part_of(layer, c->parts) == c->part;
+    memset(c->fractions, 0, sizeof c->fractions);
+    while (mine && kept < LLM_LINEARS && result == BITSTACK_OK && journal_next(&c->journal, &m) == 1) {
+        result = take(c, layer, kept, &m);
+        c->fractions[kept++] = 1;
     }
-    return bytes > 0 ? loss / bytes : 0;
+    /* In any case the calibration rows go through the layer. */
+    if (result == BITSTACK_OK && llm_calibration_gather(&c->calibration, mine && kept < LLM_LINEARS) != 0) return BITSTACK_ERROR_MEMORY;
+    for (int i = 0; i < LLM_INPUTS && c->calibration.has_moments; i++) shrink(&c->calibration.moments[i], c->shrink);
+    if (result == BITSTACK_OK && mine && kept < LLM_LINEARS) result = encode_layer(c, kept);
+    llm_calibration_next(&c->calibration);
+    report_show(&c->report, (double)(layer + 1) / c->model.config.layers);
+    return result;
 }
 
 /* A tied head's rows are looked up as well, which needs them good in directions that the head seldom sees: half of
@@ -388,55 +338,51 @@ static void look_up_too(bitstack_moments *m) {
 
 /* The embedding and the head, which may be one: as matrices of the stack, or resident as they are. Rows of the
  * embedding are looked up, so nothing is known of its inputs, unless it is the head as well. */
+static bitstack_result encode_vocabulary(compression *c, int which, const bitstack_moments *moments, finished_matrix *m) {
+    const llm_linear *linear = which ? &c->model.head : &c->model.embedding;
+    int place = VOCABULARY + which;
+    bitstack_encode_options options = c->options;
+    /* Errors here reach every prediction: on the demo model five planes of it lose six times as much as five
+     * planes of everything else. */
+    if (options.levels > BITSTACK_MAX_LEVELS) options.levels = BITSTACK_MAX_LEVELS;
+    options.threads = c->threads;
+    float *w = malloc((size_t)linear->rows * linear->cols * sizeof *w);
+    if (!w) return BITSTACK_ERROR_MEMORY;
+    llm_linear_rows(&c->model, linear, 0, linear->rows, w);
+    bitstack_result result = bitstack_encode_matrix(&c->coded[place], w, linear->rows, linear->cols, linear->cols,
+                                                    vocabulary_parts(c, place) & LLM_HEAD ? moments : NULL, &options);
+    free(w);
+    if (result != BITSTACK_OK) return result;
+    result = losses(c, place, m);
+    if (result == BITSTACK_OK) result = keep(c, m);
+    if (result != BITSTACK_OK) bitstack_coded_free(&c->coded[place]);
+    return result;
+}
+
+/* Whether the embedding and the head are to be encoded at all: for that, and a reconstruction, there must be room. */
+static choice choose_vocabulary(compression *c) {
+    double needed = 24.0 * c->model.embedding.rows * c->model.embedding.cols;
+    if (c->embeddings != CHOICE_AUTO || needed <= (double)c->memory) return c->embeddings;
+    note(c, "the embeddings stay as they are", needed);
+    return CHOICE_NO;
+}
+
+/* The embedding and the head, which may be one: as matrices of the stack, or resident as they are. Rows of the
+ * embedding are looked up, so nothing is known of its inputs, unless it is the head as well. */
 static bitstack_result compress_vocabulary(compression *c) {
-    const llm_tensor *tensors[2] = {c->model.embedding.tensor, c->model.head.tensor};
-    static const char *const names[2] = {"token_embd.weight", "output.weight"};
-    const llm_linear *linears[2] = {&c->model.embedding, &c->model.head};
+    int count = vocabulary_matrices(&c->model), wanted = c->embeddings != CHOICE_NO;
     bitstack_moments moments;
-    choice embeddings = c->embeddings;
-    /* The encoder's room and a reconstruction; a loss that is measured needs no more. */
-    double needed = 24.0 * linears[0]->rows * linears[0]->cols;
-    if (embeddings == CHOICE_AUTO && needed > (double)c->memory) {
-        note(c, "the embeddings stay as they are", needed);
-        embeddings = CHOICE_NO;
-    }
-    int gathered = embeddings != CHOICE_NO && llm_calibration_gather_head(&c->calibration, &moments) == 0;
-    if (gathered) shrink(&moments, c->shrink);
-    if (gathered && tensors[0] == tensors[1]) look_up_too(&moments);
     bitstack_result result = BITSTACK_OK;
-    for (int i = 0; i < (tensors[0] == tensors[1] ? 1 : 2) && result == BITSTACK_OK; i++) {
-        const llm_linear *linear = linears[i];
-        int place = VOCABULARY + i;
-        bitstack_encode_options options = c->options;
+    if (c->parts && (!wanted || part_of(c->model.config.layers, c->parts) != c->part)) return result;
+    int gathered = wanted && c->journal.kept < count && llm_calibration_gather_head(&c->calibration, &moments) == 0;
+    if (gathered) shrink(&moments, c->shrink);
+    if (gathered && count == 1) look_up_too(&moments);
+    for (int i = 0; i < count && result == BITSTACK_OK; i++) {
         finished_matrix m;
         memset(&m, 0, sizeof m);
-        /* Errors here reach every prediction: on the demo model five planes of it lose six times as much as five
-         * planes of everything else. */
-        if (options.levels > BITSTACK_MAX_LEVELS) options.levels = BITSTACK_MAX_LEVELS;
-        if (embeddings != CHOICE_NO && journal_next(&c->journal, &m) != 1) {
-            float *w = malloc((size_t)linear->rows * linear->cols * sizeof *w);
-            if (!w) result = BITSTACK_ERROR_MEMORY;
-            else {
-                llm_linear_rows(&c->model, linear, 0, linear->rows, w);
-                options.threads = c->threads;
-                result = bitstack_encode_matrix(&c->coded[place], w, linear->rows, linear->cols, linear->cols,
-                                                gathered && (vocabulary_parts(c, place) & LLM_HEAD) ? &moments : NULL, &options);
-            }
-            free(w);
-            if (result == BITSTACK_OK && (result = losses(c, place, &m)) != BITSTACK_OK) bitstack_coded_free(&c->coded[place]);
-            if (result == BITSTACK_OK && journal_add(&c->journal, &m) != 0) journal_close(&c->journal);
-        }
-        if (result != BITSTACK_OK || embeddings == CHOICE_NO) {
-            if (result == BITSTACK_OK) result = write_tensor(c->writer, tensors[i]);
-            llm_tensor_forget(&c->model.source, tensors[i]);
-            continue;
-        }
-        uint32_t top = m.coded.shape.levels;
-        double saved = (double)tensors[i]->bytes - (double)bitstack_live_bytes(&m.coded.shape, top);
-        if (embeddings == CHOICE_AUTO && !(m.loss_at[top] < saved * last_blocks_value(c))) {
-            result = write_tensor(c->writer, tensors[i]);
-            bitstack_coded_free(&m.coded);
-        } else result = record(c, names[i], &m);
+        if (wanted && journal_next(&c->journal, &m) != 1) result = encode_vocabulary(c, i, gathered ? &moments : NULL, &m);
+        if (result == BITSTACK_OK && !c->parts) result = assembly_vocabulary(&c->assembly, i, wanted ? &m : NULL);
+        else if (result == BITSTACK_OK) bitstack_coded_free(&m.coded);
     }
     if (gathered) bitstack_moments_free(&moments);
     return result;
@@ -448,9 +394,8 @@ static bitstack_result compress_vocabulary(compression *c) {
 static int make_probe(compression *c, const llm_rows *rows, llm_rows *probe) {
     uint32_t context = c->model.config.context;
     if (!rows->count) {
-        c->progress.label = "writing";
         return llm_generate_rows(probe, &c->model, PROBE_ROWS, context < c->probe_length ? context + 1 : c->probe_length,
-                                 c->options.seed, c->threads, cli_show, &c->progress);
+                                 c->options.seed, c->threads, report_show, &c->report);
     }
     probe->count = rows->count < PROBE_ROWS ? rows->count : PROBE_ROWS;
     probe->length = rows->length < c->probe_length ? rows->length : c->probe_length;
@@ -461,150 +406,82 @@ static int make_probe(compression *c, const llm_rows *rows, llm_rows *probe) {
     return probe->ids ? 0 : -1;
 }
 
-/* ---- the paper's order: measured on the finished stack ---- */
-
-typedef struct paper {
-    llm_model model;
-    const llm_rows *probe;
-    int threads;
-    cli_progress progress;
-    uint32_t calls, all;
-} paper;
-
-static int paper_loss(void *user, const uint32_t *levels, uint32_t matrices, double *loss) {
-    paper *p = user;
-    llm_quality quality;
-    for (uint32_t i = 0; i < matrices; i++) {
-        bitstack_matrix m;
-        if (bitstack_get_matrix(p->model.source.stack, (int)i, &m) != BITSTACK_OK) return 1;
-        if (m.level != levels[i] && bitstack_set_level(p->model.source.stack, (int)i, levels[i], NULL) != BITSTACK_OK) return 1;
-    }
-    if (llm_evaluate(&p->model, NULL, p->probe, p->threads, NULL, NULL, &quality) != 0) return 1;
-    *loss = exp(quality.nll);
-    cli_show(&p->progress, (double)++p->calls / p->all);
-    return 0;
-}
-
-static int order_as_paper(compression *c, const char *from, const char *to, const llm_rows *probe) {
-    paper p;
-    llm_model_options load;
-    llm_error why;
-    bitstack_error error;
-    size_t blocks = 0;
-    memset(&p, 0, sizeof p);
-    memset(&load, 0, sizeof load);
-    memset(&error, 0, sizeof error);
-    load.stack.load_nothing = 1;
-    p.probe = probe;
-    p.threads = c->threads;
-    p.progress.label = "ordering";
-    if (llm_model_open(&p.model, from, &load, &why) != 0) return cli_failed("%s", why.message);
-    for (uint32_t i = 0; i < c->matrices; i++) blocks += c->levels[i];
-    p.all = (uint32_t)blocks - c->matrices;
-    bitstack_order_entry *entries = malloc((blocks + 1) * sizeof *entries);
-    bitstack_result result = entries ? bitstack_order_paper(c->levels, c->matrices, paper_loss, &p, entries) : BITSTACK_ERROR_MEMORY;
-    cli_progress_end(&p.progress);
-    llm_model_close(&p.model);
-    if (result == BITSTACK_OK) result = bitstack_reorder(from, to, entries, blocks, &error);
-    free(entries);
-    return result == BITSTACK_OK ? CLI_OK : cli_failed_at(to, result, &error);
-}
-
 /* ---- all of it ---- */
 
+/* Layers that a part has to go through: the others come after its own. */
+static uint32_t last_layer(const compression *c) {
+    uint32_t layers = c->model.config.layers, last = layers;
+    if (!c->parts || (c->embeddings != CHOICE_NO && part_of(layers, c->parts) == c->part)) return layers;
+    while (last > 0 && part_of(last - 1, c->parts) != c->part) last--;
+    return last;
+}
+
 static int compress(compression *c, const char *path, const char *out, const llm_rows *rows, const llm_rows *probe) {
-    bitstack_error error;
-    size_t blocks = 0, all = (size_t)c->model.config.layers * LLM_LINEARS + 2;
-    bitstack_order_entry *entries = NULL;
-    char *unordered = NULL;
-    const char *target = out;
-    int status = CLI_OK;
-    memset(&error, 0, sizeof error);
-    c->progress.label = "compressing";
-    c->levels = calloc(all, sizeof *c->levels);
-    c->loss_at = calloc(all, sizeof *c->loss_at);
-    c->bytes_at = calloc(all, sizeof *c->bytes_at);
-    c->probed = calloc(all, sizeof *c->probed);
-    if (c->order == ORDER_PAPER && (unordered = malloc(strlen(out) + 16))) {
-        sprintf(unordered, "%s.unordered", out);
-        target = unordered;
-    }
-    if (!c->levels || !c->loss_at || !c->bytes_at || !c->probed || (c->order == ORDER_PAPER && !unordered) ||
-        llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, c->threads) != 0)
-        status = cli_failed("%s: out of memory", path);
-    else {
-        bitstack_result result = bitstack_writer_open(&c->writer, target, NULL, &error);
-        choose_moments(c, rows);
-        if (result == BITSTACK_OK) {
-            c->progress.label = "learning";
-            if (llm_calibration_backward(&c->calibration, c->memory / 4, c->weighted, c->labels, c->options.seed, cli_show, &c->progress) != 0)
-                result = BITSTACK_ERROR_MEMORY;
-            cli_progress_end(&c->progress);
-            c->progress.label = "compressing";
-            if (result == BITSTACK_OK) result = write_resident(c);
-            while (result == BITSTACK_OK && c->calibration.layer < c->model.config.layers) result = compress_layer(c);
-            if (result == BITSTACK_OK && c->order == ORDER_PREDICTED) result = correct_losses(c);
-            if (result == BITSTACK_OK) result = compress_vocabulary(c);
-            for (uint32_t i = 0; i < c->matrices; i++) blocks += c->levels[i];
-            if (result == BITSTACK_OK && !(entries = malloc((blocks + 1) * sizeof *entries))) result = BITSTACK_ERROR_MEMORY;
-            if (result == BITSTACK_OK)
-                result = bitstack_order_predicted(c->levels, c->matrices, (const double *const *)c->loss_at,
-                                                  (const uint64_t *const *)c->bytes_at, entries);
-            if (result == BITSTACK_OK) result = bitstack_writer_finish(c->writer, entries, blocks, &error);
-            else bitstack_writer_abort(c->writer);
-        }
-        cli_progress_end(&c->progress);
-        if (result != BITSTACK_OK) status = cli_failed_at(target, result, &error);
-        else if (c->order == ORDER_PAPER) {
-            status = order_as_paper(c, unordered, out, probe);
-            remove(unordered);
-        }
-        llm_calibration_free(&c->calibration);
-    }
-    for (uint32_t i = 0; i < c->matrices; i++) free(c->loss_at[i]), free(c->bytes_at[i]);
-    free(c->levels), free(c->loss_at), free(c->bytes_at), free(c->probed), free(entries), free(unordered);
+    bitstack_result result = BITSTACK_OK;
+    if (llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, c->memory / 4, c->threads) != 0)
+        return cli_failed("%s: out of memory", path);
+    choose_moments(c, rows);
+    if (!c->parts) result = assembly_begin(&c->assembly, &c->model, out, c->order, c->embeddings);
+    report_phase(&c->report, "learning", 0.1, 0.3);
+    if (result == BITSTACK_OK && llm_calibration_backward(&c->calibration, c->weighted, c->labels, c->options.seed, report_show, &c->report) != 0)
+        result = BITSTACK_ERROR_MEMORY;
+    report_phase(&c->report, "encoding", 0.3, 1);
+    while (result == BITSTACK_OK && c->calibration.layer < last_layer(c)) result = compress_layer(c);
+    if (result == BITSTACK_OK && !c->parts) result = assembly_correct(&c->assembly);
+    if (result == BITSTACK_OK) result = compress_vocabulary(c);
+    llm_calibration_free(&c->calibration);
+    report_pause(&c->report);
+    if (c->parts) return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, NULL);
+    int status = assembly_finish(&c->assembly, result, probe, c->threads);
+    if (status == CLI_OK) summary_print(&c->assembly, out, path, &c->report);
     return status;
 }
 
-/* Changes whenever the file does, as far as can be told without reading it. */
-static uint64_t file_key(const char *path) {
-    struct stat file;
-    if (stat(path, &file) != 0 || !S_ISREG(file.st_mode)) return 0;
-#ifdef __APPLE__
-    struct timespec changed = file.st_mtimespec;
-#else
-    struct timespec changed = file.st_mtim;
-#endif
-    uint64_t parts[4] = {bitstack_checksum(path, strlen(path)), (uint64_t)file.st_size, (uint64_t)changed.tv_sec, (uint64_t)changed.tv_nsec};
+/* Tells a run from others whose finished matrices would not be the same; `model` tells the model. */
+static uint64_t run_key(const compression *c, uint64_t model, const llm_rows *rows, const llm_rows *probe) {
+    uint64_t parts[19] = {c->options.method, c->options.levels, c->options.rank, c->options.seed, (uint64_t)c->order, c->effort,
+                          c->focus_from, c->focus_to, c->memory, c->probe_length, (uint64_t)c->weighted, c->labels, c->embeddings,
+                          sizeof(finished_matrix), model};
+    memcpy(&parts[15], &c->shrink, sizeof c->shrink);
+    parts[16] = bitstack_checksum(BITSTACK_VERSION, strlen(BITSTACK_VERSION));
+    if (rows->count) parts[17] = bitstack_checksum(rows->ids, rows->count * rows->length * sizeof *rows->ids);
+    parts[18] = bitstack_checksum(probe->ids, probe->count * probe->length * sizeof *probe->ids);
     return bitstack_checksum(parts, sizeof parts);
 }
 
-/* The same for a model: of a folder, the files that one is read from, in whatever order they are listed. */
-static uint64_t model_key(const char *path) {
-    DIR *folder = opendir(path);
-    uint64_t sum = folder ? 0 : file_key(path);
-    for (const struct dirent *entry; folder && (entry = readdir(folder)); ) {
-        char name[2048];
-        const char *end = strrchr(entry->d_name, '.');
-        if (!end || (strcmp(end, ".safetensors") != 0 && strcmp(end, ".json") != 0)) continue;
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        sum += file_key(name);
-    }
-    if (folder) closedir(folder);
-    return sum;
+/* The journal of all, or of a part, whose head tells `join` what it must know. */
+static int open_journal(compression *c, const char *path, const char *journal_path, const llm_rows *rows, const llm_rows *probe) {
+    size_t ids = probe->count * probe->length * sizeof *probe->ids;
+    part_head head = {0, model_key(path, 0), c->part, c->parts, c->order, c->embeddings, (uint32_t)probe->count, (uint32_t)probe->length};
+    uint64_t keys[3] = {run_key(c, model_key(path, 1), rows, probe), c->part, c->parts};
+    head.run = run_key(c, head.model, rows, probe);
+    unsigned char *all = malloc(sizeof head + ids);
+    if (!all) return cli_failed("%s: out of memory", path);
+    memcpy(all, &head, sizeof head);
+    memcpy(all + sizeof head, probe->ids, ids);
+    int failed = journal_open(&c->journal, journal_path, bitstack_checksum(keys, sizeof keys), all, c->parts ? sizeof head + ids : 0);
+    free(all);
+    return failed ? cli_failed("%s: cannot be written", journal_path) : CLI_OK;
 }
 
-/* Tells a run from others whose finished matrices would not be the same. */
-static uint64_t journal_key(const compression *c, const char *path, const llm_rows *rows, const llm_rows *probe) {
-    uint64_t parts[15] = {c->options.method, c->options.levels, c->options.rank, c->options.seed,
-                          (uint64_t)c->options.plain_columns, (uint64_t)c->order};
-    parts[6] = model_key(path), parts[7] = bitstack_checksum(BITSTACK_VERSION, strlen(BITSTACK_VERSION));
-    if (rows->count) parts[8] = bitstack_checksum(rows->ids, rows->count * rows->length * sizeof *rows->ids);
-    parts[9] = bitstack_checksum(probe->ids, probe->count * probe->length * sizeof *probe->ids);
-    parts[10] = c->memory, parts[11] = c->probe_length;
-    memcpy(&parts[12], &c->shrink, sizeof c->shrink);
-    parts[13] = (uint64_t)c->weighted, parts[14] = c->labels;
-    return bitstack_checksum(parts, sizeof parts);
+/* "2/4" */
+static int read_part(const char *text, compression *c) {
+    char rest;
+    if (sscanf(text, "%u/%u%c", &c->part, &c->parts, &rest) != 2 || c->part < 1 || c->part > c->parts || c->parts > 4096)
+        return cli_usage("compress", "--part: expected K/N, K from 1 to N, got '%s'", text);
+    c->part--;
+    return CLI_OK;
+}
+
+static int read_encoder(const char *effort_name, const char *focus, compression *c) {
+    static const char *const efforts[] = {"normal", "fast", "best"};
+    char rest;
+    while (c->effort <= EFFORT_BEST && strcmp(effort_name, efforts[c->effort]) != 0) c->effort++;
+    if (c->effort > EFFORT_BEST) return cli_usage("compress", "--effort: expected fast, normal or best, got '%s'", effort_name);
+    if (focus && (sscanf(focus, "%u..%u%c", &c->focus_from, &c->focus_to, &rest) != 2 || c->focus_from < 1 || c->focus_from > c->focus_to ||
+                  c->focus_to > BITSTACK_MAX_LEVELS))
+        return cli_usage("compress", "--focus: expected A..B, levels from 1 to %d, got '%s'", BITSTACK_MAX_LEVELS, focus);
+    return CLI_OK;
 }
 
 int command_compress(int argc, char **argv) {
@@ -613,13 +490,15 @@ int command_compress(int argc, char **argv) {
     uint32_t self = 0, probe_tokens = 128;
     uint64_t memory = 4000000000u;
     double shrinking = 0.25, self_share = 0.5;
-    int resume = 0;
+    const char *effort_name = "normal", *focus = NULL, *part = NULL;
+    int resume = 0, quiet = 0, json = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
                                 {"--self-share", CLI_NUMBER, &self_share},
                                 {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
                                 {"--memory", CLI_SIZE, &memory}, {"--probe", CLI_WHOLE, &probe_tokens},
                                 {"--token-weights", CLI_TEXT, &weights}, {"--shrink", CLI_NUMBER, &shrinking}, {"--labels", CLI_TEXT, &labels},
-                                {"--resume", CLI_FLAG, &resume}, {NULL, CLI_FLAG, NULL}};
+                                {"--effort", CLI_TEXT, &effort_name}, {"--focus", CLI_TEXT, &focus}, {"--part", CLI_TEXT, &part},
+                                {"--quiet", CLI_FLAG, &quiet}, {"--json", CLI_FLAG, &json}, {"--resume", CLI_FLAG, &resume}, {NULL, CLI_FLAG, NULL}};
     static compression c;
     static const char *const orders[] = {"predicted", "probes", "loss", "paper"}, *const choices[] = {"auto", "yes", "no"};
     int stop = cli_parse(argc, argv, "compress", help, table, &path, 1);
@@ -641,6 +520,7 @@ int command_compress(int argc, char **argv) {
     c.shrink = shrinking;
     c.memory = memory;
     c.probe_length = probe_tokens + 1;
+    if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
     mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 4,
                  .threads = c.threads};
@@ -654,24 +534,22 @@ int command_compress(int argc, char **argv) {
     load.forget = 1;
     load.unpack_bytes = memory / 8 + 1;
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
-    size_t length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
+    report_begin(&c.report, quiet, json, c.threads);
+    report_phase(&c.report, "writing", 0, 0.1);
+    mixed.length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
-    mixed.length = length;
-    if (status == CLI_OK) status = mix_rows(&mixed, &c.model, &c.progress, &rows);
+    else c.embeddings = choose_vocabulary(&c);
+    if (status == CLI_OK) status = mix_rows(&mixed, &c.model, report_show, &c.report, &rows);
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
-    cli_progress_end(&c.progress);
-    char *journal_path = resume ? malloc(strlen(a.out) + 16) : NULL;
-    if (status == CLI_OK && resume) {
-        if (!journal_path) status = cli_failed("%s: out of memory", path);
-        else {
-            sprintf(journal_path, "%s.journal", a.out);
-            if (journal_open(&c.journal, journal_path, journal_key(&c, path, &rows, &probe)) != 0)
-                status = cli_failed("%s: cannot be written", journal_path);
-        }
-    }
+    char *journal_path = c.parts ? part_path(a.out, c.part, c.parts) : malloc(strlen(a.out) + 16);
+    if (!journal_path) status = cli_failed("%s: out of memory", path);
+    else if (!c.parts) sprintf(journal_path, "%s.journal", a.out);
+    if (status == CLI_OK && (resume || c.parts)) status = open_journal(&c, path, journal_path, &rows, &probe);
     if (status == CLI_OK) status = compress(&c, path, a.out, &rows, &probe);
+    report_end(&c.report);
+    if (status == CLI_OK && c.parts && !quiet) printf("%s: part %u of %u is done; when all are: bitstack join %s -o %s\n", journal_path, c.part + 1, c.parts, path, a.out);
     journal_close(&c.journal);
-    if (status == CLI_OK && journal_path) remove(journal_path);
+    if (status == CLI_OK && resume && !c.parts) remove(journal_path);
     free(journal_path);
     llm_rows_free(&rows);
     llm_rows_free(&probe);

@@ -1,5 +1,5 @@
-/* See journal.h. The file: an 8-byte key, then records of a fixed part, the blocks, and a checksum of both, all
- * in native byte order: it never leaves the machine. */
+/* See journal.h. The file: an 8-byte key, the head's length, the head and a checksum of it, then records of a fixed part,
+ * the blocks, and a checksum of both, all in native byte order: whoever joins parts is a machine like those that made them. */
 #include "journal.h"
 
 #include <stdlib.h>
@@ -47,24 +47,53 @@ static int read_record(FILE *file, finished_matrix *m) {
     return 1;
 }
 
-int journal_open(journal *j, const char *path, uint64_t key) {
-    uint64_t stored = 0;
-    long end = (long)sizeof key;
-    memset(j, 0, sizeof *j);
-    j->file = fopen(path, "r+b");
-    if (j->file && fread(&stored, sizeof stored, 1, j->file) == 1 && stored == key) {
-        finished_matrix m;
-        while (read_record(j->file, &m)) {
-            bitstack_coded_free(&m.coded);
-            end = ftell(j->file);
-            j->kept++;
-        }
-        /* What follows the last whole record was cut short; it is written over. */
-        return ftruncate(fileno(j->file), end) || fseek(j->file, (long)sizeof key, SEEK_SET);
+/* Counts the whole records from here on and goes back to the first. -1 on failure. */
+static int count_records(journal *j) {
+    long begin = ftell(j->file), end = begin;
+    finished_matrix m;
+    while (read_record(j->file, &m)) {
+        bitstack_coded_free(&m.coded);
+        end = ftell(j->file);
+        j->kept++;
     }
-    if (j->file) fclose(j->file);
+    j->end = end;
+    return begin < 0 || fseek(j->file, begin, SEEK_SET) != 0 ? -1 : 0;
+}
+
+int journal_read(journal *j, const char *path, uint64_t *key, void **head, size_t *bytes) {
+    uint64_t length, sum;
+    memset(j, 0, sizeof *j);
+    *head = NULL;
+    j->file = fopen(path, "rb");
+    if (j->file && fread(key, sizeof *key, 1, j->file) == 1 && fread(&length, sizeof length, 1, j->file) == 1 && length < (uint64_t)1 << 30 &&
+        (*head = malloc((size_t)length + 1)) && fread(*head, 1, (size_t)length, j->file) == length && fread(&sum, sizeof sum, 1, j->file) == 1 &&
+        sum == mixed(*key, *head, (size_t)length) && count_records(j) == 0) {
+        *bytes = (size_t)length;
+        return 0;
+    }
+    free(*head);
+    *head = NULL;
+    journal_close(j);
+    return -1;
+}
+
+int journal_open(journal *j, const char *path, uint64_t key, const void *head, size_t bytes) {
+    uint64_t stored, length = bytes, sum = mixed(key, head, bytes);
+    size_t stored_bytes;
+    void *stored_head;
+    int same = journal_read(j, path, &stored, &stored_head, &stored_bytes) == 0 && stored == key;
+    free(stored_head);
+    journal_close(j);
+    if (same) {
+        long begin = (long)(sizeof key + sizeof length + bytes + sizeof sum);
+        j->file = fopen(path, "r+b");
+        /* What follows the last whole record was cut short; it is written over. */
+        return !j->file || ftruncate(fileno(j->file), j->end) || fseek(j->file, begin, SEEK_SET);
+    }
+    j->kept = 0;
     j->file = fopen(path, "w+b");
-    return !j->file || fwrite(&key, sizeof key, 1, j->file) != 1;
+    return !j->file || fwrite(&key, sizeof key, 1, j->file) != 1 || fwrite(&length, sizeof length, 1, j->file) != 1 ||
+           fwrite(head, 1, bytes, j->file) != bytes || fwrite(&sum, sizeof sum, 1, j->file) != 1 || fflush(j->file);
 }
 
 int journal_next(journal *j, finished_matrix *m) {

@@ -19,11 +19,15 @@ typedef struct finished_matrix {
 typedef struct journal {
     FILE *file; /* NULL: none is kept */
     int kept;   /* whole records that were there when it was opened, and are still to be read */
+    long end;   /* of them */
 } journal;
 
 /* Opens or makes the journal at `path` for a run that `key` tells from all others; a journal of another run is
- * begun anew. 0 on success. */
-int journal_open(journal *j, const char *path, uint64_t key);
+ * begun anew. `head`, `bytes` of it, is kept with it for those who read it: it must be the same wherever the key is. 0 on
+ * success. */
+int journal_open(journal *j, const char *path, uint64_t key, const void *head, size_t bytes);
+/* Opens a journal to read it: *head (free it) is what was given when it was made. -1 if there is none, or not a whole one. */
+int journal_read(journal *j, const char *path, uint64_t *key, void **head, size_t *bytes);
 /* Reads the next record; the caller frees `coded`. 1 if there was one, 0 at the end, -1 for lack of memory. */
 int journal_next(journal *j, finished_matrix *m);
 /* Appends a record and brings it to the disk. 0 on success. */

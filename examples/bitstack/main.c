@@ -12,6 +12,7 @@ static const struct {
 } commands[] = {
     {"plan", "what a model's stack will measure, and what fits this machine", command_plan},
     {"compress", "a model into a stack", command_compress},
+    {"join", "the parts of a model that several machines compressed into a stack", command_join},
     {"compress-matrix", "one matrix of raw floats into a stack", command_compress_matrix},
     {"import", "a published BitStack checkpoint into a stack", command_import},
     {"info", "what a stack holds", command_info},

@@ -148,7 +148,7 @@ static int read_texts(const mix *m, const llm_tokenizer *tokenizer, size_t most,
     return status;
 }
 
-static int write_own(const mix *m, const llm_model *model, const llm_tokenizer *tokenizer, size_t count, cli_progress *progress, llm_rows *rows) {
+static int write_own(const mix *m, const llm_model *model, const llm_tokenizer *tokenizer, size_t count, llm_progress progress, void *user, llm_rows *rows) {
     llm_rows own = {NULL, 0, 0};
     llm_writing how = {.begin = -1, .end = -1, .temperature = 0.9f, .top_p = 0.98f, .seed = m->seed, .bytes = m->bytes, .threads = m->threads};
     llm_opening *openings = NULL;
@@ -160,14 +160,12 @@ static int write_own(const mix *m, const llm_model *model, const llm_tokenizer *
         if (tokenizer->add_bos) how.begin = tokenizer->bos;
     }
     how.openings = openings, how.opening_count = opening_count;
-    progress->label = "writing";
-    failed = failed || llm_write_rows(&own, model, count, m->length, &how, cli_show, progress) != 0 || merge(rows, &own) != 0;
-    cli_progress_end(progress);
+    failed = failed || llm_write_rows(&own, model, count, m->length, &how, progress, user) != 0 || merge(rows, &own) != 0;
     llm_openings_free(openings, opening_count);
     return failed ? cli_failed("%s: out of memory", model->source.path) : CLI_OK;
 }
 
-int mix_rows(const mix *m, const llm_model *model, cli_progress *progress, llm_rows *rows) {
+int mix_rows(const mix *m, const llm_model *model, llm_progress progress, void *user, llm_rows *rows) {
     llm_tokenizer tokenizer;
     llm_error error;
     int status = CLI_OK;
@@ -183,7 +181,7 @@ int mix_rows(const mix *m, const llm_model *model, cli_progress *progress, llm_r
     size_t most = (size_t)((double)m->rows * (1 - share) + 0.5), own = (m->self + m->length - 2) / (m->length - 1);
     if (status == CLI_OK && m->texts) status = read_texts(m, &tokenizer, most ? most : 1, rows);
     if (!m->self) own = m->texts ? (size_t)((double)rows->count * share / (1 - share) + 0.5) : MIX_DEFAULT_SELF / (m->length - 1);
-    if (status == CLI_OK && own) status = write_own(m, model, loaded ? &tokenizer : NULL, own, progress, rows);
+    if (status == CLI_OK && own) status = write_own(m, model, loaded ? &tokenizer : NULL, own, progress, user, rows);
     if (loaded) llm_tokenizer_free(&tokenizer);
     return status;
 }

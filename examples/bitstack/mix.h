@@ -17,7 +17,7 @@ typedef struct mix {
 enum { MIX_DEFAULT_SELF = 16384 };
 
 /* The rows, those of all kinds taking turns: none for "none". CLI_OK, or CLI_FAILED after saying why. */
-int mix_rows(const mix *m, const llm_model *model, cli_progress *progress, llm_rows *rows);
+int mix_rows(const mix *m, const llm_model *model, llm_progress progress, void *user, llm_rows *rows);
 /* CLI_FAILED after saying so where writing `out` would write over one of the texts. */
 int mix_same_file(const mix *m, const char *out);
 

@@ -1,25 +1,19 @@
+#define BITSTACK_POOL
 #include "calibrate.h"
+#include "dense.h"
 #include "parallel.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { AT_ONCE = 32, MOST_SHARDS = 8, SIDE_BY_SIDE = 4096 };
+enum { AT_ONCE = 32, SIDE_BY_SIDE = 4096 };
 /* No token counts more than so many times the mean: the first ones of a text, where attention heads park what they do
  * not use, would otherwise outweigh all others. */
 static const double MOST_WEIGHT = 8;
-static const double SHARD_BYTES = 256e6; /* all shards of a layer stay below this, or there is only one */
 
 static size_t row_floats(const llm_calibration *c, const llm_rows *rows) {
     return (rows->length - 1) * c->model->config.width;
-}
-
-/* Room for any input of a row. */
-static size_t scaled_floats(const llm_calibration *c) {
-    const llm_config *m = &c->model->config;
-    size_t q = (size_t)m->heads * m->head_width, widest = m->hidden > q ? m->hidden : q;
-    return (c->rows->length - 1) * (widest > m->width ? widest : m->width);
 }
 
 /* Row `row` of the residual stream goes through the layer at hand. */
@@ -54,11 +48,22 @@ static double finish_row(llm_calibration *c, float *x, size_t row, int thread, f
     return kl;
 }
 
+/* One row after another with all threads on each, or, where there are enough, each with a thread of its own. */
+static void each_probe_row(llm_calibration *c, size_t rows, void (*work)(void *, size_t, int), void *user) {
+    if (!c->pool || rows >= (size_t)c->threads) {
+        llm_parallel(c->threads, rows, work, user);
+        return;
+    }
+    c->model->pool = c->pool;
+    c->model->parallel = bitstack_pool_parallel(c->pool);
+    for (size_t row = 0; row < rows; row++) work(user, row, 0);
+    c->model->pool = NULL;
+}
+
 typedef struct job {
     llm_calibration *c;
     float *copies;  /* one a row: streams that are used up */
     double *losses; /* one a row */
-    bitstack_moments (*shards)[LLM_INPUTS];
 } job;
 
 static void embed_row(void *user, size_t row, int thread) {
@@ -96,82 +101,35 @@ static float *weights_of(const llm_calibration *c, uint32_t layer, int input) {
     return c->token_weights + ((size_t)layer * LLM_INPUTS + (size_t)input) * c->rows->count * (c->rows->length - 1);
 }
 
-/* Adds a row's inputs, each times the root of its weight; `scaled` (room for them) may be x. */
-static void add_weighted(const llm_calibration *c, uint32_t layer, int input, size_t row, bitstack_moments *moments, const float *x,
-                         size_t tokens, uint32_t cols, float *scaled) {
-    const float *weights = c->token_weights ? weights_of(c, layer, input) + row * (c->rows->length - 1) : NULL;
-    for (size_t t = 0; weights && t < tokens; t++) {
-        float root = sqrtf(weights[t]);
-        for (size_t i = t * cols; i < (t + 1) * cols; i++) scaled[i] = root * x[i];
-    }
-    bitstack_moments_add(moments, weights ? scaled : x, tokens, cols);
-}
-
-static void head_shard(void *user, size_t shard, int thread) {
-    job *j = user;
-    llm_calibration *c = j->c;
-    size_t tokens = c->rows->length - 1, width = c->model->config.width;
-    float *x = c->states[thread].x;
-    for (size_t row = shard; row < c->rows->count; row += (size_t)c->shards) {
-        memcpy(x, c->x + row * tokens * width, tokens * width * sizeof *x);
-        llm_final_norm(c->model, x, (uint32_t)tokens);
-        add_weighted(c, c->model->config.layers, 0, row, &j->shards[shard][0], x, tokens, (uint32_t)width, x);
-    }
-}
-
 static void advance_probe(void *user, size_t row, int thread) {
     llm_calibration *c = ((job *)user)->c;
     advance(c, c->probe, c->probe_x, row, &c->states[thread]);
 }
 
-typedef struct gathering {
-    const llm_calibration *c;
-    bitstack_moments *moments;
-    size_t row;
-    float *scaled; /* room for any input of a row */
-} gathering;
-
-static void observe(void *user, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols) {
-    const gathering *g = user;
-    add_weighted(g->c, layer, input, g->row, &g->moments[input], x, tokens, cols, g->scaled);
-}
-
-static void gather_shard(void *user, size_t shard, int thread) {
-    job *j = user;
-    llm_calibration *c = j->c;
-    llm_state *state = &c->states[thread];
-    gathering g = {c, j->shards[shard], shard, c->scaled + (size_t)thread * scaled_floats(c)};
-    state->observe = observe;
-    state->observe_user = &g;
-    for (; g.row < c->rows->count; g.row += (size_t)c->shards) advance(c, c->rows, c->x, g.row, state);
-    state->observe = NULL;
-}
-
-int llm_calibration_init(llm_calibration *c, llm_model *m, const llm_rows *rows, const llm_rows *probe, int threads) {
+int llm_calibration_init(llm_calibration *c, llm_model *m, const llm_rows *rows, const llm_rows *probe, uint64_t bytes, int threads) {
     size_t vocabulary = m->config.vocabulary, longest = probe->length;
     memset(c, 0, sizeof *c);
     c->model = m;
     c->rows = rows;
     c->probe = probe;
+    c->bytes = bytes;
     c->threads = threads < 1 ? 1 : threads;
-    if (rows && rows->length > longest) longest = rows->length;
     if (rows) c->x = malloc(rows->count * row_floats(c, rows) * sizeof *c->x);
     c->probe_x = malloc(probe->count * row_floats(c, probe) * sizeof *c->probe_x);
     c->reference = malloc(probe->count * (probe->length - 1) * vocabulary * sizeof *c->reference);
     c->states = calloc((size_t)c->threads, sizeof *c->states);
-    if (rows) c->scaled = malloc((size_t)c->threads * scaled_floats(c) * sizeof *c->scaled);
     c->logits = malloc((size_t)c->threads * AT_ONCE * vocabulary * sizeof *c->logits);
-    job j = {c, malloc(probe->count * row_floats(c, probe) * sizeof *j.copies), NULL, NULL};
-    int failed = (rows && (!c->x || !c->scaled)) || !c->probe_x || !c->reference || !c->states || !c->logits || !j.copies;
-    for (int i = 0; i < c->threads && !failed; i++)
+    job j = {c, malloc(probe->count * row_floats(c, probe) * sizeof *j.copies), NULL};
+    int failed = (rows && !c->x) || !c->probe_x || !c->reference || !c->states || !c->logits || !j.copies;
+    if (c->threads > 1 && !m->pool && bitstack_pool_open(&c->pool, c->threads, NULL) != BITSTACK_OK) c->pool = NULL;
+    for (int i = 0; i < c->threads && !failed; i++) {
+        if (i == 0 && c->pool) m->pool = c->pool, m->parallel = bitstack_pool_parallel(c->pool); /* room for all threads */
         failed = llm_state_init(&c->states[i], m, (uint32_t)longest, (uint32_t)longest) != 0;
+        if (c->pool) m->pool = NULL;
+    }
     if (!failed) {
         if (rows) llm_parallel(c->threads, rows->count, embed_row, &j);
-        llm_parallel(c->threads, probe->count, reference_row, &j);
-        double cols[LLM_INPUTS] = {m->config.width, (double)m->config.heads * m->config.head_width, m->config.width,
-                                   m->config.hidden}, bytes = 0;
-        for (int i = 0; i < LLM_INPUTS; i++) bytes += 8 * cols[i] * cols[i];
-        for (c->shards = 1; c->shards < MOST_SHARDS && 2 * c->shards * bytes <= SHARD_BYTES; ) c->shards *= 2;
+        each_probe_row(c, probe->count, reference_row, &j);
     }
     free(j.copies);
     if (failed) llm_calibration_free(c);
@@ -187,7 +145,8 @@ void llm_calibration_free(llm_calibration *c) {
     drop_moments(c);
     for (int i = 0; c->states && i < c->threads; i++) llm_state_free(&c->states[i]);
     free(c->token_weights), free(c->row_squares), free(c->row_squares_at), free(c->input_squares), free(c->input_squares_at);
-    free(c->x), free(c->scaled), free(c->probe_x), free(c->reference), free(c->states), free(c->logits);
+    free(c->x), free(c->probe_x), free(c->reference), free(c->states), free(c->logits);
+    bitstack_pool_close(c->pool);
     memset(c, 0, sizeof *c);
 }
 
@@ -290,7 +249,7 @@ static int place_sums(llm_calibration *c, sums *s, size_t *rows, size_t *inputs)
     return s->rows && s->inputs && c->row_squares && c->input_squares ? 0 : -1;
 }
 
-int llm_calibration_backward(llm_calibration *c, uint64_t bytes, int weighted, llm_labels labels, uint64_t seed, llm_progress progress, void *user) {
+int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels, uint64_t seed, llm_progress progress, void *user) {
     const llm_rows *over = c->rows ? c->rows : c->probe;
     size_t length = over->length - 1, texts = over->count, rows, inputs, layers = c->model->config.layers;
     sums s;
@@ -299,7 +258,7 @@ int llm_calibration_backward(llm_calibration *c, uint64_t bytes, int weighted, l
     s.c = c;
     s.all = over->count * length;
     if (texts * length > SIDE_BY_SIDE) texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
-    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, c->threads) > bytes) texts--;
+    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, c->threads) > c->bytes) texts--;
     int failed = place_sums(c, &s, &rows, &inputs);
     if (!failed && weighted && c->rows) failed = !(s.tokens = calloc((layers * LLM_INPUTS + 1) * s.all, sizeof *s.tokens));
     if (!failed && !(failed = llm_backward_init(&b, c->model, texts, length, 1, c->threads))) {
@@ -308,7 +267,7 @@ int llm_calibration_backward(llm_calibration *c, uint64_t bytes, int weighted, l
         for (size_t row = 0; row < over->count; row += texts) {
             size_t some = over->count - row < texts ? over->count - row : texts;
             s.first = row * length;
-            c->loss += llm_backward_run(&b, over->ids + row * over->length, some, over->length, labels, seed + row, take_gradient, &s) *
+            c->loss += llm_backward_run(&b, over->ids + row * over->length, some, over->length, labels, seed + s.first * 0x9E3779B97F4A7C15u, take_gradient, &s) *
                        (double)some / (double)over->count;
             if (progress) progress(user, (double)(row + some) / (double)over->count);
         }
@@ -340,43 +299,155 @@ double llm_calibration_output_square(const llm_calibration *c, uint32_t layer, i
     return sum;
 }
 
-int llm_calibration_gather(llm_calibration *c) {
+/* ---- moments ---- */
+
+/* Products of a few hundred tokens at a time in float, their sum in double: far below the noise of what texts there are. */
+enum { MOMENT_TOKENS = 512, BLOCK = 256 };
+
+typedef struct gathering {
+    llm_calibration *c;
+    bitstack_moments *moments; /* one an input */
+    size_t first;              /* token of those side by side */
+    float *turned, *sums;      /* cols x tokens of a piece; BLOCK x BLOCK a thread */
+    /* One piece: whole texts. */
+    bitstack_moments *to;
+    const float *x, *weights;
+    size_t tokens, length, cols;
+    unsigned char *finite; /* a token */
+} gathering;
+
+static void check_token(void *user, size_t t, int thread) {
+    gathering *g = user;
+    int finite = 1;
+    (void)thread;
+    for (size_t i = 0; i < g->cols; i++) finite &= isfinite(g->x[t * g->cols + i]) != 0;
+    g->finite[t] = (unsigned char)finite;
+}
+
+/* Some channels of all tokens: turned, times the root of the token's weight, and each text's norm of them. */
+static void turn_channels(void *user, size_t index, int thread) {
+    const gathering *g = user;
+    size_t begin = index * 16, end = begin + 16 < g->cols ? begin + 16 : g->cols;
+    (void)thread;
+    for (size_t t = 0; t < g->tokens; t++) {
+        float root = !g->finite[t] ? 0 : g->weights ? sqrtf(g->weights[t]) : 1;
+        for (size_t i = begin; i < end; i++) g->turned[i * g->tokens + t] = g->finite[t] ? root * g->x[t * g->cols + i] : 0;
+    }
+    for (size_t i = begin; i < end; i++)
+        for (size_t from = 0; from < g->tokens; from += g->length) {
+            double sum = 0;
+            for (size_t t = from; t < from + g->length; t++) sum += (double)g->turned[i * g->tokens + t] * (double)g->turned[i * g->tokens + t];
+            g->to->norms[i] += sqrt(sum);
+        }
+}
+
+/* A block of the lower triangle and its mirror image. */
+static void add_block(void *user, size_t index, int thread) {
+    const gathering *g = user;
+    size_t row = 0, n = g->cols;
+    while ((row + 1) * (row + 2) / 2 <= index) row++;
+    size_t i0 = row * BLOCK, j0 = (index - row * (row + 1) / 2) * BLOCK;
+    size_t high = n - i0 < BLOCK ? n - i0 : BLOCK, wide = n - j0 < BLOCK ? n - j0 : BLOCK;
+    float *block = g->sums + (size_t)thread * BLOCK * BLOCK;
+    llm_gemm(g->turned + j0 * g->tokens, wide, g->tokens, g->turned + i0 * g->tokens, g->tokens, block, BLOCK, high);
+    for (size_t i = 0; i < high; i++)
+        for (size_t j = 0; j < wide; j++) g->to->h[(i0 + i) * n + j0 + j] += (double)block[i * BLOCK + j];
+}
+
+static void mirror_rows(void *user, size_t index, int thread) {
+    bitstack_moments *m = user;
+    size_t n = m->cols, end = (index + 1) * 16 < n ? (index + 1) * 16 : n;
+    (void)thread;
+    for (size_t j0 = 0; j0 < end; j0 += 16)
+        for (size_t i = index * 16; i < end; i++)
+            for (size_t j = j0; j < j0 + 16 && j < i; j++) m->h[j * n + i] = m->h[i * n + j];
+}
+
+static void add_moments(gathering *g, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols) {
+    int threads = g->c->threads;
+    size_t length = g->c->rows->length - 1, piece = length < MOMENT_TOKENS ? MOMENT_TOKENS / length * length : length, blocks = (cols + BLOCK - 1) / BLOCK;
+    g->to = &g->moments[input], g->cols = cols, g->length = length;
+    for (size_t at = 0; at < tokens; at += piece) {
+        g->x = x + at * cols;
+        g->tokens = tokens - at < piece ? tokens - at : piece;
+        g->weights = g->c->token_weights ? weights_of(g->c, layer, input) + g->first + at : NULL;
+        llm_parallel(threads, g->tokens, check_token, g);
+        llm_parallel(threads, (cols + 15) / 16, turn_channels, g);
+        if (g->to->h) llm_parallel(threads, blocks * (blocks + 1) / 2, add_block, g);
+        for (size_t t = 0; t < g->tokens; t++) g->to->count += g->finite[t];
+        g->to->samples += g->tokens / length;
+    }
+}
+
+static void observe(void *user, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols) {
+    add_moments(user, layer, input, x, tokens, cols);
+}
+
+/* Room to add what is up to `widest` wide. */
+static int gathering_init(gathering *g, llm_calibration *c, bitstack_moments *moments, size_t widest) {
+    size_t length = c->rows->length - 1, tokens = length < MOMENT_TOKENS ? MOMENT_TOKENS : length;
+    memset(g, 0, sizeof *g);
+    g->c = c;
+    g->moments = moments;
+    g->turned = malloc(tokens * widest * sizeof *g->turned);
+    g->sums = malloc((size_t)c->threads * BLOCK * BLOCK * sizeof *g->sums);
+    g->finite = malloc(tokens);
+    return g->turned && g->sums && g->finite ? 0 : -1;
+}
+
+static void gathering_free(gathering *g) { free(g->turned), free(g->sums), free(g->finite); }
+
+/* Texts side by side when only going forward. */
+static size_t texts_at_once(const llm_calibration *c) {
+    size_t length = c->rows->length - 1, texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
+    if (texts > c->rows->count) texts = c->rows->count;
+    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 0, c->threads) > c->bytes) texts--;
+    return texts;
+}
+
+int llm_calibration_gather(llm_calibration *c, int wanted) {
     const llm_config *config = &c->model->config;
     const uint32_t cols[LLM_INPUTS] = {config->width, config->heads * config->head_width, config->width, config->hidden};
-    bitstack_moments shards[MOST_SHARDS][LLM_INPUTS];
-    job j = {c, NULL, NULL, shards};
-    int failed = 0;
+    llm_backward b;
+    gathering g;
+    size_t widest = 0;
     if (!c->rows) return 0;
+    size_t texts = texts_at_once(c);
     drop_moments(c);
-    memset(shards, 0, sizeof shards);
-    for (int s = 0; s < c->shards; s++)
-        for (int i = 0; i < LLM_INPUTS && !failed; i++) failed = bitstack_moments_init(&shards[s][i], cols[i], !c->diagonal[i]) != BITSTACK_OK;
-    if (!failed) llm_parallel(c->threads, (size_t)c->shards, gather_shard, &j);
-    for (int s = 0; s < c->shards; s++)
-        for (int i = 0; i < LLM_INPUTS; i++) {
-            if (s && !failed) bitstack_moments_merge(&shards[0][i], &shards[s][i]);
-            if (s || failed) bitstack_moments_free(&shards[s][i]);
-        }
-    if (failed) return -1;
-    memcpy(c->moments, shards[0], sizeof c->moments);
-    c->has_moments = 1;
-    return 0;
+    memset(c->moments, 0, sizeof c->moments);
+    for (int i = 0; i < LLM_INPUTS; i++)
+        if (cols[i] > widest) widest = cols[i];
+    if (llm_backward_init(&b, c->model, texts, c->rows->length - 1, 0, c->threads) != 0) return -1;
+    int failed = gathering_init(&g, c, c->moments, widest);
+    for (int i = 0; i < LLM_INPUTS && !failed && wanted; i++) failed = bitstack_moments_init(&c->moments[i], cols[i], !c->diagonal[i]) != BITSTACK_OK;
+    c->has_moments = wanted;
+    if (wanted) b.observe = observe, b.observe_user = &g;
+    for (size_t row = 0; row < c->rows->count && !failed; row += texts) {
+        g.first = row * (c->rows->length - 1);
+        llm_backward_layer(&b, c->layer, c->x + row * row_floats(c, c->rows), c->rows->count - row < texts ? c->rows->count - row : texts);
+    }
+    for (int i = 0; i < LLM_INPUTS && !failed && wanted; i++)
+        if (c->moments[i].h) llm_parallel(c->threads, (cols[i] + 15) / 16, mirror_rows, &c->moments[i]);
+    gathering_free(&g);
+    llm_backward_free(&b);
+    return failed ? -1 : 0;
 }
 
 int llm_calibration_gather_head(llm_calibration *c, bitstack_moments *moments) {
-    bitstack_moments shards[MOST_SHARDS][LLM_INPUTS];
-    job j = {c, NULL, NULL, shards};
-    int failed = 0;
+    size_t width = c->model->config.width, tokens = c->rows ? c->rows->length - 1 : 0;
+    gathering g;
     if (!c->rows) return -1;
-    memset(shards, 0, sizeof shards);
-    for (int s = 0; s < c->shards && !failed; s++)
-        failed = bitstack_moments_init(&shards[s][0], c->model->config.width, 1) != BITSTACK_OK;
-    if (!failed) llm_parallel(c->threads, (size_t)c->shards, head_shard, &j);
-    for (int s = 0; s < c->shards; s++) {
-        if (s && !failed) bitstack_moments_merge(&shards[0][0], &shards[s][0]);
-        if (s || failed) bitstack_moments_free(&shards[s][0]);
+    float *x = malloc(tokens * width * sizeof *x);
+    int failed = gathering_init(&g, c, moments, width) || !x || bitstack_moments_init(moments, (uint32_t)width, 1) != BITSTACK_OK;
+    for (size_t row = 0; row < c->rows->count && !failed; row++) {
+        memcpy(x, c->x + row * tokens * width, tokens * width * sizeof *x);
+        llm_final_norm(c->model, x, (uint32_t)tokens);
+        g.first = row * tokens;
+        add_moments(&g, c->model->config.layers, 0, x, tokens, (uint32_t)width);
     }
-    if (!failed) *moments = shards[0][0];
+    if (!failed) llm_parallel(c->threads, (width + 15) / 16, mirror_rows, moments);
+    gathering_free(&g);
+    free(x);
     return failed ? -1 : 0;
 }
 
@@ -384,10 +455,10 @@ int llm_calibration_gather_head(llm_calibration *c, bitstack_moments *moments) {
 static double mean_loss(llm_calibration *c, size_t rows, void (*row)(void *, size_t, int)) {
     double sum = 0;
     if (rows > c->probe->count) rows = c->probe->count;
-    job j = {c, malloc(rows * row_floats(c, c->probe) * sizeof *j.copies), malloc(rows * sizeof *j.losses), NULL};
+    job j = {c, malloc(rows * row_floats(c, c->probe) * sizeof *j.copies), malloc(rows * sizeof *j.losses)};
     int failed = !j.copies || !j.losses;
     if (!failed) {
-        llm_parallel(c->threads, rows, row, &j);
+        each_probe_row(c, rows, row, &j);
         for (size_t r = 0; r < rows; r++) sum += j.losses[r];
     }
     free(j.copies), free(j.losses);
@@ -417,8 +488,8 @@ double llm_calibration_vocabulary_loss(llm_calibration *c, int parts, const floa
 }
 
 void llm_calibration_next(llm_calibration *c) {
-    job j = {c, NULL, NULL, NULL};
+    job j = {c, NULL, NULL};
     drop_moments(c);
-    llm_parallel(c->threads, c->probe->count, advance_probe, &j);
+    each_probe_row(c, c->probe->count, advance_probe, &j);
     c->layer++;
 }

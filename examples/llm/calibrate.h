@@ -12,11 +12,10 @@ typedef struct llm_calibration {
     llm_model *model; /* full precision */
     uint32_t layer;   /* the one at hand */
     int threads;
+    uint64_t bytes;   /* of memory for what goes through a layer side by side */
 
     const llm_rows *rows; /* NULL: no moments */
     float *x;             /* their residual stream at the layer's input: rows x length x width */
-    float *scaled;        /* room to weight a row's inputs, a thread */
-    int shards;           /* sums of moments made apart, so that their rounding does not depend on threads */
     bitstack_moments moments[LLM_INPUTS]; /* of the layer at hand */
     int has_moments;
     int diagonal[LLM_INPUTS]; /* set by the caller: of these inputs only norms are gathered, for want of memory */
@@ -32,26 +31,28 @@ typedef struct llm_calibration {
     const llm_rows *probe; /* rows on which losses are measured */
     float *probe_x;        /* their residual stream at the layer's input */
     float *reference;      /* their full-precision logits */
-    llm_state *states;     /* one a thread, for either */
+    llm_state *states;     /* one a thread */
+    struct bitstack_pool *pool; /* for fewer rows than threads, or NULL */
     float *logits;         /* some a thread */
 } llm_calibration;
 
-/* `rows` may be NULL; both must outlive the calibration. Starts at layer 0. -1 for lack of memory. */
-int llm_calibration_init(llm_calibration *c, llm_model *model, const llm_rows *rows, const llm_rows *probe, int threads);
+/* `rows` may be NULL; both must outlive the calibration. As many rows go side by side as `bytes` of memory allow (one in
+ * any case). Starts at layer 0. -1 for lack of memory. */
+int llm_calibration_init(llm_calibration *c, llm_model *model, const llm_rows *rows, const llm_rows *probe, uint64_t bytes, int threads);
 void llm_calibration_free(llm_calibration *c);
 
-/* Goes forward and back over the calibration rows, or over the probe where there are none, as many side by side as `bytes`
- * of memory allow (one in any case). From then on moments are weighted token by token, if `weighted`, and the
+/* Goes forward and back over the calibration rows, or over the probe where there are none. From then on moments are weighted token by token, if `weighted`, and the
  * sensitivities below are known. `labels`, `seed`: see backward.h. -1 for lack of memory. */
-int llm_calibration_backward(llm_calibration *c, uint64_t bytes, int weighted, llm_labels labels, uint64_t seed, llm_progress progress, void *user);
+int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels, uint64_t seed, llm_progress progress, void *user);
 /* The loss, in nats a token, that an error of mean square 1 in each output of a matrix would make if all is linear: half
  * the mean squared gradient. */
 double llm_calibration_sensitivity(const llm_calibration *c, uint32_t layer, int linear);
 /* The mean square of a matrix's whole output (bias apart), as far as the diagonal of its inputs' moments tells. */
 double llm_calibration_output_square(const llm_calibration *c, uint32_t layer, int linear, const float *w);
 
-/* Gathers the moments of the layer at hand: call once a layer. -1 for lack of memory. */
-int llm_calibration_gather(llm_calibration *c);
+/* Takes the rows through the layer at hand, call once a layer, and gathers its moments if they are `wanted`. -1 for lack
+ * of memory. */
+int llm_calibration_gather(llm_calibration *c, int wanted);
 
 /* The model's loss, as divergence from full precision in nats a token, with matrix `linear` of the layer at
  * hand replaced by `dense`. Costs a run of the layers from here up over the first `rows` rows of the probe. */
