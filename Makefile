@@ -58,11 +58,12 @@ $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
-test: all $(TESTS) $(BUILD)/tests/random_stack
+REAL = $(BUILD)/bench/real $(BUILD)/bench/real_report
+test: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack
 	@tests/run.sh $(wildcard tests/test_*.sh) $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
 
 # Everything in tests/README.md: all platforms, coverage, planted bugs, fuzzers. About half an hour on two cores.
-test-full: all $(TESTS) $(BUILD)/tests/random_stack
+test-full: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack
 	@BITSTACK_FULL=1 tests/run.sh tests/test_everywhere.sh tests/mutants.sh tests/test_sanitizers.sh tests/test_fuzz.sh tests/coverage.sh $(BUILD)/tests/test_whole_model \
 	    $(filter-out %_everywhere.sh %_sanitizers.sh %_fuzz.sh,$(wildcard tests/test_*.sh)) $(filter-out %/test_whole_model,$(TESTS))
 test-table: # the figures of the last full run into tests/README.md
@@ -102,6 +103,20 @@ $(BUILD)/bench/compare: $(BUILD)/bench/compare.o $(BUILD)/bench/demo.o $(BENCH_C
 $(BUILD)/bench/report: bench/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
+# A real model as the measure: bench/real.
+$(BUILD)/bench/real: bench/real/measure.c bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -Ibench $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
+$(BUILD)/bench/speed: bench/real/speed.c $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+$(BUILD)/bench/real_report: bench/real/report.c bench/svg.h
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< -o $@ -lm
+# An hour on two quiet cores, with llama.cpp to build; QUICK=1: minutes. bench/real/run.sh says what can be chosen.
+real: $(BUILD)/bench/real $(BUILD)/bench/speed $(BUILD)/bench/real_report $(BUILD)/bitstack
+	BUILD=$(BUILD) bench/real/run.sh
+	[ -n "$(QUICK)" ] || $(BUILD)/bench/real_report bench/results README.md bench/README.md
 # Rows that the CSV files have are not measured again: remove them for a fresh run.
 compare: $(BUILD)/bench/compare $(BUILD)/bench/report $(BUILD)/bitstack
 	@mkdir -p bench/results
@@ -109,13 +124,13 @@ compare: $(BUILD)/bench/compare $(BUILD)/bench/report $(BUILD)/bitstack
 	$(BUILD)/bitstack compress examples/models/books-6m-f16.gguf -o $(BUILD)/compare.bitstack --calibrate ../shared/models/calibration.txt
 	$(BUILD)/bench/compare stack bench/results/compare-demo.csv ../shared $(BUILD)/compare.bitstack
 	$(BUILD)/bench/compare 4096 bench/results/compare-4096.csv
-	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
-readme-table:
-	bench/readme_table.sh
-readme: $(BUILD)/bench/report
-	$(BUILD)/bench/report bench/results README.md bench/peers/README.md
-readme-check: $(BUILD)/bench/report
-	$(BUILD)/bench/report --check bench/results README.md bench/peers/README.md
+	$(BUILD)/bench/report bench/results bench/README.md bench/peers/README.md
+readme: $(BUILD)/bench/report $(BUILD)/bench/real_report
+	$(BUILD)/bench/report bench/results bench/README.md bench/peers/README.md
+	$(BUILD)/bench/real_report bench/results README.md bench/README.md
+readme-check: $(BUILD)/bench/report $(BUILD)/bench/real_report
+	$(BUILD)/bench/report --check bench/results bench/README.md bench/peers/README.md
+	$(BUILD)/bench/real_report --check bench/results README.md bench/README.md
 quality: $(BUILD)/bench/quality
 	@mkdir -p bench/results
 	$(BUILD)/bench/quality bench/results/quality.csv
@@ -142,4 +157,4 @@ bench-memory: $(BUILD)/bitstack
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test test-full test-table demo bench bench-results quality compare readme-table readme readme-check clean
+.PHONY: all test test-full test-table demo bench bench-results quality compare real readme readme-check clean

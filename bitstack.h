@@ -1,5 +1,5 @@
 /* bitstack.h - run a neural network's weights from a stack of 1-bit blocks, as many as memory allows.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs libc and libm only. MIT licence at the end.
+ * Version 0.1.0. C99 to C23, C++11 and later. Needs libc only, not even -lm. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -11,14 +11,15 @@
  *
  *     bitstack *stack;
  *     bitstack_error error;
- *     if (bitstack_open_file(&stack, "model.bitstack", NULL, &error) != BITSTACK_OK) {
+ *     bitstack_options options = {0};
+ *     options.budget = 3000000;                              // bytes; with none, all of the file is loaded
+ *     if (bitstack_open_file(&stack, "model.bitstack", &options, &error) != BITSTACK_OK) {
  *         fprintf(stderr, "%s\n", error.message);
  *         return 1;
  *     }
- *     bitstack_set_budget(stack, 3000000, NULL);             // bytes; loads and drops blocks
  *     int m = bitstack_find_matrix(stack, "blk.0.attn_q.weight");
  *     bitstack_gemv(stack, m, x, y);                         // y = W x at the level that fits
- *     bitstack_set_budget(stack, 5000000, NULL);             // more memory: the same file, better
+ *     bitstack_set_budget(stack, 5000000, NULL);             // more memory: loads blocks, or drops them
  *     bitstack_gemv(stack, m, x, y);
  *     bitstack_close(stack);
  *
@@ -118,7 +119,8 @@ extern "C" {
  *    32   4  u32 group cols: 0 = one coefficient group a row, else a multiple of 64
  *    36   4  f32 scale, a power of two
  *    40   4  f32 sensitivity: predicted model loss per unit of relative output error, or 0
- *    44  20  zero
+ *    44   4  u32 whole columns, 0 to 255 (encoding 2, else 0)
+ *    48  16  zero
  *
  * Block record, 64 bytes, in universal order
  *     0   4  u32 matrix          4  4  u32 level, 1-based
@@ -148,7 +150,6 @@ extern "C" {
  *
  * BITSTACK_STATIC        all functions static: two libraries can each carry a private copy
  * BITSTACK_MALLOC, BITSTACK_FREE   (impl) the default allocator: (bytes) and (pointer)
- * BITSTACK_ASSERT        (impl) checks of programmer errors only, never of data; default: nothing
  * BITSTACK_NO_STDIO      no FILE: bitstack_open_file is absent
  * BITSTACK_NO_MALLOC     (impl) no default allocator: options.allocator is required; see bitstack_arena
  * BITSTACK_YIELD         (impl) what a thread that resizes does, as BITSTACK_YIELD(), while products that began
@@ -165,7 +166,9 @@ extern "C" {
  *                        cols * rank is larger
  */
 #ifndef BITSTACK_API
-#ifdef BITSTACK_STATIC
+#if defined(BITSTACK_STATIC) && defined(__GNUC__)
+#define BITSTACK_API __attribute__((unused)) static
+#elif defined(BITSTACK_STATIC)
 #define BITSTACK_API static
 #else
 #define BITSTACK_API extern
@@ -178,8 +181,9 @@ extern "C" {
 
 /* =================================================================================== [TYPES] */
 
-/* Results. Every function that can fail returns one; outputs are written only on BITSTACK_OK unless
- * its comment says otherwise. bitstack_result_string gives the second column. */
+/* Results. Every function that can fail returns one. On failure a handle or struct that it was to fill in is
+ * NULL or zero, so that closing or freeing it is harmless; numbers it was to write are left alone.
+ * bitstack_result_string gives the second column. */
 #define BITSTACK_RESULTS(X)                                                                   \
     X(BITSTACK_OK, "success")                                                                 \
     X(BITSTACK_ERROR_ARGUMENT, "an argument is out of its range")                             \
@@ -241,7 +245,7 @@ typedef struct bitstack_parallel {
 /* How to open. {0} (or NULL for the pointer) means the defaults. */
 typedef struct bitstack_options {
     bitstack_allocator allocator;
-    uint64_t budget;              /* first budget in bytes; 0 = no limit */
+    uint64_t budget;              /* first budget in bytes; 0 = no limit, as everywhere */
     bitstack_precision precision; /* of bitstack_gemv and bitstack_gemm */
     int skip_checksums;           /* nonzero: payload checksums are not verified on load */
     int load_nothing;             /* nonzero: open at level 0 everywhere; budget is not applied */
@@ -283,7 +287,10 @@ typedef struct bitstack_tensor {
 typedef enum bitstack_columns { BITSTACK_COLUMNS_OWN = 1, BITSTACK_COLUMNS_FIRST = 2, BITSTACK_COLUMNS_EVERY = 3 } bitstack_columns;
 typedef enum bitstack_coefficients { BITSTACK_COEFFICIENTS_OWN = 1, BITSTACK_COEFFICIENTS_ALL = 2 } bitstack_coefficients;
 
-/* What a matrix is and how it is coded: the part that fixes the sizes of its blocks. */
+typedef enum bitstack_encoding { BITSTACK_PLANES = 1, BITSTACK_TABLES = 2 } bitstack_encoding;
+
+/* What a matrix is and how it is coded: the part that fixes the sizes of its blocks. For BITSTACK_TABLES rank is 1,
+ * columns EVERY, coefficients ALL, factor_type 0. */
 typedef struct bitstack_shape {
     uint32_t rows, cols;
     uint32_t levels; /* blocks in the file */
@@ -293,6 +300,8 @@ typedef struct bitstack_shape {
     bitstack_coefficients coefficients;
     bitstack_type factor_type; /* F32 or F16 */
     float scale;               /* a power of two */
+    bitstack_encoding encoding; /* 0 is read as BITSTACK_PLANES */
+    uint32_t kept;              /* TABLES: columns that block 1 holds whole, in 8 bits */
 } bitstack_shape;
 
 /* One matrix of a stack, now. */
@@ -313,21 +322,24 @@ typedef struct bitstack_block {
     float rel_err2, score;
 } bitstack_block;
 
-/* One sign plane with its factors, as [FORMAT] lays them out. No alignment is needed. */
+/* One plane with its factors, as [FORMAT] lays them out. No alignment is needed. */
 typedef struct bitstack_plane {
-    const unsigned char *signs; /* plane part */
-    const void *columns;        /* V: rank * cols values */
-    const void *coefficients;   /* U of this plane: groups * rank * rows values */
+    const unsigned char *signs; /* plane part: signs, or bits of indices */
+    const void *columns;        /* V: rank * cols values; TABLES: the column part of the view's level */
+    const void *coefficients;   /* U of this plane: groups * rank * rows values; TABLES: the coefficient part of the level */
 } bitstack_plane;
 
 /* A matrix at a level as the kernels see it; a plain description of memory that the caller keeps
- * alive. Planes that share V have equal `columns` pointers. Useful without any file: fill it and
- * multiply. */
+ * alive. Planes that share V have equal `columns` pointers (for TABLES only those of the first plane are
+ * looked at). Useful without any file: fill it and multiply. Functions that take a view refuse what [FORMAT]
+ * refuses, tables included. */
 typedef struct bitstack_view {
     uint32_t rows, cols, rank, group_cols, level;
     bitstack_type factor_type;
     float scale;
     const bitstack_plane *planes; /* level of them */
+    bitstack_encoding encoding;   /* 0 is read as BITSTACK_PLANES */
+    uint32_t kept;                /* TABLES: columns that stand whole behind the first plane's signs */
 } bitstack_view;
 
 /* ===================================================================================== [API]
@@ -344,15 +356,17 @@ typedef struct bitstack_view {
 /* Open a stack from a path, from memory or through a callback.
  *
  * Everything but the blocks is read and validated first, checksums included; then the blocks that
- * fit options->budget are loaded. On failure *out is untouched, nothing stays allocated, and *error
- * (may be NULL) says what and where. Time and memory are bounded by the bytes that are there: memory
+ * fit options->budget are loaded. Without a budget (options NULL or {0}) these are all of them, so a program
+ * that is to stay small gives one here: a later, lower one frees memory, but it has been used. On failure
+ * *out is NULL, nothing stays allocated, and *error (may be NULL) says what and where. Time and memory are bounded by the bytes that are there: memory
  * is at most 5 times the tables plus the resident part plus the loaded blocks, plus 4 KiB.
  *
  * open_memory copies no resident tensor and no block: `data` must stay valid and unchanged until
  * close (flash, or a mapped file); any alignment. `bytes` (of the memory, of the file, or as told by
  * the caller of open_callback) may end after any block: the rest is taken as absent.
  * A block whose checksum fails is left out together with the later blocks of its matrix; opening
- * still succeeds, and *error then says which (code BITSTACK_ERROR_CHECKSUM). */
+ * still succeeds, *error then says which (code BITSTACK_ERROR_CHECKSUM), and bitstack_blocks_missing how many
+ * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had. */
 #ifndef BITSTACK_NO_STDIO
 BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options, bitstack_error *error);
 #endif
@@ -380,8 +394,8 @@ BITSTACK_API size_t bitstack_arena_bytes(const void *data, size_t bytes);
 BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
 
 /* Load or drop blocks along the universal order so that resident bytes are at most `bytes`: as many
- * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
- * same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
+ * as fit. Costs only the blocks that change. 0 and UINT64_MAX mean no limit. The same budget always ends in
+ * the same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
  * dropped, the factors that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if
  * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be
  * had are left out, each matrix stays at its last good level, and everything else is done. Going down may
@@ -416,7 +430,9 @@ BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int inde
 BITSTACK_API int bitstack_find_matrix(const bitstack *stack, const char *name);
 BITSTACK_API int bitstack_block_count(const bitstack *stack); /* of the complete file */
 BITSTACK_API int bitstack_blocks_available(const bitstack *stack); /* wholly in the bytes that are there */
-BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack); /* by the last budget */
+BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack); /* that the last budget asks for */
+/* Of those, how many are not in memory, because they could not be had or by set_level. */
+BITSTACK_API int bitstack_blocks_missing(const bitstack *stack);
 BITSTACK_API bitstack_result bitstack_get_block(const bitstack *stack, int index, bitstack_block *out);
 
 /* Typed metadata reads: the first element of a number entry of any number type, converted; the
@@ -472,21 +488,6 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
 BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *view, bitstack_precision precision, const float *x, size_t x_stride, float *y, size_t y_stride, size_t batch, const bitstack_parallel *parallel);
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 
-#ifdef BITSTACK_POOL
-/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
- * and link with -pthread where that is needed.
- *     bitstack_pool *pool;
- *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
- * `threads` counts the calling one; 0 means one a processor. Any number of stacks may share a pool, and any
- * threads may use it; while it is at work for one of them the others do without. Close it after the
- * stacks that use it. allocator NULL: malloc. */
-typedef struct bitstack_pool bitstack_pool;
-BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator);
-BITSTACK_API void bitstack_pool_close(bitstack_pool *pool);
-BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool);
-BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size_t index), void *context, size_t count);
-#endif
-
 /* For inputs of 1 to 8 bits: y[i] = sum over j of S_ij a_j exactly, for rows [begin, begin + count) of one
  * sign plane (laid out as in [FORMAT], any alignment; at most 2^23 columns), by counting bits. The a_j are
  * unsigned, or two's complement if is_signed, and come as `bits` bit planes, lowest first, of (cols + 7) / 8
@@ -498,8 +499,10 @@ BITSTACK_API bitstack_result bitstack_popcount_gemv(const void *signs, uint32_t 
 
 /* Sizes that a shape fixes, in bytes with padding: of one plane part, of the column and coefficient
  * parts that block `level` carries (0 where none), of its whole payload, and of what is live in memory
- * with `level` blocks loaded. 0 also where the shape is invalid or overflows. */
+ * with `level` blocks loaded. 0 also where the shape is invalid or overflows. plane_bytes is that of a plane of
+ * signs (encoding PLANES), of any size. */
 BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols);
+BITSTACK_API uint64_t bitstack_plane_part_bytes(const bitstack_shape *shape);
 BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level);
 BITSTACK_API uint64_t bitstack_coefficient_bytes(const bitstack_shape *shape, uint32_t level);
 BITSTACK_API uint64_t bitstack_block_bytes(const bitstack_shape *shape, uint32_t level);
@@ -528,6 +531,32 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #endif
 #endif /* BITSTACK_H */
 
+/* Apart, so that this header may have been included before without it. */
+#if defined(BITSTACK_POOL) && !defined(BITSTACK_POOL_H)
+#define BITSTACK_POOL_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
+ * and link with -pthread where that is needed.
+ *     bitstack_pool *pool;
+ *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
+ * `threads` counts the calling one; 0 means one a processor. Where fewer can be started (at most 256), the pool
+ * has those: bitstack_pool_threads says how many. Any number of stacks may share a pool, and any
+ * threads may use it; while it is at work for one of them the others do without. Close it after the
+ * stacks that use it. After fork the child has no threads but its own: there the pool does all in the calling
+ * one, and may be closed. allocator NULL: malloc. */
+typedef struct bitstack_pool bitstack_pool;
+BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator);
+BITSTACK_API void bitstack_pool_close(bitstack_pool *pool);
+BITSTACK_API int bitstack_pool_threads(const bitstack_pool *pool); /* 1 for NULL */
+BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool);
+BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size_t index), void *context, size_t count);
+#ifdef __cplusplus
+}
+#endif
+#endif /* BITSTACK_POOL_H */
+
 /* ==================================================================================== [STOP]
  * Stop here if you only want the API. */
 #if (defined(BITSTACK_IMPLEMENTATION) || defined(BITSTACK_COMPRESS_IMPLEMENTATION)) && !defined(BITSTACK_INTERNAL_)
@@ -539,6 +568,7 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #include <math.h>
 #include <string.h>
 #ifndef BITSTACK_NO_STDIO
+#include <errno.h>
 #include <stdio.h>
 #endif
 #ifndef BITSTACK_NO_MALLOC
@@ -547,9 +577,6 @@ BITSTACK_API const char *bitstack_result_string(bitstack_result result);
 #define BITSTACK_MALLOC(bytes) malloc(bytes)
 #define BITSTACK_FREE(pointer) free(pointer)
 #endif
-#endif
-#ifndef BITSTACK_ASSERT
-#define BITSTACK_ASSERT(condition) ((void)0)
 #endif
 
 /* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
@@ -625,14 +652,40 @@ static inline uint64_t bitstack_groups_(const bitstack_shape *shape) {
 }
 static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type == BITSTACK_F16 ? 2 : 4; }
 
+/* Encoding TABLES: rows of a tile, columns and bytes of a chunk of it; where things stand in a column part. */
+#define BITSTACK_LANES_ 16u
+#define BITSTACK_CHUNK_ 32u
+#define BITSTACK_CHUNK_BYTES_ 64u
+#define BITSTACK_TABLE_LEVELS_ 8u
+#define BITSTACK_TABLE_AT_ 16u
+#define BITSTACK_SCALES_AT_(level) (BITSTACK_TABLE_AT_ + (2u << (level)))
+
+/* The value of a code of one byte, three bits of exponent and five of mantissa: 0, or (1 + (code % 32) / 32) * 2^(code / 32 - 7). */
+static inline float bitstack_small_value_(unsigned code) {
+    return code ? bitstack_float_from_bits_(((uint32_t)code << 18) + (120u << 23)) : 0.0f;
+}
+
 /* The three parts of a block. A part of block `block` is live at level `level` when the product there
  * uses it; carried says whether the file has it at all. Sizes stay below 2^63: rows, cols <= 2^30,
  * rank <= 2^10, levels <= 2^5, groups <= 2^24 / 2^6. */
 enum { BITSTACK_COLUMN_PART_, BITSTACK_COEFFICIENT_PART_, BITSTACK_PLANE_PART_, BITSTACK_PARTS_ };
 
+/* Encoding TABLES: bytes of a plane's tiles. */
+static inline uint64_t bitstack_tiles_bytes_(const bitstack_shape *shape) {
+    const uint64_t tiles = ((uint64_t)shape->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_;
+    const uint64_t chunks = ((uint64_t)shape->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+    return tiles * chunks * BITSTACK_CHUNK_BYTES_;
+}
+
 static inline uint64_t bitstack_part_bytes_(const bitstack_shape *shape, uint32_t block, int part) {
     uint64_t bytes, planes = shape->coefficients == BITSTACK_COEFFICIENTS_ALL ? block : 1;
-    if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
+    if (shape->encoding == BITSTACK_TABLES) {
+        const uint64_t tiles = ((uint64_t)shape->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_;
+        if (block > BITSTACK_TABLE_LEVELS_) return 0;
+        bytes = part == BITSTACK_PLANE_PART_ ? bitstack_tiles_bytes_(shape) + (block == 1 ? (uint64_t)shape->kept * (8 + (uint64_t)shape->rows) : 0)
+              : part == BITSTACK_COLUMN_PART_ ? BITSTACK_SCALES_AT_(block) + (uint64_t)shape->cols
+                                              : tiles * BITSTACK_LANES_ * bitstack_groups_(shape);
+    } else if (part == BITSTACK_PLANE_PART_) bytes = bitstack_plane_bytes(shape->rows, shape->cols);
     else if (part == BITSTACK_COLUMN_PART_) {
         if (shape->columns == BITSTACK_COLUMNS_FIRST && block != 1) return 0;
         bytes = (uint64_t)shape->rank * shape->cols * bitstack_factor_size_(shape->factor_type);
@@ -651,6 +704,12 @@ static inline int bitstack_part_live_(const bitstack_shape *shape, uint32_t bloc
     if (part == BITSTACK_COEFFICIENT_PART_)
         return shape->coefficients == BITSTACK_COEFFICIENTS_OWN || block == level;
     return 1;
+}
+
+/* Bytes from one plane's coefficients to the next one's in a part that has those of all. */
+static inline size_t bitstack_coefficient_step_(const bitstack_shape *shape) {
+    if (shape->encoding == BITSTACK_TABLES) return 0; /* one scale serves all planes */
+    return (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
 }
 
 /* Fills *error and returns the code. A '%' in `text` stands for the name (at most 64 bytes of it, what is
@@ -702,14 +761,14 @@ static inline int bitstack_allocator_(bitstack_allocator *allocator) {
     return 0;
 }
 
-/* One matrix in the handle. Its blocks' slots and planes are consecutive in the handle's arrays. The planes
+/* One matrix in the handle. Its blocks' places and planes are consecutive in the handle's arrays. The planes
  * exist twice: one set is in use while the other is prepared for the next level. */
 typedef struct bitstack_state_ {
     bitstack_shape shape;
     uint32_t shown;  /* 2 * level + which set of planes: what readers load, atomically */
     uint32_t level;  /* loaded */
     uint32_t target; /* what the last budget asks for */
-    uint32_t first;  /* index of its level 1 in slots, planes */
+    uint32_t first;  /* index of its level 1 in places, planes */
 } bitstack_state_;
 
 /* One block, by matrix and level: where it is, and what of it is in memory. */
@@ -738,7 +797,7 @@ struct bitstack {
     uint64_t *meta_offsets;    /* [metas] */
     uint64_t *resident_after;  /* [blocks] */
     bitstack_state_ *states;   /* [matrices] */
-    bitstack_slot_ *slots;     /* [blocks], by matrix and level */
+    bitstack_slot_ *places;     /* [blocks], by matrix and level */
     bitstack_plane *planes;    /* [2 * blocks], likewise, both sets one after the other */
     uint32_t *readers;         /* see bitstack_enter_ */
     uint64_t resident;
@@ -750,12 +809,74 @@ static inline const char *bitstack_name_(const bitstack *stack, const unsigned c
 }
 
 #ifndef BITSTACK_NO_STDIO
+/* Files beyond 2 GiB where long has 32 bits, whatever feature macros there are: glibc's own functions, declared here
+ * in case <stdio.h> does not, or steps that a long can hold. */
+#if defined(_WIN32)
+#define BITSTACK_FOPEN_ fopen
 static inline int bitstack_seek_(FILE *file, uint64_t offset) {
-#ifdef _WIN32
     return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
-#else
-    return offset > (uint64_t)LONG_MAX || fseek(file, (long)offset, SEEK_SET);
+}
+static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
+    const int64_t end = _fseeki64(file, 0, SEEK_END) ? -1 : _ftelli64(file);
+    *bytes = (uint64_t)end;
+    return end < 0;
+}
+#elif defined(__GLIBC__) && LONG_MAX == 0x7FFFFFFF
+#ifdef __cplusplus
+extern "C" {
 #endif
+extern FILE *fopen64(const char *path, const char *mode);
+extern int fseeko64(FILE *file, __off64_t offset, int whence);
+extern __off64_t ftello64(FILE *file);
+#ifdef __cplusplus
+}
+#endif
+#define BITSTACK_FOPEN_ fopen64
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+    return offset > INT64_MAX || fseeko64(file, (__off64_t)offset, SEEK_SET);
+}
+static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
+    const int64_t end = fseeko64(file, 0, SEEK_END) ? -1 : ftello64(file);
+    *bytes = (uint64_t)end;
+    return end < 0;
+}
+#else
+#ifndef BITSTACK_STEP_ /* smaller in tests */
+#define BITSTACK_STEP_ LONG_MAX
+#endif
+#define BITSTACK_FOPEN_ fopen
+static inline int bitstack_seek_(FILE *file, uint64_t offset) {
+    const uint64_t first = offset < (uint64_t)BITSTACK_STEP_ ? offset : (uint64_t)BITSTACK_STEP_;
+    if (offset > INT64_MAX || fseek(file, (long)first, SEEK_SET)) return 1;
+    for (offset -= first; offset; ) {
+        const uint64_t next = offset < (uint64_t)BITSTACK_STEP_ ? offset : (uint64_t)BITSTACK_STEP_;
+        if (fseek(file, (long)next, SEEK_CUR)) return 1;
+        offset -= next;
+    }
+    return 0;
+}
+/* What ftell cannot tell is found by reading: there is a byte at the last offset, and none after it. */
+static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
+    const long end = fseek(file, 0, SEEK_END) ? -1 : ftell(file);
+    uint64_t low = 0, step;
+    if (end >= 0 && end < BITSTACK_STEP_) return *bytes = (uint64_t)end, 0;
+    if (fseek(file, 0, SEEK_SET) || fgetc(file) == EOF) return 1; /* no file that can be read: a folder, a device */
+    for (step = (uint64_t)1 << 50; step; step >>= 1)
+        if (!bitstack_seek_(file, low + step) && fgetc(file) != EOF) low += step;
+    *bytes = low + 1;
+    return 0;
+}
+#endif
+/* Adds why, as the system told it, to a message. */
+static inline bitstack_result bitstack_reason_(bitstack_error *error, bitstack_result result, int reason) {
+    const char *text = reason ? strerror(reason) : NULL;
+    size_t used, i;
+    if (!error || !text) return result;
+    used = strlen(error->message);
+    for (i = 0; i < 2 && used + 1 < sizeof error->message; i++) error->message[used++] = ": "[i];
+    for (i = 0; text[i] && used + 1 < sizeof error->message; i++) error->message[used++] = text[i];
+    error->message[used] = 0;
+    return result;
 }
 #endif
 
@@ -797,20 +918,32 @@ static int bitstack_power_of_two_(float value) {
     return (bits & 0x7FFFFFu) == 0 && exponent >= 1 && exponent <= 254;
 }
 
-BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
-    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
+/* What a matrix of encoding TABLES has in the fields that say more about the other one. */
+static int bitstack_tables_only_(uint32_t rank, unsigned columns, unsigned coefficients, unsigned factor_type) {
+    return rank == 1 && columns == BITSTACK_COLUMNS_EVERY && coefficients == BITSTACK_COEFFICIENTS_ALL && factor_type == 0;
 }
+static int bitstack_table_groups_(uint32_t group_cols) { return group_cols >= 32 && group_cols <= 1024 && group_cols % 32 == 0; }
+
 BITSTACK_API int bitstack_shape_valid(const bitstack_shape *shape) {
-    return shape->rows >= 1 && shape->rows <= 1u << 30 && shape->cols >= 1 && shape->cols <= 1u << 30 &&
+    if (shape->rows < 1 || shape->rows > 1u << 30 || shape->cols < 1 || shape->cols > 1u << 30 || !bitstack_power_of_two_(shape->scale)) return 0;
+    if (shape->encoding == BITSTACK_TABLES)
+        return shape->levels <= BITSTACK_TABLE_LEVELS_ && bitstack_table_groups_(shape->group_cols) && shape->kept <= shape->cols && shape->kept <= 255 &&
+               bitstack_tables_only_(shape->rank, (unsigned)shape->columns, (unsigned)shape->coefficients, (unsigned)shape->factor_type);
+    return ((int)shape->encoding == 0 || shape->encoding == BITSTACK_PLANES) && shape->kept == 0 &&
            shape->levels <= BITSTACK_MAX_LEVELS && shape->rank >= 1 && shape->rank <= 1024 &&
            shape->group_cols % 64 == 0 && shape->group_cols <= 1u << 30 &&
            shape->columns >= BITSTACK_COLUMNS_OWN && shape->columns <= BITSTACK_COLUMNS_EVERY &&
            shape->coefficients >= BITSTACK_COEFFICIENTS_OWN &&
            shape->coefficients <= BITSTACK_COEFFICIENTS_ALL &&
-           (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16) &&
-           bitstack_power_of_two_(shape->scale);
+           (shape->factor_type == BITSTACK_F32 || shape->factor_type == BITSTACK_F16);
 }
 
+BITSTACK_API uint64_t bitstack_plane_bytes(uint32_t rows, uint32_t cols) {
+    return bitstack_pad_(((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 3) / 4) * 32, BITSTACK_ALIGN_); /* below 2^57 */
+}
+BITSTACK_API uint64_t bitstack_plane_part_bytes(const bitstack_shape *shape) {
+    return bitstack_shape_valid(shape) ? bitstack_part_bytes_(shape, 1, BITSTACK_PLANE_PART_) : 0;
+}
 BITSTACK_API uint64_t bitstack_column_bytes(const bitstack_shape *shape, uint32_t level) {
     if (!bitstack_shape_valid(shape) || level < 1 || level > BITSTACK_MAX_LEVELS) return 0;
     return bitstack_part_bytes_(shape, level, BITSTACK_COLUMN_PART_);
@@ -823,7 +956,7 @@ BITSTACK_API uint64_t bitstack_block_bytes(const bitstack_shape *shape, uint32_t
     uint64_t column, coefficient = bitstack_coefficient_bytes(shape, level);
     if (coefficient == 0) return 0; /* invalid or overflowing */
     column = bitstack_part_bytes_(shape, level, BITSTACK_COLUMN_PART_);
-    return column + coefficient + bitstack_plane_bytes(shape->rows, shape->cols);
+    return column + coefficient + bitstack_plane_part_bytes(shape);
 }
 BITSTACK_API uint64_t bitstack_live_bytes(const bitstack_shape *shape, uint32_t level) {
     uint64_t bytes = 0;
@@ -909,7 +1042,7 @@ static uint64_t bitstack_lay_out_(bitstack *stack, unsigned char *memory) {
     BITSTACK_LAY_OUT_(meta_offsets, uint64_t, stack->metas);
     BITSTACK_LAY_OUT_(resident_after, uint64_t, stack->blocks);
     BITSTACK_LAY_OUT_(states, bitstack_state_, stack->matrices);
-    BITSTACK_LAY_OUT_(slots, bitstack_slot_, stack->blocks);
+    BITSTACK_LAY_OUT_(places, bitstack_slot_, stack->blocks);
     BITSTACK_LAY_OUT_(planes, bitstack_plane, 2 * (uint64_t)stack->blocks);
     BITSTACK_LAY_OUT_(readers, uint32_t, BITSTACK_READER_WORDS_);
 #undef BITSTACK_LAY_OUT_
@@ -1052,8 +1185,11 @@ static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_
         uint64_t where = (uint64_t)(r - stack->head);
         bitstack_shape *shape = &stack->states[i].shape;
         if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a matrix's name is outside the names or shares them");
-        if (bitstack_load32_(r + 16) != 1 || r[31] || !bitstack_zero_(r + 44, 20))
+        if (r[31] || !bitstack_zero_(r + 48, 16) ||
+            !(bitstack_load32_(r + 16) == BITSTACK_PLANES ||
+              (bitstack_load32_(r + 16) == BITSTACK_TABLES && bitstack_tables_only_(bitstack_load32_(r + 24), r[28], r[29], r[30]))))
             return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 16, "the encoding of matrix '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
+        shape->encoding = (bitstack_encoding)bitstack_load32_(r + 16), shape->kept = bitstack_load32_(r + 44);
         shape->rows = bitstack_load32_(r + 8), shape->cols = bitstack_load32_(r + 12);
         shape->levels = bitstack_load32_(r + 20), shape->rank = bitstack_load32_(r + 24);
         if (r[28] > BITSTACK_COLUMNS_EVERY || r[29] > BITSTACK_COEFFICIENTS_ALL || r[30] > BITSTACK_BF16) /* no such values */
@@ -1063,6 +1199,7 @@ static bitstack_result bitstack_check_matrices_(bitstack *stack, uint64_t names_
         shape->group_cols = bitstack_load32_(r + 32);
         shape->scale = bitstack_load_f32_(r + 36);
         if (!bitstack_shape_valid(shape)) return bitstack_bad_(error, where + 8, "a matrix's shape is not valid");
+        if (!(bitstack_load_f32_(r + 40) >= 0 && bitstack_load_f32_(r + 40) <= FLT_MAX)) return bitstack_bad_(error, where + 40, "a matrix's sensitivity is not a number of at least 0");
         stack->states[i].first = (uint32_t)first;
         first += shape->levels;
         if (first > stack->blocks) return bitstack_bad_(error, where + 20, "the matrices have more levels than there are blocks");
@@ -1092,7 +1229,7 @@ static bitstack_result bitstack_check_blocks_(bitstack *stack, bitstack_error *e
         if (bitstack_load64_(r + 8) != at) return bitstack_bad_(error, where + 8, "a block is not where the one before ends");
         if (bytes > stack->complete - at) return bitstack_bad_(error, where + 16, "a block runs beyond the complete size");
         if (!bitstack_zero_(r + 56, 8)) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 56, "reserved block bytes are not zero", NULL, 0);
-        slot = stack->slots + state->first + level - 1;
+        slot = stack->places + state->first + level - 1;
         slot->offset = at;
         slot->record = i;
         at += bytes;
@@ -1149,6 +1286,8 @@ static bitstack_result bitstack_read_head_(bitstack *stack, const unsigned char 
     return BITSTACK_OK;
 }
 
+/* What is damaged, not what cannot be read or held. */
+static int bitstack_damage_(bitstack_result result) { return result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_FORMAT; }
 static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, const bitstack_options *options,
                                       bitstack_error *error) {
     bitstack start = *source, *stack;
@@ -1180,8 +1319,8 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
     bitstack_lay_out_(stack, memory);
     result = bitstack_read_head_(stack, header, error);
     if (result == BITSTACK_OK && !(options && options->load_nothing)) {
-        result = bitstack_set_budget(stack, options && options->budget ? options->budget : UINT64_MAX, error);
-        if (result == BITSTACK_ERROR_CHECKSUM || result == BITSTACK_ERROR_IO) result = BITSTACK_OK;
+        result = bitstack_set_budget(stack, options ? options->budget : 0, error);
+        if (bitstack_damage_(result)) result = BITSTACK_OK;
     } else if (result == BITSTACK_OK && error) error->code = BITSTACK_OK;
     if (result != BITSTACK_OK) {
 #ifndef BITSTACK_NO_STDIO
@@ -1197,6 +1336,7 @@ static bitstack_result bitstack_open_(bitstack **out, const bitstack *source, co
 BITSTACK_API bitstack_result bitstack_open_memory(bitstack **out, const void *data, size_t bytes,
                                                   const bitstack_options *options, bitstack_error *error) {
     bitstack source;
+    if (out) *out = NULL;
     if (!out || !data) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no data", NULL, 0);
     memset(&source, 0, sizeof source);
     source.memory = (const unsigned char *)data;
@@ -1207,6 +1347,7 @@ BITSTACK_API bitstack_result bitstack_open_memory(bitstack **out, const void *da
 BITSTACK_API bitstack_result bitstack_open_callback(bitstack **out, bitstack_read_at read, void *user, uint64_t bytes,
                                                     const bitstack_options *options, bitstack_error *error) {
     bitstack source;
+    if (out) *out = NULL;
     if (!out || !read) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no callback", NULL, 0);
     memset(&source, 0, sizeof source);
     source.read = read;
@@ -1225,23 +1366,22 @@ BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path
     bitstack source;
     bitstack_result result;
     size_t length;
-    int64_t end;
+    if (out) *out = NULL;
     if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
     memset(&source, 0, sizeof source);
     length = strlen(path);
-    source.file = fopen(path, "rb");
+    errno = 0;
+    source.file = BITSTACK_FOPEN_(path, "rb");
     if (!source.file)
-        return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot open '%'", path, length);
+        return bitstack_reason_(error, bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot open '%'", path, length), errno);
     source.read = bitstack_read_file_;
     source.read_user = source.file;
-#ifdef _WIN32
-    end = fseek(source.file, 0, SEEK_END) ? -1 : _ftelli64(source.file);
-#else
-    end = fseek(source.file, 0, SEEK_END) ? -1 : ftell(source.file);
-#endif
-    source.bytes = (uint64_t)end;
-    result = end < 0 ? bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot tell the size of '%'", path, length)
-                     : bitstack_open_(out, &source, options, error);
+    if (!bitstack_file_size_(source.file, &source.bytes)) result = bitstack_open_(out, &source, options, error);
+    else {
+        const int reason = errno;
+        result = bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot tell the size of '%'", path, length);
+        bitstack_reason_(error, result, reason);
+    }
     if (result != BITSTACK_OK) fclose(source.file);
     return result;
 }
@@ -1325,9 +1465,16 @@ BITSTACK_API int bitstack_matrix_count(const bitstack *stack) { return (int)stac
 BITSTACK_API int bitstack_block_count(const bitstack *stack) { return (int)stack->blocks; }
 BITSTACK_API int bitstack_blocks_available(const bitstack *stack) { return (int)stack->available; }
 BITSTACK_API int bitstack_blocks_loaded(const bitstack *stack) { return (int)stack->loaded; }
+BITSTACK_API int bitstack_blocks_missing(const bitstack *stack) {
+    uint32_t i, missing = 0;
+    for (i = 0; i < stack->matrices; i++)
+        if (stack->states[i].level < stack->states[i].target) missing += stack->states[i].target - stack->states[i].level;
+    return (int)missing;
+}
 
 BITSTACK_API bitstack_result bitstack_get_meta(const bitstack *stack, int index, bitstack_meta *out) {
     const unsigned char *entry;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->metas) return BITSTACK_ERROR_ARGUMENT;
     entry = stack->head + stack->meta_offsets[index];
     out->key = (const char *)entry + BITSTACK_LEAST_META_;
@@ -1342,6 +1489,7 @@ BITSTACK_API bitstack_result bitstack_get_meta(const bitstack *stack, int index,
 BITSTACK_API bitstack_result bitstack_get_tensor(const bitstack *stack, int index, bitstack_tensor *out) {
     const unsigned char *r;
     int d;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->tensors) return BITSTACK_ERROR_ARGUMENT;
     r = stack->tensor_records + (size_t)index * BITSTACK_TENSOR_RECORD_;
     out->name = bitstack_name_(stack, r, &out->name_bytes);
@@ -1354,6 +1502,7 @@ BITSTACK_API bitstack_result bitstack_get_tensor(const bitstack *stack, int inde
 }
 BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int index, bitstack_matrix *out) {
     const unsigned char *r;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     r = stack->matrix_records + (size_t)index * BITSTACK_MATRIX_RECORD_;
     out->name = bitstack_name_(stack, r, &out->name_bytes);
@@ -1365,6 +1514,7 @@ BITSTACK_API bitstack_result bitstack_get_matrix(const bitstack *stack, int inde
 }
 BITSTACK_API bitstack_result bitstack_get_block(const bitstack *stack, int index, bitstack_block *out) {
     const unsigned char *r;
+    memset(out, 0, sizeof *out);
     if (index < 0 || (uint32_t)index >= stack->blocks) return BITSTACK_ERROR_ARGUMENT;
     r = stack->block_records + (size_t)index * BITSTACK_BLOCK_RECORD_;
     out->matrix = bitstack_load32_(r);
@@ -1448,7 +1598,7 @@ BITSTACK_API const char *bitstack_meta_string(const bitstack *stack, const char 
 
 /* The part in memory, or NULL. */
 static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
-    const bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    const bitstack_slot_ *slot = stack->places + state->first + block - 1;
     uint64_t offset = slot->offset;
     int before;
     if (!stack->memory) return slot->raw[part] ? bitstack_aligned_(slot->raw[part]) : NULL;
@@ -1457,15 +1607,45 @@ static const unsigned char *bitstack_part_(const bitstack *stack, const bitstack
 }
 
 static void bitstack_give_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part) {
-    unsigned char **raw = stack->slots[state->first + block - 1].raw + part;
+    unsigned char **raw = stack->places[state->first + block - 1].raw + part;
     if (!stack->memory) bitstack_give_aligned_(stack, *raw, bitstack_part_bytes_(&state->shape, block, part));
     *raw = NULL;
 }
 
-/* Makes the part be there; its checksum is verified each time it is taken up. */
+/* Is this a column part of encoding TABLES, for block `level`? Its scales may be any. */
+static int bitstack_column_valid_(const unsigned char *part, uint32_t level) {
+    uint32_t i;
+    if (!bitstack_power_of_two_(bitstack_load_f32_(part)) || !bitstack_zero_(part + 4, BITSTACK_TABLE_AT_ - 4)) return 0;
+    for (i = 0; level <= 6 && i < 1u << level; i++) /* values of a byte, but -128; at 7 and 8 any value is valid */
+        if (((bitstack_load16_(part + BITSTACK_TABLE_AT_ + 2 * i) + 127u) & 0xFFFFu) > 254u) return 0;
+    return 1;
+}
+
+/* Of two failures the first counts, but what cannot be read or held more than what is damaged. */
+static bitstack_result bitstack_worse_(bitstack_result first, bitstack_result next) {
+    return first == BITSTACK_OK || (bitstack_damage_(first) && next != BITSTACK_OK) ? next : first;
+}
+/* Where to tell of it; what was told and counts more stays. */
+static bitstack_error *bitstack_tell_(bitstack_error *error, bitstack_result result) {
+    return error && (error->code == BITSTACK_OK || (bitstack_damage_(error->code) && !bitstack_damage_(result))) ? error : NULL;
+}
+
+/* Are these whole columns: ascending, in range, scales that are numbers? */
+static int bitstack_kept_valid_(const unsigned char *at, const bitstack_shape *shape) {
+    uint32_t k, before = 0;
+    for (k = 0; k < shape->kept; k++, at += 8) {
+        const uint32_t column = bitstack_load32_(at);
+        const float scale = bitstack_load_f32_(at + 4);
+        if (column >= shape->cols || (k && column <= before) || !(scale >= 0 && scale <= FLT_MAX)) return 0;
+        before = column;
+    }
+    return 1;
+}
+
+/* Makes the part be there; it is verified each time it is taken up. *error was set before. */
 static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state_ *state, uint32_t block, int part,
                                            bitstack_error *error) {
-    bitstack_slot_ *slot = stack->slots + state->first + block - 1;
+    bitstack_slot_ *slot = stack->places + state->first + block - 1;
     const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
     const unsigned char *matrix = stack->matrix_records + (size_t)(state - stack->states) * BITSTACK_MATRIX_RECORD_, *data;
     uint64_t bytes = bitstack_part_bytes_(&state->shape, block, part), offset = slot->offset;
@@ -1479,17 +1659,25 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
         slot->raw[part] = (unsigned char *)slot;
     } else {
         unsigned char *raw = bitstack_take_aligned_(stack, bytes);
-        if (!raw) return bitstack_fail_(error, BITSTACK_ERROR_MEMORY, offset, "no memory for a block of matrix '%'", name, name_bytes);
+        if (!raw) return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_MEMORY), BITSTACK_ERROR_MEMORY, offset, "no memory for a block of matrix '%'", name, name_bytes);
         if (bitstack_get_(stack, offset, bitstack_aligned_(raw), bytes) != BITSTACK_OK) {
             bitstack_give_aligned_(stack, raw, bytes);
-            return bitstack_fail_(error, BITSTACK_ERROR_IO, offset, "reading a block of matrix '%' failed", name, name_bytes);
+            return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_IO), BITSTACK_ERROR_IO, offset, "reading a block of matrix '%' failed", name, name_bytes);
         }
         slot->raw[part] = raw;
         data = bitstack_aligned_(raw);
     }
     if (!stack->skip_checksums && bitstack_checksum(data, (size_t)bytes) != bitstack_load64_(record + 24 + 8 * part)) {
         bitstack_give_part_(stack, state, block, part);
-        return bitstack_fail_(error, BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
+        return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_CHECKSUM), BITSTACK_ERROR_CHECKSUM, offset, "the checksum of a block of matrix '%' does not match", name, name_bytes);
+    }
+    if (state->shape.encoding == BITSTACK_TABLES && part == BITSTACK_COLUMN_PART_ && !bitstack_column_valid_(data, block)) {
+        bitstack_give_part_(stack, state, block, part);
+        return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_FORMAT), BITSTACK_ERROR_FORMAT, offset, "the unit or the table of a block of matrix '%' is not valid", name, name_bytes);
+    }
+    if (part == BITSTACK_PLANE_PART_ && block == 1 && state->shape.kept && !bitstack_kept_valid_(data + bitstack_tiles_bytes_(&state->shape), &state->shape)) {
+        bitstack_give_part_(stack, state, block, part);
+        return bitstack_fail_(bitstack_tell_(error, BITSTACK_ERROR_FORMAT), BITSTACK_ERROR_FORMAT, offset, "the whole columns of matrix '%' are not valid", name, name_bytes);
     }
     return BITSTACK_OK;
 }
@@ -1536,7 +1724,7 @@ static void bitstack_wait_for_readers_(const bitstack *stack) { (void)stack; }
 static void bitstack_show_(bitstack *stack, bitstack_state_ *state, uint32_t level) {
     uint32_t set = (state->shown & 1u) ^ 1u;
     const bitstack_shape *shape = &state->shape;
-    size_t step = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows * bitstack_factor_size_(shape->factor_type));
+    const size_t step = bitstack_coefficient_step_(shape);
     uint32_t p;
     for (p = 1; p <= level; p++) {
         bitstack_plane *plane = stack->planes + (size_t)set * stack->blocks + state->first + p - 1;
@@ -1556,7 +1744,7 @@ static void bitstack_drop_parts_(bitstack *stack, const bitstack_state_ *state, 
     int part;
     for (block = 1; block <= state->shape.levels; block++)
         for (part = 0; part < BITSTACK_PARTS_; part++)
-            if (stack->slots[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
+            if (stack->places[state->first + block - 1].raw[part] && !bitstack_part_live_(&state->shape, block, part, level) &&
                 !bitstack_part_live_(&state->shape, block, part, other))
                 bitstack_give_part_(stack, state, block, part);
 }
@@ -1577,12 +1765,12 @@ static bitstack_result bitstack_move_(bitstack *stack, bitstack_state_ *state, u
     for (block = 1; block <= level;) { /* restarts from below each time a block turns out bad */
         for (part = 0, result = BITSTACK_OK; part < BITSTACK_PARTS_ && result == BITSTACK_OK; part++)
             if (bitstack_part_live_(&state->shape, block, part, level))
-                result = bitstack_take_part_(stack, state, block, part, first == BITSTACK_OK ? error : NULL);
+                result = bitstack_take_part_(stack, state, block, part, error);
         if (result == BITSTACK_OK) {
             block++;
             continue;
         }
-        if (first == BITSTACK_OK) first = result;
+        first = bitstack_worse_(first, result);
         level = block - 1;
         if (result == BITSTACK_ERROR_MEMORY ? !may_fall : level == 0 && old > wanted) level = old;
         bitstack_drop_parts_(stack, state, level, old); /* taken for a level that will not be, and never shown */
@@ -1611,6 +1799,7 @@ static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t
             if (state->level <= target) continue;
             result = bitstack_move_(stack, state, target, pass == 2, worst == BITSTACK_OK ? error : NULL);
             moved |= state->level <= target;
+            if (result == BITSTACK_ERROR_MEMORY && error && worst == BITSTACK_OK) error->code = BITSTACK_OK;
             if (result == BITSTACK_ERROR_MEMORY) again = 1; /* told below, if it stays so */
             else if (worst == BITSTACK_OK) worst = result;
         }
@@ -1622,8 +1811,8 @@ static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t
         bitstack_state_ *state = stack->states + i;
         const uint32_t target = level == UINT32_MAX ? state->target : level;
         if (state->level >= target) continue;
-        result = bitstack_move_(stack, state, target, 1, worst == BITSTACK_OK ? error : NULL);
-        if (worst == BITSTACK_OK) worst = result;
+        result = bitstack_move_(stack, state, target, 1, error);
+        worst = bitstack_worse_(worst, result);
         bitstack_drop_unused_(stack, i, i + 1);
     }
     return worst;
@@ -1631,8 +1820,15 @@ static bitstack_result bitstack_bring_(bitstack *stack, uint32_t first, uint32_t
 
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error) {
     uint32_t low = 0, high = stack->available;
-    if (bytes < stack->base)
-        return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part", NULL, 0);
+    if (bytes == 0) bytes = UINT64_MAX;
+    if (bytes < stack->base) {
+        char digits[20];
+        size_t at = sizeof digits;
+        uint64_t least = stack->base;
+        for (; least; least /= 10) digits[--at] = (char)('0' + least % 10);
+        return bitstack_fail_(error, BITSTACK_ERROR_BUDGET, 0, "the budget is smaller than the resident part, which takes % bytes",
+                              digits + at, sizeof digits - at);
+    }
     while (low < high) { /* how many blocks fit */
         uint32_t middle = low + (high - low) / 2;
         if (stack->resident_after[middle] <= bytes) low = middle + 1;
@@ -1650,7 +1846,7 @@ BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uin
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices)
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such matrix", NULL, 0);
     state = stack->states + matrix;
-    if (level > state->shape.levels || (level && stack->slots[state->first + level - 1].record >= stack->available))
+    if (level > state->shape.levels || (level && stack->places[state->first + level - 1].record >= stack->available))
         return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "the matrix has no such level", NULL, 0);
     return bitstack_bring_(stack, (uint32_t)matrix, (uint32_t)matrix + 1, level, error);
 }
@@ -1669,10 +1865,10 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
     uint32_t i, block;
     int part;
     if (!stack) return;
-    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as far as that */
+    for (i = 0; stack->resident && !stack->memory && i < stack->matrices; i++) /* resident: opened as later as that */
         for (block = 1; block <= stack->states[i].shape.levels; block++)
             for (part = 0; part < BITSTACK_PARTS_; part++)
-                bitstack_give_aligned_(stack, stack->slots[stack->states[i].first + block - 1].raw[part],
+                bitstack_give_aligned_(stack, stack->places[stack->states[i].first + block - 1].raw[part],
                                        bitstack_part_bytes_(&stack->states[i].shape, block, part));
     bitstack_give_aligned_(stack, stack->head_raw, stack->base);
 #ifndef BITSTACK_NO_STDIO
@@ -1684,6 +1880,7 @@ BITSTACK_API void bitstack_close(bitstack *stack) {
 BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int matrix, bitstack_view *out) {
     const bitstack_state_ *state;
     uint32_t shown;
+    memset(out, 0, sizeof *out);
     if (matrix < 0 || (uint32_t)matrix >= stack->matrices) return BITSTACK_ERROR_ARGUMENT;
     state = stack->states + matrix;
     shown = BITSTACK_SHOWN_(state);
@@ -1694,6 +1891,7 @@ BITSTACK_API bitstack_result bitstack_matrix_view(const bitstack *stack, int mat
     out->level = shown / 2;
     out->factor_type = state->shape.factor_type;
     out->scale = state->shape.scale;
+    out->encoding = state->shape.encoding, out->kept = state->shape.kept;
     out->planes = stack->planes + (size_t)(shown & 1u) * stack->blocks + state->first;
     return BITSTACK_OK;
 }
@@ -1751,9 +1949,97 @@ static size_t bitstack_span_cols_(const bitstack_view *view, size_t col, size_t 
 }
 
 static int bitstack_view_valid_(const bitstack_view *view, uint32_t begin, uint32_t count) {
-    return view && view->rank && view->group_cols % 64 == 0 && begin <= view->rows &&
-           count <= view->rows - begin && (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16) &&
-           bitstack_power_of_two_(view->scale) && (view->planes || !view->level);
+    if (!view || begin > view->rows || count > view->rows - begin || !bitstack_power_of_two_(view->scale) || (!view->planes && view->level)) return 0;
+    if (view->encoding == BITSTACK_TABLES)
+        return view->rank == 1 && bitstack_table_groups_(view->group_cols) && view->level <= BITSTACK_TABLE_LEVELS_ &&
+               (!view->level || !count || bitstack_column_valid_((const unsigned char *)view->planes->columns, view->level));
+    return ((int)view->encoding == 0 || view->encoding == BITSTACK_PLANES) && view->rank && view->group_cols % 64 == 0 &&
+           (view->factor_type == BITSTACK_F32 || view->factor_type == BITSTACK_F16);
+}
+
+/* Encoding TABLES: the table's values for a row's columns 32 * chunk and on. */
+static void bitstack_row_values_(int32_t to[BITSTACK_CHUNK_], const bitstack_view *view, size_t row, size_t chunk) {
+    const unsigned char *table = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+    const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+    const size_t at = (row / BITSTACK_LANES_ * chunks + chunk) * BITSTACK_CHUNK_BYTES_ + row % BITSTACK_LANES_ * 4;
+    uint32_t bits[BITSTACK_TABLE_LEVELS_], index, p;
+    size_t k, c;
+    for (p = 0; p < view->level; p++) bits[p] = bitstack_load32_(view->planes[p].signs + at);
+    for (k = 0; k < 8; k++) {
+        for (p = 0, index = 0; p < view->level; p++) index |= (bits[p] >> k & 0x01010101u) << p; /* of four columns */
+        for (c = 0; c < 4; c++, index >>= 8) to[4 * k + c] = (int32_t)(bitstack_load16_(table + 2 * (index & 255u)) ^ 0x8000u) - 0x8000;
+    }
+}
+
+static double bitstack_unit_(const bitstack_view *view) {
+    return (double)view->scale * (double)bitstack_load_f32_(view->planes->columns);
+}
+/* The code of a row's scale for a group of columns; the codes of all columns. */
+static const unsigned char *bitstack_row_scale_(const bitstack_view *view, size_t row, size_t group) {
+    const size_t groups = ((size_t)view->cols + view->group_cols - 1) / view->group_cols;
+    return (const unsigned char *)view->planes->coefficients + (row / BITSTACK_LANES_ * groups + group) * BITSTACK_LANES_ + row % BITSTACK_LANES_;
+}
+static const unsigned char *bitstack_col_scales_(const bitstack_view *view) {
+    return (const unsigned char *)view->planes->columns + BITSTACK_SCALES_AT_(view->level);
+}
+
+#if FLT_EVAL_METHOD == 0
+#define BITSTACK_ROUNDED_
+#else
+#define BITSTACK_ROUNDED_ volatile /* x87 keeps more digits otherwise */
+#endif
+
+/* Whole column k of the view: the column, its scale, and its values, one byte a row. */
+static const signed char *bitstack_kept_(const bitstack_view *view, size_t k, size_t *column, float *scale) {
+    const size_t tiles = ((size_t)view->rows + BITSTACK_LANES_ - 1) / BITSTACK_LANES_, chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+    const unsigned char *at = view->planes->signs + tiles * chunks * BITSTACK_CHUNK_BYTES_;
+    *column = bitstack_load32_(at + 8 * k), *scale = bitstack_load_f32_(at + 8 * k + 4);
+    return (const signed char *)at + 8 * (size_t)view->kept + k * view->rows;
+}
+
+static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin, size_t count, float *out, size_t out_stride) {
+    const double unit = bitstack_unit_(view);
+    const unsigned char *scales = bitstack_col_scales_(view);
+    int32_t value[BITSTACK_CHUNK_];
+    size_t row, col, j, k;
+    float scale;
+    for (row = begin; row < begin + count; row++) {
+        for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
+            const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+            bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
+            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
+                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* the first product is exact */
+                bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
+            }
+        }
+        for (k = 0; k < view->kept; k++) {
+            const signed char *values = bitstack_kept_(view, k, &col, &scale);
+            bitstack_put_float_(out, (row - begin) * out_stride + col, (float)((double)view->scale * (double)scale * values[row]));
+        }
+    }
+}
+
+static void bitstack_tables_reference_(const bitstack_view *view, const float *x, float *y, size_t begin, size_t count) {
+    const double unit = bitstack_unit_(view);
+    const unsigned char *scales = bitstack_col_scales_(view);
+    int32_t value[BITSTACK_CHUNK_];
+    size_t row, col, j, k;
+    float scale;
+    for (row = begin; row < begin + count; row++) {
+        double total = 0, whole = 0;
+        for (k = 0; k < view->kept; k++) {
+            const signed char *values = bitstack_kept_(view, k, &col, &scale);
+            whole += (double)scale * values[row] * (double)bitstack_get_float_(x, col);
+        }
+        for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
+            double sum = 0;
+            bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
+            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
+                sum += (double)value[j] * (double)bitstack_small_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
+            total += sum * (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+        }
+        bitstack_put_float_(y, row - begin, (float)(unit * total + (double)view->scale * whole));
+    }
 }
 
 /* Sums are taken in double in one order: products of two floats are exact there, so fused
@@ -1767,6 +2053,10 @@ BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view,
     uint32_t p;
     if (!bitstack_view_valid_(view, begin, count) || (!out && count) || out_stride < view->cols)
         return BITSTACK_ERROR_ARGUMENT;
+    if (view->encoding == BITSTACK_TABLES && view->level) {
+        bitstack_tables_dequantize_(view, begin, count, out, out_stride);
+        return BITSTACK_OK;
+    }
     for (row = begin; row < (size_t)begin + count; row += rows) {
         rows = (size_t)begin + count - row < most_rows ? (size_t)begin + count - row : most_rows;
         for (col = 0; col < view->cols; col += cols) {
@@ -1889,6 +2179,18 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 #define BITSTACK_RESTRICT_
 #endif
 
+/* Encoding TABLES: some whole groups of columns of a tile of 16 rows, and the inputs for them ([DECODE]). */
+typedef struct bitstack_strip_ {
+    const unsigned char *planes[BITSTACK_TABLE_LEVELS_]; /* at the first chunk */
+    uint32_t level;
+    const signed char *table;   /* the table's bytes; at levels 7 and 8 its low ones 256 bytes on */
+    const unsigned char *codes; /* of the rows' scales, 16 a group */
+    const signed char *q;       /* one input, 8 bits: for `stream` */
+    const float *scales;        /* of the input, for each group */
+    const int32_t *sums;        /* of q, for each group */
+    size_t chunks, group_chunks;
+} bitstack_strip_;
+
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
@@ -1912,23 +2214,29 @@ typedef struct bitstack_kernels_ {
     void (*unfold)(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols, float (*u)[BITSTACK_TILE_],
                    float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
     void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
+    /* See [DECODE]. */
+    void (*smalls)(float *to, const unsigned char *codes, size_t count);
+    uint32_t (*largest)(const float *z, size_t cols);
+    void (*round)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
+    void (*decode)(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
+    void (*dot)(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q, size_t stride,
+                size_t vectors, int words);
+    void (*fold)(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale);
+    void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
+    unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
 } bitstack_kernels_;
 
-/* The scale for a largest sum given as bits (the order of positive floats is that of their bits, and
- * NaN is the largest): 0 for a zero block, NaN for one that is not finite. */
+/* The scale that makes a largest magnitude, given as bits, `most` (the order of positive floats is that of their bits,
+ * and NaN is the largest): 0 where all counts as zero, NaN where something is not finite. */
+static float bitstack_input_scale_(uint32_t largest_bits, float most) {
+    const float value = bitstack_float_from_bits_(largest_bits);
+    if (largest_bits >= 0x7F800000u) return bitstack_float_from_bits_(0x7FC00000u);
+    return value < 1e-30f ? 0 : value / most;
+}
+/* The same for a block's largest sum, with 11 significant bits. */
 static float bitstack_block_scale_(uint32_t largest_bits) {
-    float value;
-    uint32_t bits;
-    memcpy(&value, &largest_bits, 4);
-    if (largest_bits >= 0x7F800000u) bits = 0x7FC00000u;
-    else {
-        if (value < 1e-30f) return 0;
-        value /= 32512.0f;
-        memcpy(&bits, &value, 4);
-        bits = (bits + 0x1FFFu) & ~0x1FFFu;
-    }
-    memcpy(&value, &bits, 4);
-    return value;
+    const float value = bitstack_input_scale_(largest_bits, 32512.0f);
+    return value > 0 ? bitstack_float_from_bits_((bitstack_bits_from_float_(value) + 0x1FFFu) & ~0x1FFFu) : value;
 }
 
 /* ================================================================================== [SCALAR] */
@@ -1942,6 +2250,21 @@ static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
 }
 
+/* fabsf without libm. */
+static float bitstack_magnitude_(float value) { return bitstack_float_from_bits_(bitstack_bits_from_float_(value) & 0x7FFFFFFFu); }
+
+/* To an integer, |value| < 2^22, as the rounding mode says: lrintf without libm. */
+static int32_t bitstack_round_(float value) {
+    const float ones = value < 0 ? -8388608.0f : 8388608.0f; /* 2^23: of a sum with it the last bit counts ones */
+#if FLT_EVAL_METHOD == 0
+    const float sum = value + ones;
+#else
+    volatile float exact = value, sum = exact + ones;
+#endif
+    const int32_t size = (int32_t)(bitstack_bits_from_float_(sum) & 0x7FFFFFu);
+    return value < 0 ? -size : size;
+}
+
 static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
     uint32_t largest = 0;
     float scale, inverse;
@@ -1949,9 +2272,9 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     int n;
     for (g = 0; g < groups; g++, z += 4) {
 #if FLT_EVAL_METHOD == 0
-        float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]), sum;
+        float left = bitstack_magnitude_(z[0]) + bitstack_magnitude_(z[1]), right = bitstack_magnitude_(z[2]) + bitstack_magnitude_(z[3]), sum;
 #else
-        volatile float left = fabsf(z[0]) + fabsf(z[1]), right = fabsf(z[2]) + fabsf(z[3]); /* x87 keeps more digits */
+        volatile float left = bitstack_magnitude_(z[0]) + bitstack_magnitude_(z[1]), right = bitstack_magnitude_(z[2]) + bitstack_magnitude_(z[3]); /* x87 keeps more digits */
         float sum;
 #endif
         uint32_t bits;
@@ -1965,7 +2288,7 @@ static float bitstack_build_scalar_(const float *z, size_t groups, unsigned char
     for (g = 0; g < groups; g++, z += 4) {
         int32_t q[4] = {0, 0, 0, 0};
         if (inverse > 0)
-            for (n = 0; n < 4; n++) q[n] = (int32_t)lrintf(z[n] * inverse);
+            for (n = 0; n < 4; n++) q[n] = bitstack_round_(z[n] * inverse);
         for (n = 0; n < 16; n++) {
             int32_t sum = (n & 1 ? q[0] : -q[0]) + (n & 2 ? q[1] : -q[1]) + (n & 4 ? q[2] : -q[2]) + (n & 8 ? q[3] : -q[3]);
             uint32_t biased = (uint32_t)(sum + 257 * BITSTACK_BIAS_);
@@ -2039,7 +2362,7 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
  * row cost 1 %. */
 #define BITSTACK_NEAR_(tiles) ((tiles) > 1 ? 1024u : 2048u)
 #define BITSTACK_FAR_(tiles) (8192u / (tiles))
-#define BITSTACK_PREFETCH_BOTH_(near, far) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(near)), "m"(*(far)))
+#define BITSTACK_PREFETCH_BOTH_(soon, later) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(soon)), "m"(*(later)))
 #endif
 
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
@@ -2051,16 +2374,18 @@ static int bitstack_available_sse4_(void) { return bitstack_x86_has_(1u << 9 | 1
 
 BITSTACK_SSE4_INLINE_ __m128i bitstack_load_sse4_(const void *from) { return _mm_loadu_si128((const __m128i *)from); }
 
-/* Four factors as floats. Halves: the exponent is put right by an exact product, but for infinity and NaN. */
+/* Four factors as floats. Halves: as bitstack_f16_to_f32, for subnormal floats may count as zero here (DAZ). */
 BITSTACK_SSE4_INLINE_ __m128 bitstack_factors_sse4_(const void *from, bitstack_type type, size_t first) {
-    __m128i half, rest, special;
+    const __m128i least = _mm_set1_epi32(0x38800000);
+    __m128i half, rest, value, tiny;
     if (type != BITSTACK_F16) return _mm_castsi128_ps(bitstack_load_sse4_((const char *)from + 4 * first));
     half = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 2 * first)));
     rest = _mm_and_si128(half, _mm_set1_epi32(0x7FFF));
-    special = _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x7F800000));
-    special = _mm_or_si128(special, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16)); /* and the sign */
-    return _mm_or_ps(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(rest, 13)), _mm_set1_ps(5.192296858534828e+33f)), /* 2^112 */
-                     _mm_castsi128_ps(special));
+    value = _mm_add_epi32(_mm_slli_epi32(rest, 13), _mm_set1_epi32(0x38000000));
+    value = _mm_add_epi32(value, _mm_and_si128(_mm_cmpgt_epi32(rest, _mm_set1_epi32(0x7BFF)), _mm_set1_epi32(0x38000000)));
+    tiny = _mm_castps_si128(_mm_sub_ps(_mm_castsi128_ps(_mm_or_si128(_mm_slli_epi32(rest, 13), least)), _mm_castsi128_ps(least)));
+    value = _mm_blendv_epi8(value, tiny, _mm_cmpgt_epi32(_mm_set1_epi32(0x0400), rest));
+    return _mm_castsi128_ps(_mm_or_si128(value, _mm_slli_epi32(_mm_sub_epi32(half, rest), 16))); /* and the sign */
 }
 
 BITSTACK_SSE4_ static void bitstack_product_sse4_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
@@ -2273,12 +2598,12 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_two_avx2_(bitstack_sums_avx2_ *sum, __m25
     return _mm256_avg_epu8(a, b);
 }
 BITSTACK_AVX2_INLINE_ void bitstack_four_avx2_(bitstack_sums_avx2_ sums[2], __m256i average[2], const unsigned char *signs, size_t g,
-                                               const unsigned char *table, const char *near, const char *far, const int ready) {
+                                               const unsigned char *table, const char *soon, const char *later, const int ready) {
     __m256i a, b, c, d, e, f;
-    if (near) BITSTACK_PREFETCH_BOTH_(near, far);
+    if (soon) BITSTACK_PREFETCH_BOTH_(soon, later);
     bitstack_find_avx2_(&a, &b, signs, g, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 1, table, ready);
     e = bitstack_two_avx2_(&sums[0], a, c), f = bitstack_two_avx2_(&sums[1], b, d);
-    if (near) BITSTACK_PREFETCH_BOTH_(near + 64, far + 64);
+    if (soon) BITSTACK_PREFETCH_BOTH_(soon + 64, later + 64);
     bitstack_find_avx2_(&a, &b, signs, g + 2, table, ready), bitstack_find_avx2_(&c, &d, signs, g + 3, table, ready);
     average[0] = _mm256_avg_epu8(e, bitstack_two_avx2_(&sums[0], a, c)), average[1] = _mm256_avg_epu8(f, bitstack_two_avx2_(&sums[1], b, d));
 }
@@ -2330,7 +2655,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
     size_t from, groups, g, k, t, i, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, table += run->count * stride) {
         const unsigned char *signs = run->signs + 32 * from;
-        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
+        const char *soon = bitstack_ahead_(run, from * 32, near_by), *later = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
         for (t = 0; run->count <= 2 && t < run->count; t++) {
@@ -2343,7 +2668,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                     bitstack_sums_avx2_ sum[2] = {part[i][0], part[i][1]};
                     for (k = g; k < last; k += 4) {
                         const size_t ahead = at + 32 * k;
-                        bitstack_four_avx2_(sum, average, signs + at, k, entries, near + ahead, far + ahead, 0);
+                        bitstack_four_avx2_(sum, average, signs + at, k, entries, soon + ahead, later + ahead, 0);
                         bitstack_add_avx2_(&sum[0], average[0]), bitstack_add_avx2_(&sum[1], average[1]);
                     }
                     part[i][0] = sum[0], part[i][1] = sum[1];
@@ -2355,7 +2680,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
             }
         }
         if (run->count <= 2) continue;
-        for (i = 0; i < run->tiles; i++, signs += run->stride, near += run->stride, far += run->stride) {
+        for (i = 0; i < run->tiles; i++, signs += run->stride, soon += run->stride, later += run->stride) {
             unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
             for (g = 0; g < groups; g++) {
                 const __m256i both = bitstack_load_avx2_(signs + 32 * g);
@@ -2367,8 +2692,8 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                 bitstack_sums_avx2_ sum[2] = {none, none};
                 for (g = 0; g + 8 <= groups; g += 8) {
                     if (t < 2) { /* one reads ahead for the first half of each four groups, one for the second */
-                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64 * t, far + 32 * g + 64 * t);
-                        BITSTACK_PREFETCH_BOTH_(near + 32 * g + 128 + 64 * t, far + 32 * g + 128 + 64 * t);
+                        BITSTACK_PREFETCH_BOTH_(soon + 32 * g + 64 * t, later + 32 * g + 64 * t);
+                        BITSTACK_PREFETCH_BOTH_(soon + 32 * g + 128 + 64 * t, later + 32 * g + 128 + 64 * t);
                     }
                     bitstack_four_avx2_(sum, average, nibbles, g, table + t * stride, NULL, NULL, 1);
                     bitstack_four_avx2_(sum, more, nibbles, g + 4, table + t * stride, NULL, NULL, 1);
@@ -2517,15 +2842,15 @@ BITSTACK_AVX512_INLINE_ void bitstack_look_avx512_(__m512i sum[4], const __m512i
 
 /* Four groups of `tiles` tiles, `apart` bytes from each other, and `count` tables, together at most 4. */
 BITSTACK_AVX512_INLINE_ void bitstack_step_avx512_(__m512i sum[4][4], const unsigned char *signs, size_t apart,
-                                                   const unsigned char *tables, size_t stride, const char *near,
-                                                   const char *far, const int tiles, const int count) {
+                                                   const unsigned char *tables, size_t stride, const char *soon,
+                                                   const char *later, const int tiles, const int count) {
     __m512i index[4];
 #define BITSTACK_TILE_STEP_(tile)                                                                                        \
     if (tiles > tile) {                                                                                                  \
         bitstack_index_avx512_(index, signs + tile * apart);                                                             \
-        BITSTACK_PREFETCH_BOTH_(near + tile * apart, far + tile * apart);                                                \
+        BITSTACK_PREFETCH_BOTH_(soon + tile * apart, later + tile * apart);                                                \
         bitstack_look_avx512_(sum[tile * count], index, _mm512_loadu_si512(tables));                                     \
-        BITSTACK_PREFETCH_BOTH_(near + tile * apart + 64, far + tile * apart + 64);                                      \
+        BITSTACK_PREFETCH_BOTH_(soon + tile * apart + 64, later + tile * apart + 64);                                      \
         if (count > 1) bitstack_look_avx512_(sum[(tile * count + 1) % 4], index, _mm512_loadu_si512(tables + stride));   \
         if (count > 2) bitstack_look_avx512_(sum[2], index, _mm512_loadu_si512(tables + 2 * stride));                    \
         if (count > 3) bitstack_look_avx512_(sum[3], index, _mm512_loadu_si512(tables + 3 * stride));                    \
@@ -2547,18 +2872,18 @@ BITSTACK_AVX512_INLINE_ void bitstack_scale_avx512_(float *to, const __m512i sum
 /* One block. rest: room for 512 bytes. */
 BITSTACK_AVX512_INLINE_ void bitstack_lookup_some_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run, size_t from, size_t groups,
                                                           const unsigned char *tables, size_t stride, const float *scales,
-                                                          const char *near, const char *far, unsigned char *rest, const int tiles, const int count) {
+                                                          const char *soon, const char *later, unsigned char *rest, const int tiles, const int count) {
     const __m512i less = _mm512_set1_epi32(-(int)((groups + 3) / 4 * 4) * BITSTACK_BIAS_);
     __m512i sum[4][4] = {{less, less, less, less}, {less, less, less, less}, {less, less, less, less}, {less, less, less, less}};
     const unsigned char *signs = run->signs + 32 * from;
     size_t g;
     for (g = 0; g + 4 <= groups; g += 4)
-        bitstack_step_avx512_(sum, signs + 32 * g, run->stride, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+        bitstack_step_avx512_(sum, signs + 32 * g, run->stride, tables + 16 * g, stride, soon + 32 * g, later + 32 * g, tiles, count);
     if (g < groups) { /* the last are fewer than four */
         int i;
         memset(rest, 0, 512);
         for (i = 0; i < tiles; i++) memcpy(rest + 128 * i, signs + (size_t)i * run->stride + 32 * g, 32 * (groups - g));
-        bitstack_step_avx512_(sum, rest, 128, tables + 16 * g, stride, near + 32 * g, far + 32 * g, tiles, count);
+        bitstack_step_avx512_(sum, rest, 128, tables + 16 * g, stride, soon + 32 * g, later + 32 * g, tiles, count);
     }
     bitstack_scale_avx512_(sums[0], sum[0], scales[0], from > 0);
     if (tiles * count > 1) bitstack_scale_avx512_(sums[1], sum[1], scales[1 % count], from > 0);
@@ -2595,16 +2920,16 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
-        const char *near = bitstack_ahead_(run, from * 32, near_by), *far = bitstack_ahead_(run, from * 32, far_off);
+        const char *soon = bitstack_ahead_(run, from * 32, near_by), *later = bitstack_ahead_(run, from * 32, far_off);
         groups = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups - from : BITSTACK_BLOCK_ / 4;
         stride = bitstack_table_bytes_(groups);
         switch (run->tiles * 100 + run->count) {
-        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 4, 1); continue;
-        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 2, 2); continue;
-        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 1); continue;
-        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 2); continue;
-        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 3); continue;
-        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, near, far, indices, 1, 4); continue;
+        case 401: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 4, 1); continue;
+        case 202: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 2, 2); continue;
+        case 101: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 1); continue;
+        case 102: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 2); continue;
+        case 103: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 3); continue;
+        case 104: bitstack_lookup_some_avx512_(sums, run, from, groups, tables, stride, scale, soon, later, indices, 1, 4); continue;
         default: break;
         }
         for (g = 0; g < groups; g += 4) {
@@ -2616,8 +2941,8 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
             }
             bitstack_index_avx512_(index, signs);
             for (t = 0; t < 4; t++) _mm512_storeu_si512(indices + 64 * g + 64 * t, index[t]);
-            BITSTACK_PREFETCH_BOTH_(near + 32 * g, far + 32 * g);
-            BITSTACK_PREFETCH_BOTH_(near + 32 * g + 64, far + 32 * g + 64);
+            BITSTACK_PREFETCH_BOTH_(soon + 32 * g, later + 32 * g);
+            BITSTACK_PREFETCH_BOTH_(soon + 32 * g + 64, later + 32 * g + 64);
         }
         for (t = 0; t + 4 <= run->count; t += 4)
             bitstack_lookup_ready_avx512_(sums + t, indices, groups, tables + t * stride, stride, scale + t, from > 0, 4);
@@ -2980,9 +3305,6 @@ BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m25
     _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(bits, left),        \
                                                   _mm512_set1_epi32(INT32_MIN), 0x78)) /* a ^ (b & c) */
 BITSTACK_DEFINE_PANELS_(avx512, BITSTACK_AVX512_, __m512, __m512i, 16)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 #endif
 #if defined(BITSTACK_HAS_NEON_) && defined(__aarch64__)
 #define BITSTACK_ZERO_neon_ vdupq_n_f32(0)
@@ -3005,27 +3327,522 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
 #define BITSTACK_PANELS_NEON_ NULL, NULL
 #endif
 
+/* ================================================================================== [DECODE]
+ * Products of encoding TABLES. A tile's planes are read 32 columns at a time, their bits become indices, a byte
+ * each, and the indices values of the table; 16 rows of four neighbouring columns fill 64 bytes, so that multiplying
+ * with four inputs leaves one sum a row. Inputs are integers, with one scale for each group of columns:
+ *   z      x_j * v_j, one float product
+ *   A      the largest |z| of the group
+ *   xs     A / 127, or A / 32512 where inputs have 16 bits (EXACT; always at levels 7 and 8); see bitstack_input_scale_
+ *   q      z * (1 / xs) rounded to an integer, ties to even; of 16 bits: q = 256 * high + low, -128 <= low <= 127
+ *   sum    of T * q over the group, exact. At levels 7 and 8 T = 256 * high + low, 0 <= low <= 255. There are as many
+ *          sums as pairs of such parts, all exact; as floats f(T part, q part) they become
+ *          (256 f(high, high) + f(low, high)) * 256 + (256 f(high, low) + f(low, low)), each sum rounded
+ *   y      += sum * (s * xs) group by group, both products rounded to float before the sum is; at the end * unit * scale
+ * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
+#define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
+#define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
+
+static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++) to[i] = bitstack_small_value_(codes[i]);
+}
+static uint32_t bitstack_largest_scalar_(const float *z, size_t cols) {
+    uint32_t most = 0;
+    size_t j;
+    for (j = 0; j < cols; j++) {
+        const uint32_t bits = bitstack_bits_from_float_(z[j]) & 0x7FFFFFFFu;
+        if (bits > most) most = bits;
+    }
+    return most;
+}
+/* q[0..cols-1] of 8 bits, or, if stride is not 0, q[0..] high and q[stride..] low bytes of 16 bits; adds them to sums. */
+static void bitstack_round_scalar_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    size_t j;
+    for (j = 0; j < cols; j++) {
+        BITSTACK_ROUNDED_ float scaled = z[j] * inverse;
+        const int32_t value = (int32_t)lrintf(scaled), high = stride ? (value + 128 + 65536) / 256 - 256 : value;
+        q[j] = (signed char)high;
+        sums[0] += high;
+        if (!stride) continue;
+        q[stride + j] = (signed char)(value - 256 * high);
+        sums[1] += value - 256 * high;
+    }
+}
+
+/* Bytes of the table, 512 a chunk: byte 64 k + 4 r + c is that of row r and column 4 k + c. At levels 7 and 8 those of
+ * the low ones follow `stride` bytes on. */
+static void bitstack_decode_scalar_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) {
+    const size_t end = (chunk + chunks) * BITSTACK_CHUNK_BYTES_;
+    size_t at, k, c;
+    uint32_t bits[BITSTACK_TABLE_LEVELS_], index, p;
+    for (at = chunk * BITSTACK_CHUNK_BYTES_; at < end; at += 4, to += at % BITSTACK_CHUNK_BYTES_ ? 4 : 4 + 512 - 64) {
+        for (p = 0; p < strip->level; p++) bits[p] = bitstack_load32_(strip->planes[p] + at);
+        for (k = 0; k < 8; k++) {
+            for (p = 0, index = 0; p < strip->level; p++) index |= (bits[p] >> k & 0x01010101u) << p; /* of four columns */
+            for (c = 0; c < 4; c++, index >>= 8) {
+                to[64 * k + c] = strip->table[index & 255u];
+                if (strip->level > 6) to[stride + 64 * k + c] = strip->table[256 + (index & 255u)];
+            }
+        }
+    }
+}
+/* sums[v * step][row] += sum over columns of bytes * q[v * stride ..], for each of `vectors`. words: bytes may be -128. */
+static void bitstack_dot_scalar_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q,
+                                 size_t stride, size_t vectors, int words) {
+    size_t v, k, r;
+    (void)words;
+    for (v = 0; v < vectors; v++, q += stride)
+        for (k = 0; k < 8 * chunks; k++)
+            for (r = 0; r < BITSTACK_LANES_; r++) {
+                const signed char *four = bytes + 64 * k + 4 * r, *by = q + 4 * k;
+                sums[v * step][r] += four[0] * by[0] + four[1] * by[1] + four[2] * by[2] + four[3] * by[3];
+            }
+}
+/* total[row] += the value of the sums [part of the input][part of the table] * (scales[row] * input_scale) */
+static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale) {
+    size_t i;
+    int part;
+    for (i = 0; i < BITSTACK_LANES_; i++) {
+        BITSTACK_ROUNDED_ float value = 0, t = scales[i] * input_scale;
+        for (part = 0; part < parts; part++) {
+            BITSTACK_ROUNDED_ float one = (float)sums[part * halves][i];
+            if (halves > 1) one = one * 256.0f + (float)sums[part * halves + 1][i];
+            value = part ? value * 256.0f + one : one;
+        }
+        {
+            volatile float product = value * t; /* so that no compiler fuses it with the sum */
+            total[i] += product;
+        }
+    }
+}
+
+/* The vector kernels, written once: N vectors V hold a chunk of a plane, 16 / N rows each; what an ISA does is in
+ * macros named BITSTACK_<operation>_<isa>_. The bits of `level` planes become eight vectors of indices by exchanging
+ * halves of pairs, as a matrix of bits is transposed; bits above an index are whatever they are, tables being repeated. */
+#define BITSTACK_PAIR_(isa, even, odd, a, b, mask, n)                                                              \
+    even = BITSTACK_SELECT_##isa##_(mask, a, BITSTACK_SHL_##isa##_(b, n));                                           \
+    odd = BITSTACK_SELECT_##isa##_(mask, BITSTACK_SHR_##isa##_(a, n), b);
+#define BITSTACK_DEFINE_FOLD_(isa, ATTRIBUTE, INLINE, F, LANES)                                                      \
+    INLINE void bitstack_fold_some_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves, \
+                                            const float *scales, float input_scale) {                                \
+        size_t i;                                                                                                    \
+        int part;                                                                                                    \
+        for (i = 0; i < BITSTACK_LANES_; i += LANES) {                                                               \
+            const F t = BITSTACK_SCALED_##isa##_(BITSTACK_LOAD_##isa##_(scales + i), input_scale);                   \
+            F value = t, product;                                                                                    \
+            for (part = 0; part < parts; part++) {                                                                   \
+                F one = BITSTACK_FLOATS_##isa##_(sums[part * halves] + i); /* times 256 is exact: fused or not */    \
+                if (halves > 1) one = BITSTACK_ADD_##isa##_(BITSTACK_SCALED_##isa##_(one, 256), BITSTACK_FLOATS_##isa##_(sums[part * halves + 1] + i)); \
+                value = part ? BITSTACK_ADD_##isa##_(BITSTACK_SCALED_##isa##_(value, 256), one) : one;               \
+            }                                                                                                        \
+            product = BITSTACK_MUL_##isa##_(value, t);                                                               \
+            BITSTACK_KEEP_##isa##_(product) /* so that no compiler fuses it with the sum */                          \
+            BITSTACK_STORE_##isa##_(total + i, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(total + i), product));   \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_fold_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, \
+                                                 float input_scale) {                                                \
+        bitstack_fold_some_##isa##_(total, sums, parts, halves, scales, input_scale);                                \
+    }
+#define BITSTACK_DEFINE_DECODE_(isa, ATTRIBUTE, INLINE, V, N)                                                        \
+    INLINE void bitstack_nibbles_##isa##_(V to[4], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+        V a = BITSTACK_LOADI_##isa##_(planes[0] + at), b, even, odd, even2, odd2;                                    \
+        if (level == 1) {                                                                                            \
+            to[0] = a, to[1] = BITSTACK_SHR_##isa##_(a, 1), to[2] = BITSTACK_SHR_##isa##_(a, 2), to[3] = BITSTACK_SHR_##isa##_(a, 3); \
+            return;                                                                                                  \
+        }                                                                                                            \
+        b = BITSTACK_LOADI_##isa##_(planes[1] + at);                                                                 \
+        BITSTACK_PAIR_(isa, even, odd, a, b, 0x55, 1)                                                                \
+        if (level == 2) {                                                                                            \
+            to[0] = even, to[1] = odd, to[2] = BITSTACK_SHR_##isa##_(even, 2), to[3] = BITSTACK_SHR_##isa##_(odd, 2); \
+            return;                                                                                                  \
+        }                                                                                                            \
+        a = BITSTACK_LOADI_##isa##_(planes[2] + at);                                                                 \
+        if (level == 3) even2 = a, odd2 = BITSTACK_SHR_##isa##_(a, 1);                                               \
+        else {                                                                                                       \
+            b = BITSTACK_LOADI_##isa##_(planes[3] + at);                                                             \
+            BITSTACK_PAIR_(isa, even2, odd2, a, b, 0x55, 1)                                                          \
+        }                                                                                                            \
+        BITSTACK_PAIR_(isa, to[0], to[2], even, even2, 0x33, 2)                                                      \
+        BITSTACK_PAIR_(isa, to[1], to[3], odd, odd2, 0x33, 2)                                                        \
+    }                                                                                                                \
+    INLINE void bitstack_index_##isa##_of_(V index[8], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+        V low[4], high[4];                                                                                           \
+        bitstack_nibbles_##isa##_(low, planes, at, level < 4 ? level : 4);                                           \
+        if (level > 4) {                                                                                             \
+            bitstack_nibbles_##isa##_(high, planes + 4, at, level - 4);                                              \
+            BITSTACK_PAIR_(isa, index[0], index[4], low[0], high[0], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[1], index[5], low[1], high[1], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[2], index[6], low[2], high[2], 0x0F, 4)                                        \
+            BITSTACK_PAIR_(isa, index[3], index[7], low[3], high[3], 0x0F, 4)                                        \
+            return;                                                                                                  \
+        }                                                                                                            \
+        index[0] = low[0], index[1] = low[1], index[2] = low[2], index[3] = low[3];                                  \
+        index[4] = BITSTACK_SHR_##isa##_(low[0], 4), index[5] = BITSTACK_SHR_##isa##_(low[1], 4);                    \
+        index[6] = BITSTACK_SHR_##isa##_(low[2], 4), index[7] = BITSTACK_SHR_##isa##_(low[3], 4);                    \
+    }                                                                                                                \
+    INLINE void bitstack_decode_some_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t at, size_t end, const uint32_t level) { \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level > 6 ? 8 : level);         \
+        const bitstack_entries_##isa##_ lows = bitstack_table_##isa##_(strip->table + (level > 6 ? 256 : 0), level > 6 ? 8 : level); \
+        size_t k;                                                                                                    \
+        for (; at < end; at += 64 / N, to += at % 64 ? 64 / N : 512 - 64 + 64 / N) {                                 \
+            V index[8];                                                                                              \
+            bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
+            for (k = 0; k < 8; k++) {                                                                                \
+                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(table, index[k], level));               \
+                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(lows, index[k], level)); \
+            }                                                                                                        \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_decode_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) { \
+        const size_t at = chunk * 64, end = at + chunks * 64;                                                        \
+        switch (strip->level) {                                                                                      \
+        case 1: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 1); break;                                 \
+        case 2: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 2); break;                                 \
+        case 3: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 3); break;                                 \
+        case 4: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 4); break;                                 \
+        case 5: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 5); break;                                 \
+        case 6: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 6); break;                                 \
+        case 7: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 7); break;                                 \
+        default: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 8);                                       \
+        }                                                                                                            \
+    }                                                                                                                \
+    INLINE void bitstack_stream_some_##isa##_(float *total, const bitstack_strip_ *strip, const uint32_t level) {    \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level);                         \
+        const unsigned char *codes = strip->codes;                                                                   \
+        const signed char *q = strip->q;                                                                             \
+        float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                             \
+        int32_t sums[1][BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                          \
+        size_t g, at = 0, end, h;                                                                                    \
+        uint32_t p;                                                                                                  \
+        for (g = 0; at < strip->chunks * 64; g++, codes += BITSTACK_LANES_) {                                        \
+            bitstack_partial_##isa##_ sum[N];                                                                        \
+            for (h = 0; h < N; h++) sum[h] = BITSTACK_START_##isa##_(strip->sums[g]);                                \
+            end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks * 64 : strip->chunks * 64; \
+            for (; at < end; at += 64, q += BITSTACK_CHUNK_) {                                                       \
+                for (p = 0; p < level; p++) BITSTACK_PREFETCH_((const char *)((uintptr_t)strip->planes[p] + at + 2048)); \
+                for (h = 0; h < N; h++) {                                                                            \
+                    V index[8];                                                                                      \
+                    bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[0], level), q)              \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[1], level), q + 4)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[2], level), q + 8)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[3], level), q + 12)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[4], level), q + 16)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[5], level), q + 20)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[6], level), q + 24)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[7], level), q + 28)         \
+                }                                                                                                    \
+            }                                                                                                        \
+            for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
+            bitstack_smalls_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
+            bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_stream_##isa##_(float *total, const bitstack_strip_ *strip) {                     \
+        switch (strip->level) {                                                                                      \
+        case 1: bitstack_stream_some_##isa##_(total, strip, 1); break;                                               \
+        case 2: bitstack_stream_some_##isa##_(total, strip, 2); break;                                               \
+        case 3: bitstack_stream_some_##isa##_(total, strip, 3); break;                                               \
+        case 4: bitstack_stream_some_##isa##_(total, strip, 4); break;                                               \
+        case 5: bitstack_stream_some_##isa##_(total, strip, 5); break;                                               \
+        default: bitstack_stream_some_##isa##_(total, strip, 6);                                                     \
+        }                                                                                                            \
+    }                                                                                                                \
+    /* Up to `many` inputs at once. */                                                                               \
+    INLINE void bitstack_dot_some_##isa##_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, \
+                                           const signed char *q, size_t stride, const size_t many, const int words) { \
+        size_t h, k, v;                                                                                              \
+        for (h = 0; h < N; h++) {                                                                                    \
+            bitstack_partial_##isa##_ sum[4];                                                                        \
+            for (v = 0; v < many; v++) sum[v] = BITSTACK_START_##isa##_(0);                                          \
+            for (k = 0; k < 8 * chunks; k += 2) {                                                                    \
+                const V value = BITSTACK_LOADI_##isa##_(bytes + 64 * k + h * (64 / N));                              \
+                const V next = BITSTACK_LOADI_##isa##_(bytes + 64 * k + 64 + h * (64 / N));                          \
+                for (v = 0; v < many; v++) {                                                                         \
+                    const signed char *by = q + v * stride + 4 * k;                                                  \
+                    if (words) {                                                                                     \
+                        BITSTACK_DOT_WORDS_##isa##_(sum[v], value, by)                                               \
+                        BITSTACK_DOT_WORDS_##isa##_(sum[v], next, by + 4)                                            \
+                    } else {                                                                                         \
+                        BITSTACK_DOT_##isa##_(sum[v], 0, value, by)                                                  \
+                        BITSTACK_DOT_##isa##_(sum[v], 1, next, by + 4)                                               \
+                    }                                                                                                \
+                }                                                                                                    \
+            }                                                                                                        \
+            for (v = 0; v < many; v++) BITSTACK_ADD_SUM_##isa##_(sums[v * step] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[v])); \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_dot_##isa##_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, \
+                                                const signed char *q, size_t stride, size_t vectors, int words) {    \
+        for (; vectors >= 4; vectors -= 4, sums += 4 * step, q += 4 * stride) {                                      \
+            if (words) bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 4, 1);                       \
+            else bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 4, 0);                             \
+        }                                                                                                            \
+        for (; vectors; vectors--, sums += step, q += stride) {                                                      \
+            if (words) bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 1, 1);                       \
+            else bitstack_dot_some_##isa##_(sums, step, bytes, chunks, q, stride, 1, 0);                             \
+        }                                                                                                            \
+    }
+
+#ifdef BITSTACK_HAS_SSE4_
+/* Without VNNI: |inputs| times the table's values with the inputs' signs; two of at most 128 * 127 fit 16 bits. Of more
+ * than 16 entries, the exclusive or of neighbouring sixteens is taken from where an index reaches the later one. */
+typedef struct bitstack_entries_sse4_ {
+    __m128i entries[16];
+} bitstack_entries_sse4_;
+typedef __m128i bitstack_partial_sse4_;
+BITSTACK_SSE4_INLINE_ bitstack_entries_sse4_ bitstack_table_sse4_(const signed char *table, const uint32_t level) {
+    bitstack_entries_sse4_ it;
+    size_t i;
+    it.entries[0] = bitstack_load_sse4_(table);
+    for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++)
+        it.entries[i] = i == 8 ? bitstack_load_sse4_(table + 128)
+                               : _mm_xor_si128(bitstack_load_sse4_(table + 16 * i), bitstack_load_sse4_(table + 16 * i - 16));
+    return it;
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_sixteens_sse4_(const __m128i *entries, __m128i index, const int count) {
+    __m128i value;
+    int i;
+    index = _mm_and_si128(index, _mm_set1_epi8((char)(16 * count - 1)));
+    value = _mm_shuffle_epi8(entries[0], index);
+    for (i = 1; i < count; i++) value = _mm_xor_si128(value, _mm_shuffle_epi8(entries[i], _mm_sub_epi8(index, _mm_set1_epi8((char)(16 * i)))));
+    return value;
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(bitstack_entries_sse4_ table, __m128i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_sse4_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table.entries, index, 8), bitstack_look_sixteens_sse4_(table.entries + 8, index, 8), index);
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_four_inputs_sse4_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm_set1_epi32(four);
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_bytes_sse4_(__m128i sum, __m128i bytes, __m128i q) {
+    const __m128i pairs = _mm_maddubs_epi16(_mm_abs_epi8(q), _mm_sign_epi8(bytes, q));
+    return _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
+}
+BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i bytes, __m128i q) {
+    sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(bytes, 8), _mm_srai_epi16(q, 8)));
+    return _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8), _mm_srai_epi16(_mm_slli_epi16(q, 8), 8)));
+}
+#define bitstack_smalls_sse4_ bitstack_smalls_scalar_
+#define BITSTACK_LOADI_sse4_(from) bitstack_load_sse4_(from)
+#define BITSTACK_STOREI_sse4_(to, value) _mm_storeu_si128((__m128i *)(void *)(to), value)
+#define BITSTACK_SHL_sse4_(value, n) _mm_slli_epi16(value, n)
+#define BITSTACK_SHR_sse4_(value, n) _mm_srli_epi16(value, n)
+#define BITSTACK_SELECT_sse4_(mask, a, b) _mm_or_si128(_mm_and_si128(a, _mm_set1_epi8(mask)), _mm_andnot_si128(_mm_set1_epi8(mask), b))
+#define BITSTACK_LOOK_sse4_ bitstack_look_bytes_sse4_
+#define BITSTACK_START_sse4_(sum_of_inputs) ((void)(sum_of_inputs), _mm_setzero_si128())
+#define BITSTACK_DOT_sse4_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
+#define BITSTACK_DOT_WORDS_sse4_(partial, bytes, q) (partial) = bitstack_dot_words_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
+#define BITSTACK_SUM_sse4_(partial) (partial)
+#define BITSTACK_ADD_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, _mm_add_epi32(BITSTACK_LOADI_sse4_(to), value))
+#define BITSTACK_LOAD_sse4_(from) _mm_loadu_ps(from)
+#define BITSTACK_STORE_sse4_(to, value) _mm_storeu_ps(to, value)
+#define BITSTACK_ADD_sse4_(a, b) _mm_add_ps(a, b)
+#define BITSTACK_MUL_sse4_(a, b) _mm_mul_ps(a, b)
+#define BITSTACK_SCALED_sse4_(a, scalar) _mm_mul_ps(a, _mm_set1_ps(scalar))
+#define BITSTACK_FLOATS_sse4_(from) _mm_cvtepi32_ps(bitstack_load_sse4_(from))
+#define BITSTACK_KEEP_sse4_(value) __asm__("" : "+x"(value));
+BITSTACK_DEFINE_FOLD_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128, 4)
+BITSTACK_DEFINE_DECODE_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128i, 4)
+#endif
+
+#ifdef BITSTACK_HAS_AVX2_
+typedef struct bitstack_entries_avx2_ {
+    __m256i entries[16];
+} bitstack_entries_avx2_;
+typedef __m256i bitstack_partial_avx2_;
+BITSTACK_AVX2_INLINE_ __m256i bitstack_sixteen_avx2_(const signed char *from) { return _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(from)); }
+BITSTACK_AVX2_INLINE_ bitstack_entries_avx2_ bitstack_table_avx2_(const signed char *table, const uint32_t level) {
+    bitstack_entries_avx2_ it;
+    size_t i;
+    it.entries[0] = bitstack_sixteen_avx2_(table);
+    for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++)
+        it.entries[i] = i == 8 ? bitstack_sixteen_avx2_(table + 128)
+                               : _mm256_xor_si256(bitstack_sixteen_avx2_(table + 16 * i), bitstack_sixteen_avx2_(table + 16 * i - 16));
+    return it;
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_sixteens_avx2_(const __m256i *entries, __m256i index, const int count) {
+    __m256i value;
+    int i;
+    index = _mm256_and_si256(index, _mm256_set1_epi8((char)(16 * count - 1)));
+    value = _mm256_shuffle_epi8(entries[0], index);
+    for (i = 1; i < count; i++)
+        value = _mm256_xor_si256(value, _mm256_shuffle_epi8(entries[i], _mm256_sub_epi8(index, _mm256_set1_epi8((char)(16 * i)))));
+    return value;
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(bitstack_entries_avx2_ table, __m256i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_avx2_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table.entries, index, 8), bitstack_look_sixteens_avx2_(table.entries + 8, index, 8), index);
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_four_inputs_avx2_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm256_set1_epi32(four);
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_bytes_avx2_(__m256i sum, __m256i bytes, __m256i q) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(bytes, q));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_words_avx2_(__m256i sum, __m256i bytes, __m256i q) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(bytes, 8), _mm256_srai_epi16(q, 8)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8)));
+}
+BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 8; count -= 8, to += 8, codes += 8) {
+        const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes));
+        const __m256i value = _mm256_add_epi32(_mm256_slli_epi32(code, 18), _mm256_set1_epi32(120 << 23));
+        bitstack_store_avx2_(to, _mm256_andnot_si256(_mm256_cmpeq_epi32(code, _mm256_setzero_si256()), value));
+    }
+    bitstack_smalls_scalar_(to, codes, count);
+}
+#define BITSTACK_LOADI_avx2_(from) bitstack_load_avx2_(from)
+#define BITSTACK_STOREI_avx2_(to, value) bitstack_store_avx2_(to, value)
+#define BITSTACK_SHL_avx2_(value, n) _mm256_slli_epi16(value, n)
+#define BITSTACK_SHR_avx2_(value, n) _mm256_srli_epi16(value, n)
+#define BITSTACK_SELECT_avx2_(mask, a, b) _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi8(mask)), _mm256_andnot_si256(_mm256_set1_epi8(mask), b))
+#define BITSTACK_LOOK_avx2_ bitstack_look_bytes_avx2_
+#define BITSTACK_START_avx2_(sum_of_inputs) ((void)(sum_of_inputs), _mm256_setzero_si256())
+#define BITSTACK_DOT_avx2_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
+#define BITSTACK_DOT_WORDS_avx2_(partial, bytes, q) (partial) = bitstack_dot_words_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
+#define BITSTACK_SUM_avx2_(partial) (partial)
+#define BITSTACK_ADD_SUM_avx2_(to, value) bitstack_store_avx2_(to, _mm256_add_epi32(bitstack_load_avx2_(to), value))
+#define BITSTACK_MUL_avx2_(a, b) _mm256_mul_ps(a, b)
+#define BITSTACK_SCALED_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
+#define BITSTACK_FLOATS_avx2_(from) _mm256_cvtepi32_ps(bitstack_load_avx2_(from))
+#define BITSTACK_KEEP_avx2_(value) __asm__("" : "+x"(value));
+BITSTACK_DEFINE_FOLD_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256, 8)
+BITSTACK_DEFINE_DECODE_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256i, 2)
+
+BITSTACK_AVX2_ static uint32_t bitstack_largest_avx2_(const float *z, size_t cols) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+    __m256i most = _mm256_setzero_si256();
+    uint32_t lanes[8], rest;
+    size_t j, i;
+    for (j = 0; j + 8 <= cols; j += 8) most = _mm256_max_epu32(most, _mm256_and_si256(bitstack_load_avx2_(z + j), magnitude));
+    rest = bitstack_largest_scalar_(z + j, cols - j);
+    bitstack_store_avx2_(lanes, most);
+    for (i = 0; i < 8; i++) rest = lanes[i] > rest ? lanes[i] : rest;
+    return rest;
+}
+BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    const __m256 by = _mm256_set1_ps(inverse);
+    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    int32_t lanes[2][8];
+    size_t j, i;
+    for (j = 0; j + 8 <= cols; j += 8) {
+        __m256i value = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(z + j), by)), high = value;
+        __m128i words;
+        if (stride) {
+            high = _mm256_srai_epi32(_mm256_add_epi32(value, _mm256_set1_epi32(128)), 8);
+            value = _mm256_sub_epi32(value, _mm256_slli_epi32(high, 8));
+            sum[1] = _mm256_add_epi32(sum[1], value);
+            words = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+            _mm_storel_epi64((__m128i *)(void *)(q + stride + j), _mm_packs_epi16(words, words));
+        }
+        sum[0] = _mm256_add_epi32(sum[0], high);
+        words = _mm_packs_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+        _mm_storel_epi64((__m128i *)(void *)(q + j), _mm_packs_epi16(words, words));
+    }
+    bitstack_store_avx2_(lanes[0], sum[0]), bitstack_store_avx2_(lanes[1], sum[1]);
+    for (i = 0; i < 8; i++) sums[0] += lanes[0][i], sums[1] += lanes[1][i];
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+#endif
+
+#ifdef BITSTACK_HAS_AVX512_
+BITSTACK_AVX512_INLINE_ void bitstack_smalls_16_avx512_(float *to, const unsigned char *codes) {
+    const __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)codes));
+    _mm512_storeu_si512(to, _mm512_maskz_add_epi32(_mm512_test_epi32_mask(code, code), _mm512_slli_epi32(code, 18), _mm512_set1_epi32(120 << 23)));
+}
+BITSTACK_AVX512_ static void bitstack_smalls_avx512_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_smalls_16_avx512_(to, codes);
+    bitstack_smalls_scalar_(to, codes, count);
+}
+/* Entries are looked up 64 at a time, and VNNI multiplies unsigned bytes (each 128 too large) with signed ones. */
+typedef struct bitstack_entries_avx512_ {
+    __m512i entries[4];
+} bitstack_entries_avx512_;
+typedef struct bitstack_partial_avx512_ {
+    __m512i sum[2];
+} bitstack_partial_avx512_;
+BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const signed char *table, const uint32_t level) {
+    bitstack_entries_avx512_ it;
+    int i;
+    for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
+    return it;
+}
+BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(bitstack_entries_avx512_ table, __m512i index, const uint32_t level) {
+    if (level <= 6) return _mm512_permutexvar_epi8(index, table.entries[0]);
+    if (level == 7) return _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]),
+                                  _mm512_permutex2var_epi8(table.entries[2], index, table.entries[3]));
+}
+BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
+    bitstack_partial_avx512_ it;
+    it.sum[0] = _mm512_set1_epi32(-128 * sum_of_inputs), it.sum[1] = _mm512_setzero_si512();
+    return it;
+}
+BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm512_set1_epi32(four);
+}
+#define BITSTACK_LOADI_avx512_(from) _mm512_loadu_si512(from)
+#define BITSTACK_STOREI_avx512_(to, value) _mm512_storeu_si512(to, value)
+#define BITSTACK_SHL_avx512_(value, n) _mm512_slli_epi16(value, n)
+#define BITSTACK_SHR_avx512_(value, n) _mm512_srli_epi16(value, n)
+#define BITSTACK_SELECT_avx512_(mask, a, b) _mm512_ternarylogic_epi32(_mm512_set1_epi8(mask), a, b, 0xCA) /* mask ? a : b */
+#define BITSTACK_LOOK_avx512_ bitstack_look_bytes_avx512_
+#define BITSTACK_START_avx512_ bitstack_start_avx512_
+#define BITSTACK_SCALED_avx512_(a, scalar) _mm512_mul_ps(a, _mm512_set1_ps(scalar))
+#define BITSTACK_MUL_avx512_(a, b) _mm512_mul_ps(a, b)
+#define BITSTACK_FLOATS_avx512_(from) _mm512_cvtepi32_ps(_mm512_loadu_si512(from))
+#define BITSTACK_KEEP_avx512_(value) __asm__("" : "+v"(value));
+#define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
+#define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
+#define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
+#define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
+BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512, 16)
+BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+
+
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
+#define BITSTACK_DECODE_SCALAR_                                                                                            \
+    bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
+    bitstack_fold_scalar_, NULL, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
-     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_},
+     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
+     bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
+     bitstack_stream_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
-     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_},
+     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_,
+     bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
+     bitstack_stream_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
-     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL},
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
-     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, BITSTACK_DECODE_SCALAR_},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
-     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL},
+     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -3262,6 +4079,148 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
+/* Encoding TABLES: the inputs of some whole groups of columns, as integers. */
+typedef struct bitstack_inputs_ {
+    size_t from, to, groups;                      /* columns */
+    size_t batch, parts;                          /* inputs; bytes of an integer: 1 or 2 */
+    size_t stride;                                /* bytes from one part to the next, and, times `parts`, to the next input */
+    signed char q[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_;
+    float scales[BITSTACK_CHUNK_COLS / 8];        /* [input][group] */
+    int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [input][part][group] */
+} bitstack_inputs_;
+
+/* The largest columns that fit, whole groups from in->from. */
+static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const unsigned char *codes = bitstack_col_scales_(view);
+    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
+    size_t b, g, col, cols, end, some;
+    for (b = 0; b < in->batch; b++, x += x_stride)
+        for (g = 0; g < in->groups; g++) {
+            float *scale = in->scales + b * in->groups + g, inverse;
+            int32_t sums[2] = {0, 0};
+            uint32_t most = 0;
+            int pass;
+            end = in->from + (g + 1) * view->group_cols < in->to ? in->from + (g + 1) * view->group_cols : in->to;
+            for (pass = 0; pass < 2; pass++) { /* first the largest, then the integers */
+                for (col = in->from + g * view->group_cols; col < end; col += cols) {
+                    signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
+                    cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
+                    if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
+                        kernels->smalls(z, codes + col, cols);
+                        kernels->product(z, z, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
+                    }
+                    if (pass == 0) {
+                        const uint32_t bits = kernels->largest(z, cols);
+                        if (bits > most) most = bits;
+                        continue;
+                    }
+                    for (some = 0; some < in->parts; some++) memset(q + some * in->stride, 0, (cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_ * BITSTACK_CHUNK_);
+                    if (inverse > 0) kernels->round(q, in->parts > 1 ? in->stride : 0, sums, z, inverse, cols);
+                }
+                *scale = bitstack_input_scale_(most, in->parts > 1 ? 32512.0f : 127.0f);
+                inverse = *scale > 0 ? 1.0f / *scale : 0; /* not for NaN */
+            }
+            in->sums[b * in->parts * in->groups + g] = sums[0];
+            if (in->parts > 1) in->sums[(b * in->parts + 1) * in->groups + g] = sums[1];
+        }
+}
+
+/* total[input] += what a strip of a tile gives, for all inputs. */
+static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const size_t halves = strip->level > 6 ? 2 : 1, vectors = in->batch * in->parts;
+    signed char bytes[2][BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
+    int32_t sums[BITSTACK_INPUTS_ * 4][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    size_t g, chunk, end, some, v, h, i;
+    for (g = 0; g < in->groups; g++) {
+        for (v = 0; v < vectors; v++)
+            for (h = 0; h < halves; h++) {
+                const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[v * in->groups + g];
+                for (i = 0; i < BITSTACK_LANES_; i++) sums[v * halves + h][i] = start;
+            }
+        end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks : strip->chunks;
+        for (chunk = g * strip->group_chunks; chunk < end; chunk += some) {
+            some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
+            kernels->decode(bytes[0], sizeof bytes[0], strip, chunk, some);
+            for (h = 0; h < halves; h++)
+                kernels->dot(sums + h, halves, bytes[h], some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1 || in->parts > 1);
+        }
+        kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
+        for (v = 0; v < in->batch; v++)
+            kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
+    }
+}
+
+/* The table's bytes, as `decode` looks them up: at levels 7 and 8 the high ones, then the low ones less 128; repeated so
+ * that more bits than an index has may stand above it. */
+static void bitstack_table_bytes_of_(signed char table[512], const bitstack_view *view, unsigned char flip) {
+    const unsigned char *from = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+    uint32_t i;
+    for (i = 0; i < 256; i++) {
+        const uint32_t value = bitstack_load16_(from + 2 * (i & ((1u << view->level) - 1)));
+        const uint32_t high = view->level > 6 ? value >> 8 : value & 255u, low = (value & 255u) ^ 128u;
+        table[i] = (signed char)((int32_t)(high ^ flip ^ 128u) - 128);
+        table[256 + i] = (signed char)((int32_t)(low ^ flip ^ 128u) - 128);
+    }
+}
+
+/* Adds the whole columns: for each, to one row after the other, the product rounded before it is added. */
+static void bitstack_add_kept_(const bitstack_view *view, const float *x, float *total, size_t row, size_t low, size_t high) {
+    size_t k, i, column;
+    float scale;
+    for (k = 0; k < view->kept; k++) {
+        const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
+        const float f = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_(x, column));
+        for (i = low; i < high; i++) {
+            BITSTACK_ROUNDED_ double product = (double)f * values[i]; /* exact */
+            total[i] = (float)((double)total[i] + product);
+        }
+    }
+}
+
+/* Encoding TABLES, up to BITSTACK_INPUTS_ inputs. */
+static void bitstack_tables_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y, size_t y_stride,
+                                     size_t batch, size_t begin, size_t count) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = begin + count;
+    const double unit = bitstack_unit_(view);
+    signed char table[512] BITSTACK_ALIGNED_;
+    float total[BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    bitstack_inputs_ in;
+    bitstack_strip_ strip;
+    size_t tile, b, i, most;
+    uint32_t p;
+    bitstack_table_bytes_of_(table, view, kernels->flip);
+    strip.level = view->level, strip.table = table, strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
+    in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
+    most = sizeof in.q / (batch * in.parts) / view->group_cols * view->group_cols;
+    strip.q = in.q, strip.scales = in.scales, strip.sums = in.sums;
+    for (in.from = 0; in.from < view->cols; in.from = in.to) {
+        in.to = view->cols - in.from < most ? view->cols : in.from + most;
+        in.groups = (in.to - in.from + view->group_cols - 1) / view->group_cols;
+        strip.chunks = (in.to - in.from + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
+        in.stride = strip.chunks * BITSTACK_CHUNK_;
+        bitstack_quantize_(&in, view, x, x_stride);
+        for (tile = begin / BITSTACK_LANES_; tile * BITSTACK_LANES_ < end; tile++) {
+            const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
+            char *to = (char *)y + 4 * (row + low - begin);
+            memset(total, 0, sizeof total[0] * batch);
+            for (b = 0; in.from && b < batch; b++) memcpy(total[b] + low, to + 4 * b * y_stride, 4 * (high - low));
+            for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (tile * chunks + in.from / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
+            strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
+            if (kernels->stream && batch * in.parts == 1 && view->level <= 6) kernels->stream(total[0], &strip);
+            else bitstack_strip_product_(total, &in, &strip);
+            for (b = 0; b < batch; b++) {
+                for (i = low; in.to == view->cols && i < high; i++) total[b][i] = (float)((double)total[b][i] * unit);
+                if (in.to == view->cols && view->kept) bitstack_add_kept_(view, (const float *)(const void *)((const char *)x + 4 * b * x_stride), total[b], row, low, high);
+                memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
+            }
+        }
+    }
+}
+
 #if BITSTACK_CHUNK_COLS >= 9216 /* its panel is too large for small stacks: there, look-up does it all */
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
@@ -3341,7 +4300,7 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
 #if BITSTACK_CHUNK_COLS >= 9216
-    if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
+    if (view->level && view->cols && view->encoding != BITSTACK_TABLES && bitstack_float_pays_(view, precision, batch)) {
         bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
         return BITSTACK_OK;
     }
@@ -3351,8 +4310,13 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         float *to = y + b * y_stride;
         some = 1;
         if (view->level == 0 || view->cols == 0) memset(to, 0, 4 * (size_t)count);
-        else if (precision == BITSTACK_REFERENCE) bitstack_reference_gemv_(view, from, to, begin, count);
-        else {
+        else if (precision == BITSTACK_REFERENCE) {
+            if (view->encoding == BITSTACK_TABLES) bitstack_tables_reference_(view, from, to, begin, count);
+            else bitstack_reference_gemv_(view, from, to, begin, count);
+        } else if (view->encoding == BITSTACK_TABLES) {
+            some = batch - b < BITSTACK_INPUTS_ ? batch - b : BITSTACK_INPUTS_;
+            bitstack_tables_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
+        } else {
             some = bitstack_batch_(view, precision == BITSTACK_EXACT);
             if (some > batch - b) some = batch - b;
             bitstack_lookup_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
@@ -3450,11 +4414,18 @@ BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *vi
 #include <pthread.h>
 #include <unistd.h>
 
+#ifdef __OPTIMIZE__
+#define BITSTACK_POOL_STACK_ (262144 + 8 * (size_t)BITSTACK_CHUNK_COLS)
+#else
+#define BITSTACK_POOL_STACK_ (1048576 + 8 * (size_t)BITSTACK_CHUNK_COLS)
+#endif
+
 /* Everything is handed out under one lock: a part of a product takes far longer. Who waits looks at `turn`
  * or `done` for some microseconds before sleeping, for products follow each other closely. */
 struct bitstack_pool {
     int threads, workers; /* the caller's counted; not counted */
     int stop;
+    long process;         /* that has the workers: a fork has none */
     uint32_t turn;             /* of calls of pool_run */
     size_t next, count, done;  /* indices */
     void (*task)(void *context, size_t index);
@@ -3507,7 +4478,7 @@ BITSTACK_API void bitstack_pool_run(void *user, void (*task)(void *context, size
     bitstack_pool *pool = (bitstack_pool *)user;
     size_t index;
     int spins;
-    if (!pool || count < 2 || pthread_mutex_trylock(&pool->busy)) {
+    if (!pool || count < 2 || pool->process != (long)getpid() || pthread_mutex_trylock(&pool->busy)) {
         for (index = 0; index < count; index++) task(context, index);
         return;
     }
@@ -3530,8 +4501,10 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
     bitstack_allocator from;
     bitstack_pool *pool;
     pthread_attr_t attributes;
+    size_t stack = 0;
     long here;
     memset(&from, 0, sizeof from);
+    if (out) *out = NULL;
     if (allocator) from = *allocator;
     if (!out || threads < 0 || !bitstack_allocator_(&from)) return BITSTACK_ERROR_ARGUMENT;
     here = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
@@ -3541,17 +4514,19 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
     if (!pool) return BITSTACK_ERROR_MEMORY;
     memset(pool, 0, sizeof *pool);
     pool->allocator = from;
+    pool->process = (long)getpid();
     pthread_mutex_init(&pool->busy, NULL);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->finished, NULL);
     pthread_attr_init(&attributes);
-#ifdef __OPTIMIZE__
-    pthread_attr_setstacksize(&attributes, 65536 + 8 * (size_t)BITSTACK_CHUNK_COLS + 65536);
-#endif /* else as the system has it: without optimisation a kernel keeps half a megabyte of temporaries */
+    /* As large as the system has them, for its libc may take thread-local variables from there; where it has small ones
+     * (musl), what a product needs. Without optimisation a kernel keeps half a megabyte of temporaries. */
+    if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_POOL_STACK_)
+        pthread_attr_setstacksize(&attributes, BITSTACK_POOL_STACK_);
     while (pool->workers < here - 1 &&
            pthread_create(&pool->thread[pool->workers], &attributes, bitstack_pool_work_, pool) == 0)
-        pool->workers++; /* fewer, if no more can be had */
+        pool->workers++; /* fewer, if no more can be had: see bitstack_pool_threads */
     pthread_attr_destroy(&attributes);
     pool->threads = pool->workers + 1;
     *out = pool;
@@ -3561,23 +4536,27 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
 BITSTACK_API void bitstack_pool_close(bitstack_pool *pool) {
     int i;
     if (!pool) return;
-    pthread_mutex_lock(&pool->lock);
-    pool->stop = 1;
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
-    pthread_mutex_destroy(&pool->busy);
-    pthread_mutex_destroy(&pool->lock);
-    pthread_cond_destroy(&pool->wake);
-    pthread_cond_destroy(&pool->finished);
+    if (pool->process == (long)getpid()) { /* in a fork the locks may be held by threads that are not there */
+        pthread_mutex_lock(&pool->lock);
+        pool->stop = 1;
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->lock);
+        for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
+        pthread_mutex_destroy(&pool->busy);
+        pthread_mutex_destroy(&pool->lock);
+        pthread_cond_destroy(&pool->wake);
+        pthread_cond_destroy(&pool->finished);
+    }
     pool->allocator.release(pool->allocator.user, pool, sizeof *pool);
 }
+
+BITSTACK_API int bitstack_pool_threads(const bitstack_pool *pool) { return pool ? pool->threads : 1; }
 
 BITSTACK_API bitstack_parallel bitstack_pool_parallel(bitstack_pool *pool) {
     bitstack_parallel parallel;
     parallel.run = bitstack_pool_run;
     parallel.user = pool;
-    parallel.threads = pool ? pool->threads : 1;
+    parallel.threads = bitstack_pool_threads(pool);
     return parallel;
 }
 #endif /* BITSTACK_POOL */
@@ -3610,3 +4589,27 @@ BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matr
 }
 
 #endif /* BITSTACK_IMPLEMENTATION */
+
+/* ================================================================================= [LICENCE]
+ * MIT License
+ *
+ * Copyright (c) 2026 The BitStack for C authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */

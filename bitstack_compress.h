@@ -1,6 +1,6 @@
 /* bitstack_compress.h - turn weight matrices into a stack file for bitstack.h.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm; pthreads optional.
- * MIT licence at the end of bitstack.h.
+ * Version 0.1.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm (-lm), and POSIX threads (-pthread)
+ * unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -13,17 +13,19 @@
  *
  *     bitstack_coded coded;
  *     bitstack_writer *writer;
- *     bitstack_encode_matrix(&coded, w, rows, cols, cols, NULL, NULL);   // defaults
+ *     bitstack_error error;
  *     bitstack_writer_open(&writer, "w.bitstack", NULL, NULL);
+ *     bitstack_encode_matrix(&coded, w, rows, cols, cols, NULL, NULL);   // defaults
  *     bitstack_writer_matrix(writer, "w", &coded, 1.0f);
  *     bitstack_coded_free(&coded);
- *     bitstack_writer_finish(writer, NULL, 0, NULL);                     // predicted order
+ *     if (bitstack_writer_finish(writer, NULL, 0, &error) != BITSTACK_OK) // predicted order; tells of any failure
+ *         fprintf(stderr, "%s\n", error.message);                        // above: then there is no file
  *
  * What it does not do: read model files, run models or gather activations (examples/ does); fine-tune.
  *
  * Contents (search for the mark):
  *   [CONFIG] [TYPES] [API]   [STOP] stop here if you only want the API
- *   [MEMORY] [THREADS] [LINALG] [SVD] [MOMENTS] [CODED] [IABS] [NESTED] [ORDER] [WRITER]
+ *   [MEMORY] [THREADS] [LINALG] [SVD] [MOMENTS] [CODED] [IABS] [NESTED] [ORDER] [WRITER] [LICENCE]
  */
 #ifndef BITSTACK_COMPRESS_H
 #define BITSTACK_COMPRESS_H
@@ -68,10 +70,11 @@ typedef int (*bitstack_progress)(void *user, double fraction);
 typedef struct bitstack_encode_options {
     bitstack_method method;
     uint32_t levels; /* 1..32; 0 = 5 for nested, 16 for iabs */
-    uint32_t rank;   /* 0 = automatic for nested, 16 for iabs (less where the matrix is smaller) */
+    uint32_t rank;   /* 0 = automatic for nested, 16 for iabs; at most 16 for nested, 1024 for iabs; less where the
+                        matrix is smaller */
     bitstack_type factor_type; /* 0 = F16 */
     int threads;     /* 0 or 1 = the calling thread only. The result does not depend on it. */
-    uint64_t seed;   /* of random starts; the same seed gives the same bytes */
+    uint64_t seed;   /* of random starts; see bitstack_encode_matrix for when the same seed gives the same bytes */
     int plain_columns;    /* iabs: nonzero = no activation-aware column scaling though moments are given */
     float level_weights[BITSTACK_MAX_LEVELS]; /* nested: how much each of the levels that are chosen jointly (the
                                                  first six) counts, finite and not negative; all 0 = the default */
@@ -122,7 +125,8 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
  * the iteration starts there; vt may be the same memory. Halko, Martinsson and Tropp, arXiv 0909.4061;
  * Zhou, Saad, Tiago and Chelikowsky's Chebyshev filter, 2006. 1 <= k <= min(rows, cols).
  * BITSTACK_ERROR_NUMERIC on NaN or infinity, or where a singular value is above FLT_MAX.
- * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats. */
+ * `threads` and `seed` as in bitstack_encode_options. Memory: about 20 times 2 k (rows + cols) floats, and k / 4000
+ * of a. */
 BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t rows, uint32_t cols, size_t stride, uint32_t k, const float *warm_vt, uint64_t seed, int threads, float *u, float *s, float *vt);
 
 /* --- Calibration ----------------------------------------------------------------------------- */
@@ -132,8 +136,8 @@ BITSTACK_API bitstack_result bitstack_moments_init(bitstack_moments *moments, ui
 /* Add one sample: `tokens` inputs of cols floats, `stride` floats apart. Inputs that are not finite are
  * skipped. */
 BITSTACK_API void bitstack_moments_add(bitstack_moments *moments, const float *x, size_t tokens, size_t stride);
-/* Add another's sums (same cols), for gathering in several threads. */
-BITSTACK_API void bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from);
+/* Add another's sums (same cols, and with h if `into` has it), for gathering in several threads. */
+BITSTACK_API bitstack_result bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from);
 /* The paper's activation scale of channel j: mean over samples of per-sample norms, plus 1e-3. */
 BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j);
 BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
@@ -141,10 +145,18 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
- * Working memory: about 4 times the matrix as float, plus 3 cols^2 doubles with moments.h.
+ * The same input, options and seed give the same bytes on any number of threads, from the same build on CPUs that
+ * all have AVX2 and FMA, or all lack one: products of floats are fused there and not elsewhere, so last bits of
+ * factors differ, and with them signs of weights close to a tie. Other compilers may round libm's functions otherwise.
+ * Working memory, beside what is returned: about 4 times the matrix as float (nested: rows count as a multiple of
+ * 32, columns as one of 48), 64 rank (rows + cols) bytes, for every thread 8 bytes a column for each row up to 192 and
+ * (nested) 256 for each level up to six, and 3 cols^2 doubles with moments.h.
  * BITSTACK_ERROR_NUMERIC if w holds NaN or infinity, if moments.h does or (nested) is not positive
- * semidefinite, or if an approximation of weights near the limit of float would. *coded is written only on success. */
+ * semidefinite, or if an approximation of weights near the limit of float would. *coded is zero on failure. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride, const bitstack_moments *moments, const bitstack_encode_options *options);
+/* The shape that this will have, and so the sizes of its blocks, before anything is coded; nested coding adds the
+ * columns that it keeps whole (shape.kept), which depend on the weights. options as above. */
+BITSTACK_API bitstack_result bitstack_encode_shape(bitstack_shape *shape, uint32_t rows, uint32_t cols, const bitstack_encode_options *options);
 BITSTACK_API void bitstack_coded_free(bitstack_coded *coded);
 /* The matrix at `level` for the kernels of bitstack.h; planes must hold `level` entries and outlive the
  * view. */
@@ -176,10 +188,13 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
  * matrix (on POSIX that file has no name once it is open); finish puts them together in `path`.part, flushes
  * that to the disk (POSIX and Windows; with -std=c99 define _POSIX_C_SOURCE) and renames it. A process that
  * dies, or a full disk, leaves what was at `path` before. Of two writers to one path at the same time one may fail
- * with BITSTACK_ERROR_IO, and the file is one of theirs, whole. */
+ * with BITSTACK_ERROR_IO, and the file is one of theirs, whole.
+ * Failures stay: after the first, of whatever kind, every call returns it, and finish makes no file and tells it.
+ * `writer` NULL is BITSTACK_ERROR_ARGUMENT. Keys and names are UTF-8, and each but once: two matrices, tensors or
+ * entries of one name are BITSTACK_ERROR_ARGUMENT. */
 BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const char *path, const bitstack_allocator *allocator, bitstack_error *error);
 /* Metadata: `count` elements of a number type (native byte order), or strings. Copied at once. */
-BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type, const void *elements, uint64_t count, int mandatory);
+BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type, const void *elements, uint64_t count);
 BITSTACK_API bitstack_result bitstack_writer_meta_u32(bitstack_writer *writer, const char *key, uint32_t value);
 BITSTACK_API bitstack_result bitstack_writer_meta_f32(bitstack_writer *writer, const char *key, float value);
 /* `bytes` NULL: the strings are NUL-terminated. */
@@ -187,7 +202,8 @@ BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *write
 /* A resident tensor; `data` little-endian, copied to the spool at once. */
 BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, const char *name, bitstack_type type, int dimensions, const uint64_t *shape, const void *data);
 /* A coded matrix, copied to the spool at once. Its index is the number of matrices added before it.
- * sensitivity: predicted model loss per unit of out_err2 (1 where nothing is known), finite: orders blocks. */
+ * sensitivity: predicted model loss per unit of out_err2 (1 where nothing is known), finite and not negative:
+ * orders blocks. */
 BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, const char *name, const bitstack_coded *coded, float sensitivity);
 /* Complete the file with the blocks in the order given (entries: every block once, each matrix's levels
  * ascending), or with order NULL in the predicted order. Frees the writer, also on failure. */
@@ -207,6 +223,7 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
  * Stop here if you only want the API. */
 #if defined(BITSTACK_COMPRESS_IMPLEMENTATION) && !defined(BITSTACK_COMPRESS_IMPLEMENTED_)
 #define BITSTACK_COMPRESS_IMPLEMENTED_
+#include "bitstack.h" /* again, for what the implementations share: it may have been included before without */
 
 /* ================================================================================== [MEMORY] */
 
@@ -268,6 +285,7 @@ BITSTACK_PRIVATE_ double bitstack_random_signed_(uint64_t *state) {
 #endif
 
 #define BITSTACK_MAX_WORKERS_ 64
+#define BITSTACK_WORKER_STACK_ 1048576
 
 /* `worker` < bitstack_workers_(threads, tasks) tells concurrent tasks apart: for scratch, never for results. */
 typedef void (*bitstack_task_)(void *arg, uint32_t task, uint32_t worker);
@@ -320,14 +338,20 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
         bitstack_job_ job;
         bitstack_worker_ worker[BITSTACK_MAX_WORKERS_];
         pthread_t thread[BITSTACK_MAX_WORKERS_];
+        pthread_attr_t attributes;
+        size_t stack = 0;
         uint32_t started = 1;
         if (pthread_mutex_init(&job.lock, NULL) == 0) {
+            pthread_attr_init(&attributes);
+            if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_WORKER_STACK_) /* musl: 128 KiB */
+                pthread_attr_setstacksize(&attributes, BITSTACK_WORKER_STACK_);
             job.next = 0, job.tasks = tasks, job.run = task, job.arg = arg;
             for (uint32_t i = 0; i < workers; i++) worker[i].job = &job, worker[i].index = i;
-            while (started < workers && !pthread_create(&thread[started], NULL, bitstack_work_, &worker[started]))
+            while (started < workers && !pthread_create(&thread[started], &attributes, bitstack_work_, &worker[started]))
                 started++;
             bitstack_work_(&worker[0]);
             while (started > 1) pthread_join(thread[--started], NULL);
+            pthread_attr_destroy(&attributes);
             pthread_mutex_destroy(&job.lock);
             return;
         }
@@ -686,10 +710,13 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_triangle_inverse_(double *l, size_t n
 /* ===================================================================================== [SVD]
  * Full: one-sided Jacobi. Columns are rotated in pairs, the longer one first (de Rijk, 1989), block by block
  * so that they stay in cache, until all are orthogonal to working precision.
- * Truncated: subspace iteration on A^T A with a Rayleigh-Ritz step in double after every pass. */
+ * Truncated: subspace iteration on A^T A with a Rayleigh-Ritz step in double after every pass.
+ * Long sums are taken in blocks: their rounding errors would otherwise grow with the longer side. */
 
-/* dot[0..2] = p.p, q.q, p.q. */
-BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, size_t n, double dot[3]) {
+#define BITSTACK_LONG_SUM_ ((size_t)4096) /* doubles */
+
+/* dot[0..2] += p.p, q.q, p.q. */
+BITSTACK_INLINE_ void bitstack_jacobi_add_dots_(const double *p, const double *q, size_t n, double dot[3]) {
     enum { lanes = sizeof(bitstack_wide_) / sizeof(double) };
     bitstack_wide_ sum[6];
     size_t i = 0;
@@ -700,13 +727,23 @@ BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, si
         sum[3] += x[1] * x[1], sum[4] += y[1] * y[1], sum[5] += x[1] * y[1];
     }
     for (int k = 0; k < 3; k++) {
-        double part[lanes];
+        double part[lanes], all;
         sum[k] += sum[k + 3];
         memcpy(part, &sum[k], sizeof part);
-        dot[k] = part[0];
-        for (int j = 1; j < lanes; j++) dot[k] += part[j];
+        all = part[0];
+        for (int j = 1; j < lanes; j++) all += part[j];
+        dot[k] += all;
     }
     for (; i < n; i++) dot[0] += p[i] * p[i], dot[1] += q[i] * q[i], dot[2] += p[i] * q[i];
+}
+/* The same from zero, block by block: an error of the sum that grows with n would hide that columns are orthogonal. */
+BITSTACK_INLINE_ void bitstack_jacobi_dots_(const double *p, const double *q, size_t n, double dot[3]) {
+    dot[0] = dot[1] = dot[2] = 0;
+    for (size_t i = 0; i < n; i += BITSTACK_LONG_SUM_) {
+        double part[3] = {0, 0, 0};
+        bitstack_jacobi_add_dots_(p + i, q + i, BITSTACK_MIN_(BITSTACK_LONG_SUM_, n - i), part);
+        for (int k = 0; k < 3; k++) dot[k] += part[k];
+    }
 }
 
 /* p, q = c p - s q, s p + c q; exchanged if asked. */
@@ -792,7 +829,11 @@ BITSTACK_PRIVATE_ void bitstack_complete_(double *x, size_t m, size_t first, siz
 BITSTACK_PRIVATE_ double bitstack_sort_columns_(double *x, double *v, size_t m, size_t n, double *s) {
     for (size_t j = 0; j < n; j++) {
         double sum = 0;
-        for (size_t i = 0; i < m; i++) sum += x[j * m + i] * x[j * m + i];
+        for (size_t i0 = 0; i0 < m; i0 += BITSTACK_LONG_SUM_) {
+            double part = 0;
+            for (size_t i = i0; i < BITSTACK_MIN_(i0 + BITSTACK_LONG_SUM_, m); i++) part += x[j * m + i] * x[j * m + i];
+            sum += part;
+        }
         s[j] = sqrt(sum);
     }
     for (size_t j = 0; j < n; j++) {
@@ -866,13 +907,16 @@ BITSTACK_API bitstack_result bitstack_svd(const double *a, uint32_t rows, uint32
 /* --- Truncated. Tall thin matrices (n x l) are kept as panels of 16 columns, [panel][n][16], which is how the
  * register tile reads and writes them; l is a multiple of 16. */
 
-#define BITSTACK_POWER_ROWS_ 48u   /* rows of A multiplied from both sides while they are in cache */
-#define BITSTACK_POWER_CHUNKS_ 16u /* partial sums of A^T B: fixed, so that threads do not change the result */
+#define BITSTACK_POWER_ROWS_ 48u    /* rows of A multiplied from both sides while they are in cache */
+#define BITSTACK_POWER_CHUNKS_ 16u  /* partial sums of A^T B at least: fixed, so that threads do not change the result */
+#define BITSTACK_POWER_LONG_ 8160u  /* rows a partial sum at most, a multiple of BITSTACK_POWER_ROWS_ */
+#define BITSTACK_POWER_SPAN_ 8192u  /* columns whose products are added up in float, a multiple of 512 */
 
 typedef struct bitstack_power_ {
     const float *a;
     size_t m, n, stride, l, rows; /* rows a chunk */
     float *q, *hat, *b, *z;       /* n x l, n x l, m x l, and a z (n x l) a chunk; z[0] gets the sum */
+    double *wide;                 /* a worker, where there is more than one span: BITSTACK_POWER_ROWS_ x l */
     uint32_t chunks;
     uint64_t seed;
 } bitstack_power_;
@@ -883,17 +927,25 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
     const size_t w = BITSTACK_PANEL32_, tall = BITSTACK_GEMM_ROWS_, n = s->n;
     bitstack_gemm_tile_f32_ fast = bitstack_gemm_tile_pick_f32_();
     float *z = s->z + task * n * s->l;
+    double *wide = s->wide ? s->wide + worker * BITSTACK_POWER_ROWS_ * s->l : NULL;
     const size_t begin = task * s->rows, end = BITSTACK_MIN_(begin + s->rows, s->m);
-    (void)worker;
     memset(z, 0, n * s->l * sizeof *z);
     for (size_t i0 = begin; i0 < end; i0 += BITSTACK_POWER_ROWS_) {
         size_t h = BITSTACK_MIN_(BITSTACK_POWER_ROWS_, end - i0);
         const float *a = s->a + i0 * s->stride;
-        for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
-        for (size_t j0 = 0; j0 < n; j0 += 512)
-            for (size_t p = 0; p < s->l / w; p++)
-                bitstack_gemm_tile_any_f32_(fast, h, BITSTACK_MIN_(512, n - j0), a + j0, s->stride, 1,
-                                            s->q + (p * n + j0) * w, w, s->b + (p * s->m + i0) * w, w);
+        for (size_t span = 0; span < n; span += BITSTACK_POWER_SPAN_) {
+            const size_t stop = BITSTACK_MIN_(span + BITSTACK_POWER_SPAN_, n);
+            for (size_t p = 0; p < s->l / w; p++) memset(s->b + (p * s->m + i0) * w, 0, h * w * sizeof(float));
+            for (size_t j0 = span; j0 < stop; j0 += 512)
+                for (size_t p = 0; p < s->l / w; p++)
+                    bitstack_gemm_tile_any_f32_(fast, h, BITSTACK_MIN_(512, stop - j0), a + j0, s->stride, 1,
+                                                s->q + (p * n + j0) * w, w, s->b + (p * s->m + i0) * w, w);
+            for (size_t p = 0; wide && p < s->l / w; p++) {
+                float *b = s->b + (p * s->m + i0) * w;
+                double *sum = wide + p * BITSTACK_POWER_ROWS_ * w;
+                for (size_t i = 0; i < h * w; i++) sum[i] = (span ? sum[i] : 0) + (double)b[i], b[i] = (float)sum[i];
+            }
+        }
         for (size_t j = 0; j < n; j += tall)
             for (size_t p = 0; p < s->l / w; p++)
                 bitstack_gemm_tile_any_f32_(fast, BITSTACK_MIN_(tall, n - j), h, a + j, 1, s->stride,
@@ -905,9 +957,15 @@ BITSTACK_PRIVATE_ void bitstack_power_pass_(void *arg, uint32_t task, uint32_t w
 BITSTACK_PRIVATE_ void bitstack_power_sum_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_power_ *s = (const bitstack_power_ *)arg;
     const size_t count = s->n * s->l, begin = (size_t)task * 4096, end = BITSTACK_MIN_(begin + 4096, count);
+    double sum[512];
     (void)worker;
-    for (size_t c = 1; c < s->chunks; c++)
-        for (size_t i = begin; i < end; i++) s->z[i] += s->z[c * count + i];
+    for (size_t i0 = begin; i0 < end; i0 += 512) {
+        const size_t some = BITSTACK_MIN_(512, end - i0);
+        memset(sum, 0, sizeof sum);
+        for (size_t c = 0; c < s->chunks; c++)
+            for (size_t i = 0; i < some; i++) sum[i] += (double)s->z[c * count + i0 + i];
+        for (size_t i = 0; i < some; i++) s->z[i0 + i] = (float)sum[i];
+    }
 }
 
 /* B = A Q, z[0] = A^T B. */
@@ -1150,6 +1208,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     p.a = a, p.m = m, p.n = n, p.stride = stride, p.seed = seed, p.l = ((size_t)k + BITSTACK_MAX_(8, k / 4) + w - 1) / w * w;
     p.rows = ((m + BITSTACK_POWER_CHUNKS_ - 1) / BITSTACK_POWER_CHUNKS_ + BITSTACK_POWER_ROWS_ - 1) /
              BITSTACK_POWER_ROWS_ * BITSTACK_POWER_ROWS_;
+    p.rows = BITSTACK_MIN_(p.rows, BITSTACK_POWER_LONG_);
     p.chunks = (uint32_t)((m + p.rows - 1) / p.rows);
     const size_t l = p.l;
     uint64_t room = (uint64_t)k * most; /* for an orthonormal completion */
@@ -1159,7 +1218,11 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     p.z = (float *)bitstack_array_((uint64_t)n * l * p.chunks, sizeof(float));
     double *t = (double *)bitstack_array_((uint64_t)l * (6 * l + 3), sizeof *t);
     double *full = (double *)bitstack_array_(room + most, sizeof *full);
-    bitstack_result result = p.q && p.hat && p.b && p.z && t && full ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
+    p.wide = NULL;
+    if (n > BITSTACK_POWER_SPAN_)
+        p.wide = (double *)bitstack_array_((uint64_t)bitstack_workers_(threads, p.chunks) * BITSTACK_POWER_ROWS_ * l, sizeof *p.wide);
+    bitstack_result result = p.q && p.hat && p.b && p.z && t && full && (p.wide || n <= BITSTACK_POWER_SPAN_)
+                                 ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK) {
         for (size_t j = 0; j < n; j++) /* the columns given, then random ones */
             for (size_t i = 0; i < l; i++)
@@ -1194,7 +1257,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_svd_power_(const float *a, uint32_t r
     }
     bitstack_drop_(copy);
     bitstack_drop_(p.q), bitstack_drop_(p.hat), bitstack_drop_(p.b), bitstack_drop_(p.z), bitstack_drop_(t);
-    bitstack_drop_(full);
+    bitstack_drop_(full), bitstack_drop_(p.wide);
     return result;
 }
 
@@ -1214,6 +1277,7 @@ BITSTACK_API bitstack_result bitstack_svd_truncated(const float *a, uint32_t row
 #define BITSTACK_BATCH_ 128
 
 BITSTACK_API bitstack_result bitstack_moments_init(bitstack_moments *moments, uint32_t cols, int with_h) {
+    if (moments) memset(moments, 0, sizeof *moments);
     if (!moments || !cols || cols > 1u << 30) return BITSTACK_ERROR_ARGUMENT;
     bitstack_moments made;
     memset(&made, 0, sizeof made);
@@ -1284,12 +1348,14 @@ BITSTACK_API void bitstack_moments_add(bitstack_moments *moments, const float *x
     moments->samples++;
 }
 
-BITSTACK_API void bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from) {
+BITSTACK_API bitstack_result bitstack_moments_merge(bitstack_moments *into, const bitstack_moments *from) {
+    if (!into || !from || into->cols != from->cols || (into->h && !from->h)) return BITSTACK_ERROR_ARGUMENT;
     const size_t n = into->cols;
     for (size_t i = 0; into->h && from->h && i < n * n; i++) into->h[i] += from->h[i];
     for (size_t j = 0; j < n; j++) into->norms[j] += from->norms[j];
     into->count += from->count;
     into->samples += from->samples;
+    return BITSTACK_OK;
 }
 
 BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j) {
@@ -1359,10 +1425,11 @@ BITSTACK_PRIVATE_ unsigned char *bitstack_coded_signs_(const bitstack_coded *cod
 
 BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, uint32_t level, bitstack_plane *planes,
                                                  bitstack_view *view) {
+    if (view) memset(view, 0, sizeof *view);
     if (!coded || !view || level > coded->shape.levels || (level && !planes)) return BITSTACK_ERROR_ARGUMENT;
+    if (level && !coded->blocks[level - 1]) return BITSTACK_ERROR_ARGUMENT;
     const bitstack_shape *shape = &coded->shape;
-    const size_t plane_coefficients = (size_t)(bitstack_groups_(shape) * shape->rank * shape->rows *
-                                               bitstack_factor_size_(shape->factor_type));
+    const size_t plane_coefficients = bitstack_coefficient_step_(shape);
     for (uint32_t p = 1; p <= level; p++) {
         uint32_t v = shape->columns == BITSTACK_COLUMNS_OWN ? p : shape->columns == BITSTACK_COLUMNS_FIRST ? 1 : level;
         planes[p - 1].columns = bitstack_coded_columns_(coded, v);
@@ -1373,6 +1440,7 @@ BITSTACK_API bitstack_result bitstack_coded_view(const bitstack_coded *coded, ui
     }
     view->rows = shape->rows, view->cols = shape->cols, view->rank = shape->rank, view->group_cols = shape->group_cols;
     view->level = level, view->factor_type = shape->factor_type, view->scale = shape->scale, view->planes = planes;
+    view->encoding = shape->encoding, view->kept = shape->kept;
     return BITSTACK_OK;
 }
 
@@ -1393,9 +1461,10 @@ typedef struct bitstack_norms_ {
 BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t worker) {
     const bitstack_norms_ *s = (const bitstack_norms_ *)arg;
     const size_t nb = BITSTACK_NB_, n = s->cols, begin = task * nb, h = BITSTACK_MIN_(nb, s->rows - begin);
-    double *d = s->room + worker * s->room_each, *block = d + nb * n, *pack = block + nb * nb, plain = 0, weighted = 0;
+    const size_t tall = BITSTACK_MIN_(nb, s->rows);
+    double *d = s->room + worker * s->room_each, *block = d + tall * n, *pack = block + tall * nb, plain = 0, weighted = 0;
     float *q = (float *)(void *)block, *df = (float *)(void *)d, *bf = (float *)(void *)block; /* q: rows of the view */
-    size_t at_once = 2 * (s->room_each - nb * n) / n, have = 0;
+    size_t at_once = 2 * (s->room_each - tall * n) / n, have = 0;
     at_once = BITSTACK_MIN_(at_once, 16);
     for (size_t i = 0; i < h; i++, q += n) {
         const float *w = s->w + (begin + i) * s->stride;
@@ -1432,7 +1501,7 @@ BITSTACK_PRIVATE_ void bitstack_norms_rows_(void *arg, uint32_t task, uint32_t w
 
 BITSTACK_PRIVATE_ bitstack_result bitstack_norms_run_(bitstack_norms_ *s, int threads, double norms[2]) {
     uint32_t tasks = (uint32_t)((s->rows + BITSTACK_NB_ - 1) / BITSTACK_NB_);
-    const uint64_t each = BITSTACK_NB_ * ((uint64_t)s->cols + BITSTACK_NB_) + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
+    const uint64_t each = BITSTACK_MIN_((uint64_t)BITSTACK_NB_, s->rows) * ((uint64_t)s->cols + BITSTACK_NB_) + BITSTACK_MAX_((size_t)BITSTACK_PACK_, s->cols / 2 + 1);
     double largest = 0;
     for (size_t j = 0; s->h && s->rough > 0 && j < s->cols; j++) largest = BITSTACK_MAX_(largest, s->h[j * s->cols + j]);
     s->unit = ldexp(1, -BITSTACK_MIN_(bitstack_exponent_(largest), 1000));
@@ -1459,6 +1528,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_measure_norms_(const float *w, size_t
 
 /* a / b, 0 / 0 = 0; rounding may have made a tiny weighted norm negative. NaN stays NaN. */
 BITSTACK_PRIVATE_ double bitstack_ratio_(double a, double b) { return a != a || b != b ? a + b : b > 0 && a > 0 ? a / b : 0; }
+/* The same for outputs; where they are all zero inputs say nothing, and the weights' own error stands. */
+BITSTACK_PRIVATE_ double bitstack_output_ratio_(double a, double b, double plain) { return b == 0 ? plain : bitstack_ratio_(a, b); }
 
 BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, const float *w, size_t stride,
                                                     const bitstack_moments *moments, int threads, double *rel_err2,
@@ -1472,7 +1543,7 @@ BITSTACK_API bitstack_result bitstack_measure_error(const bitstack_view *view, c
     if (result == BITSTACK_OK)
         result = bitstack_measure_norms_(w, stride, view->rows, view->cols, NULL, h, 0, threads, norm);
     if (result != BITSTACK_OK) return result;
-    const double rel = bitstack_ratio_(error[0], norm[0]), out = norm[1] == 0 ? rel : bitstack_ratio_(error[1], norm[1]);
+    const double rel = bitstack_ratio_(error[0], norm[0]), out = bitstack_output_ratio_(error[1], norm[1], rel);
     if (!(rel <= DBL_MAX && out <= DBL_MAX)) return BITSTACK_ERROR_NUMERIC;
     *rel_err2 = rel, *out_err2 = out;
     return BITSTACK_OK;
@@ -1500,6 +1571,26 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_coded_finite_(const bitstack_coded *c
     return result;
 }
 
+enum { BITSTACK_NEST_LEVELS_ = 8, BITSTACK_NEST_GROUP_ = 64 }; /* columns that share a scale */
+
+BITSTACK_API bitstack_result bitstack_encode_shape(bitstack_shape *shape, uint32_t rows, uint32_t cols, const bitstack_encode_options *options) {
+    const int iabs = options && options->method == BITSTACK_IABS;
+    const uint32_t rank = options && options->rank ? options->rank : 16, levels = options ? options->levels : 0;
+    bitstack_shape made;
+    memset(&made, 0, sizeof made);
+    made.encoding = iabs ? BITSTACK_PLANES : BITSTACK_TABLES;
+    made.rows = rows, made.cols = cols, made.scale = 1;
+    made.levels = levels ? levels : iabs ? 16 : BITSTACK_NEST_LEVELS_;
+    made.rank = iabs ? BITSTACK_MIN_(rank, BITSTACK_MIN_(rows, cols)) : 1;
+    made.columns = iabs ? BITSTACK_COLUMNS_OWN : BITSTACK_COLUMNS_EVERY;
+    made.coefficients = iabs ? BITSTACK_COEFFICIENTS_OWN : BITSTACK_COEFFICIENTS_ALL;
+    if (iabs) made.factor_type = options->factor_type ? options->factor_type : BITSTACK_F16;
+    else made.group_cols = BITSTACK_NEST_GROUP_;
+    if (!shape || !bitstack_shape_valid(&made)) return BITSTACK_ERROR_ARGUMENT;
+    *shape = made;
+    return BITSTACK_OK;
+}
+
 /* Checks, then the method. The encoders get a zeroed coded and options that are in range; on failure what they
  * left in it is freed here. */
 BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
@@ -1510,11 +1601,12 @@ BITSTACK_API bitstack_result bitstack_encode_matrix(bitstack_coded *coded, const
     bitstack_result result;
     double norm2 = 0;
     memset(&made, 0, sizeof made);
+    if (coded) *coded = made;
     if (options) o = *options;
     else memset(&o, 0, sizeof o);
     if (!o.factor_type) o.factor_type = BITSTACK_F16;
     if (!coded || !w || !rows || !cols || rows > 1u << 30 || cols > 1u << 30 || stride < cols ||
-        o.levels > BITSTACK_MAX_LEVELS || o.rank > 1024 || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
+        o.levels > BITSTACK_MAX_LEVELS || o.rank > (o.method == BITSTACK_NESTED ? 16 : 1024) || (o.factor_type != BITSTACK_F16 && o.factor_type != BITSTACK_F32) ||
         (o.method != BITSTACK_NESTED && o.method != BITSTACK_IABS) || (moments && moments->cols != cols))
         return BITSTACK_ERROR_ARGUMENT;
     for (int l = 0; l < BITSTACK_MAX_LEVELS; l++)
@@ -1625,7 +1717,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
     shape->rows = rows, shape->cols = cols, shape->rank = (uint32_t)k;
     shape->levels = options->levels ? options->levels : 16;
     shape->columns = BITSTACK_COLUMNS_OWN, shape->coefficients = BITSTACK_COEFFICIENTS_OWN;
-    shape->factor_type = type, shape->scale = 1;
+    shape->factor_type = type, shape->scale = 1, shape->encoding = BITSTACK_PLANES;
     s.w = w, s.m = m, s.n = n, s.k = k, s.stride = stride;
     s.r = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
     s.a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float));
@@ -1705,7 +1797,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
             bitstack_parallel_(threads, tasks, bitstack_iabs_block_, &s);
             result = bitstack_norms_run_(&norms, threads, error);
             coded->rel_err2[block] = bitstack_ratio_(error[0], norm[0]);
-            coded->out_err2[block] = norm[1] == 0 ? coded->rel_err2[block] : bitstack_ratio_(error[1], norm[1]);
+            coded->out_err2[block] = bitstack_output_ratio_(error[1], norm[1], coded->rel_err2[block]);
             if (result == BITSTACK_OK && options->progress &&
                 options->progress(options->progress_user, (double)block / shape->levels))
                 result = BITSTACK_ERROR_CANCELLED;
@@ -1717,955 +1809,726 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
 }
 
 /* ================================================================================== [NESTED]
- * All planes of a matrix are chosen together, so that every level is good. With W_l what level l decodes to,
- * E_l = tr((W - W_l) H (W - W_l)^T) and H the inputs' second moments (their diagonal if only norms are known,
- * the identity without moments), what is minimised is
+ * Nested tables ([METHOD] in bitstack.h, encoding 2): L planes are an index into level L's table, and what it holds
+ * is scaled by row, column group and column. All levels of a weight share one path of bits, chosen for all of
+ * them at once, so that every level is good. With W_l what level l decodes to, E_l = tr((W - W_l) H (W - W_l)^T) and
+ * H the inputs' second moments (their diagonal if only norms are known, the identity without moments), what is
+ * minimised is
  *
- *     sum over levels l of  lambda_l log E_l
+ *     sum over levels l of  share_l log E_l
  *
- * over the signs and, for each level, its own column factor and row coefficients. Its gradient is that of
- * sum lambda_l E_l / e_l with e_l the value of E_l before the step; every step below lowers that sum for one
- * weight's signs (all planes at once: 2^levels codes), one row's coefficients or one level's column factor:
- *   start     columns' root mean squares, a uniform grid a row; a few sweeps with H's diagonal alone;
- *   feedback  columns in descending order of diag H; each level's error in a column is pushed into its own
- *             copy of the columns to come along the rows of the Cholesky factor of (H + 1 %)^-1 (GPTQ, arXiv
- *             2210.17323, with one stream a level), and each weight takes the code of least
- *             sum lambda_l error_l^2 / e_l;
- *   sweep     each weight in turn takes the code that is best given all others, exactly: with the gradients
- *             G_l = (W - W_l) H that is the same choice between sums around w_l + G_l / H_jj;
- *   fit       each row's coefficients by least squares at each level, then the column factors by a step along
- *             their scaled gradient, with the gradient exact and H in the systems replaced by its diagonal and
- *             a partial Cholesky factor of BITSTACK_NEST_LOW_ columns.
- * At first the finer levels' e_l are raised by a share of e_1: the coarse levels settle first. Beyond the first
- * BITSTACK_NEST_JOINT_ levels planes are added one after the other.
+ * whose gradient is that of sum weight_l E_l with weight_l = share_l / E_l, E_l as measured before. Steps:
+ *   start      column factors from root mean squares, tables by Lloyd's centroids, each cell of a level split in two
+ *              by the next (tree-structured quantizer), on a sample of rows;
+ *   feedback   columns in descending order of diag H; each level's error in a column is pushed into its own copy of
+ *              the columns to come along the rows of the Cholesky factor of (H + 1 %)^-1 (GPTQ, arXiv 2210.17323,
+ *              with one stream a level); each weight takes the path of least weighted squared error over all levels.
+ *              On the sample, tables, column factors and scales are fitted to the targets that were met, and it is
+ *              done again; then tables and column factors are rounded and stay;
+ *   sweeps     coordinate descent on the weighted sum itself: group by group, first each row's scale at each level
+ *              (closed form, then rounded to what is stored), then each weight's path, given all others.
  *
- * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, so that a choice between 64 codes is the same
- * straight line for all of them. What depends on the columns before (feedback) or on all others (sweep) comes from
- * one matrix product a block of columns: rows x cols^2 multiply-adds a level and sweep, half that for feedback.
- * Figures and what was tried: bench/notes-nested.md. */
+ * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, which is also a tile of the file: a panel is
+ * coded from start to end by one task, which leaves nothing but the payload's bytes and its errors. What depends on
+ * the columns before (feedback) or on all others (sweep) comes from one matrix product a group of columns: rows x
+ * cols^2 multiply-adds a level and sweep, half that for feedback. Figures and what was tried:
+ * bench/notes-nested.md. */
+
+/* Sixteen rows: one vector where the CPU has such, several where not; one row where the compiler has no vectors or
+ * reckons in a wider type than it stores. */
+#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+#define BITSTACK_NEST_ROWS_ 16
+typedef float bitstack_lanes_ __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t bitstack_codes_ __attribute__((vector_size(64), aligned(4), may_alias));
+#define BITSTACK_SELECT_(mask, a, b) (((mask) & (a)) | (~(mask) & (b)))
+#define BITSTACK_SELECT_LANES_(mask, a, b) \
+    ((bitstack_lanes_)(((mask) & (bitstack_codes_)(a)) | (~(mask) & (bitstack_codes_)(b))))
+#define BITSTACK_LANE_(vector, r) (vector)[r]
+#define BITSTACK_NO_LANES_ {0}
+#else
+#define BITSTACK_NEST_ROWS_ 1
+typedef float bitstack_lanes_;
+typedef int32_t bitstack_codes_;
+#define BITSTACK_SELECT_(mask, a, b) ((mask) ? (a) : (b))
+#define BITSTACK_SELECT_LANES_(mask, a, b) ((mask) ? (a) : (b))
+#define BITSTACK_LANE_(vector, r) (*((void)(r), &(vector)))
+#define BITSTACK_NO_LANES_ 0
+#endif
 
 enum {
-    BITSTACK_NEST_JOINT_ = 6,  /* planes chosen together: 2^6 codes a weight */
-    BITSTACK_NEST_ROWS_ = 32,  /* rows of a panel */
-    BITSTACK_NEST_LANES_ = 16, /* rows that a choice is made for at once */
-    BITSTACK_NEST_RANK_ = 16,  /* largest rank */
-    BITSTACK_NEST_COLS_ = 48,  /* columns of a block */
-    BITSTACK_NEST_LOW_ = 60,   /* columns of the partial Cholesky factor */
-    BITSTACK_NEST_TASKS_ = 64, /* at most: each leaves sums a column */
-    BITSTACK_NEST_SWEEPS_ = 8  /* noisy sweeps between two fits */
+    BITSTACK_NEST_CODES_ = 1 << BITSTACK_NEST_LEVELS_,
+    BITSTACK_NEST_SAMPLE_ = 16, /* panels that tables and column factors are fitted on */
+    BITSTACK_NEST_VALUES_ = 2 * BITSTACK_NEST_CODES_ /* entries of all tables: level l's 2^l from 2^l - 2 on */
 };
 
-typedef struct bitstack_nest_ {
-    size_t m, n;
-    size_t pad;          /* columns, with zeros behind n: whole blocks, and rows that do not share cache sets */
-    size_t panels, tasks;
-    uint32_t levels, joint, rank;
-    uint32_t from, to;   /* the levels that are worked on: [0, joint), or one beyond */
-    int sweeps, fit;     /* what a descent does: sweeps over codes, a fit of the factors */
-    float heat, cool;    /* noise in the first sweep, and its ratio from sweep to sweep */
-    float noise[8];      /* of each level's target at heat 1, for random numbers in [-2^31, 2^31) */
-    uint64_t seed;
-    const bitstack_encode_options *options; /* for its progress; or NULL */
-    int step, steps;
-    int threads;
-    float *w;            /* [panel][pad][ROWS], columns in the order of coding; near 1 by a power of two */
-    uint32_t *code;      /* the same; bit p is plane p's sign */
-    float *v;            /* [level][rank][pad] */
-    float *u;            /* [panel][width][ROWS]: level l from l (l + 1) / 2 * rank on, [plane][rank] */
-    size_t width;
-    float *h;            /* [pad][pad], or NULL: diagonal only */
-    float *diagonal;     /* [pad]: of H */
-    float *low, *rest;   /* [LOW][pad], or NULL: H is about low^T low + diag(rest), diagonals equal */
-    float *factor;       /* [pad][pad], or NULL: U^T on and below the diagonal, U^-1 above, (H + damping)^-1 = U^T U */
-    double ridge, damping; /* of h and factor, on top of an H whose diagonal's mean is 1 */
-    double lambda[BITSTACK_MAX_LEVELS], error[BITSTACK_MAX_LEVELS], plain[BITSTACK_MAX_LEVELS], norm;
-    float weight[BITSTACK_MAX_LEVELS]; /* lambda / e, for the present sweep */
-    double (*sum)[2][BITSTACK_MAX_LEVELS]; /* a task's errors, weighted with H and plain */
-    float *slope;        /* [task][2][level][pad]: what the column factors' steps need; or NULL */
-    double curve[BITSTACK_MAX_LEVELS][2]; /* of some panels: p S p, and its diagonal's part; p is in slope */
-    float *room;         /* scratch a worker */
-    double *small;
-    size_t room_each, small_each;
+/* What is coded; the same for all panels. */
+typedef struct bitstack_nest_problem_ {
+    const float *w;
+    size_t rows, cols, stride, group, groups;
+    float unit;             /* a power of two: weights times it are below 1 */
+    const float *h;         /* cols x cols, or NULL: diagonal only */
+    const float *factor;    /* cols x cols in the order of coding: what an error in column k adds to column j > k; or NULL */
+    const float *diagonal;  /* of h, mean 1 */
+    const float *innovation; /* in the order of coding: how much a column's error counts after feedback */
+    const uint32_t *order;
+    const float *kept;      /* [cols]: the scale of a column that is kept whole, else 0 */
+    uint32_t levels;
+    double ridge; /* that h has on its diagonal */
     bitstack_gemm_tile_f32_ tile;
-} bitstack_nest_;
+} bitstack_nest_problem_;
 
-/* Kernels are compiled for any CPU, AVX2 and AVX-512. Inner loops have constant lengths: -O2 vectorises only those. */
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_NEST_INLINE_ __attribute__((always_inline)) static inline
-#else
-#define BITSTACK_NEST_INLINE_ static inline
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define BITSTACK_RESTRICT_ __restrict__
-#else
-#define BITSTACK_RESTRICT_
-#endif
-#define BITSTACK_NEST_LANE_(r) for (size_t r = 0; r < BITSTACK_NEST_LANES_; r++)
-#define BITSTACK_NEST_ROW_(r) for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++)
+/* What all rows of a coded matrix share. */
+typedef struct bitstack_nest_shared_ {
+    float table[BITSTACK_NEST_VALUES_];
+    float *v;                             /* [level][cols] */
+    float weight[BITSTACK_NEST_LEVELS_];  /* share / E */
+    float ratio[BITSTACK_NEST_LEVELS_];   /* a group's first scale at a level, of its root mean square */
+    float unit[BITSTACK_NEST_LEVELS_];    /* of stored scales; 0 = scales are not rounded */
+} bitstack_nest_shared_;
 
-BITSTACK_NEST_INLINE_ float *bitstack_nest_v_(const bitstack_nest_ *s, uint32_t level, uint32_t q) {
-    return s->v + ((size_t)level * s->rank + q) * s->pad;
-}
-/* Of a panel's first row; the next coefficient is ROWS on. */
-BITSTACK_NEST_INLINE_ float *bitstack_nest_u_(const bitstack_nest_ *s, size_t panel, uint32_t level) {
-    return s->u + (panel * s->width + (size_t)level * (level + 1) / 2 * s->rank) * BITSTACK_NEST_ROWS_;
-}
-/* Of row i: the next coefficient is ROWS on. */
-BITSTACK_NEST_INLINE_ float *bitstack_nest_row_u_(const bitstack_nest_ *s, size_t i, uint32_t level) {
-    return bitstack_nest_u_(s, i / BITSTACK_NEST_ROWS_, level) + i % BITSTACK_NEST_ROWS_;
-}
-/* Of weight (i, j) in w and code. */
-BITSTACK_NEST_INLINE_ size_t bitstack_nest_at_(const bitstack_nest_ *s, size_t i, size_t j) {
-    return (i / BITSTACK_NEST_ROWS_ * s->pad + j) * BITSTACK_NEST_ROWS_ + i % BITSTACK_NEST_ROWS_;
-}
-/* Coefficients of the levels that are worked on, and entries of their systems' lower triangles. */
-BITSTACK_NEST_INLINE_ size_t bitstack_nest_terms_(uint32_t from, uint32_t to, uint32_t rank) {
-    return ((size_t)to * (to + 1) - (size_t)from * (from + 1)) / 2 * rank;
-}
-BITSTACK_NEST_INLINE_ size_t bitstack_nest_pairs_(uint32_t from, uint32_t to, uint32_t rank) {
-    size_t pairs = 0;
-    for (uint32_t l = from; l < to; l++) pairs += (size_t)(l + 1) * rank * ((size_t)(l + 1) * rank + 1) / 2;
-    return pairs;
-}
+/* What a pass over the sample leaves for the fits. */
+typedef struct bitstack_nest_sums_ {
+    double table[BITSTACK_NEST_VALUES_][2];
+    double error[BITSTACK_NEST_LEVELS_], scale[BITSTACK_NEST_LEVELS_][2];
+    float *v; /* [level][cols][2] */
+} bitstack_nest_sums_;
 
-/* c (rows x width) += a (rows x k, element (i, p) at i * ars + p * acs) times b (k x width), width a multiple of 16:
- * as long a stretch of k at once as first-level caches hold with the rows of a. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_multiply_(const bitstack_nest_ *s, size_t rows, size_t k, const float *a,
-                                                   size_t ars, size_t acs, const float *b, size_t width, float *c) {
-    const size_t depth = 96;
-    for (size_t p = 0; p < k; p += depth)
-        for (size_t x = 0; x < width; x += BITSTACK_PANEL32_)
-            bitstack_gemm_tile_any_f32_(s->tile, rows, BITSTACK_MIN_(depth, k - p), a + p * acs, ars, acs,
-                                        b + p * width + x, width, c + x, width);
+/* One panel's work. */
+typedef struct bitstack_nest_panel_ {
+    bitstack_lanes_ *w;      /* [cols] */
+    bitstack_lanes_ *stream; /* [cols][level]: compensated weights in the order of coding, then errors */
+    bitstack_lanes_ *slope;  /* [cols][level]: errors times H */
+    bitstack_lanes_ *scale;  /* [group][level] */
+    bitstack_lanes_ *rms;    /* [group] */
+    bitstack_lanes_ *push;   /* [group cols][level]: what the columns at hand add to the others */
+    bitstack_lanes_ *value;  /* [group cols][level]: values times column factors */
+    bitstack_codes_ *code;   /* [cols] */
+    bitstack_lanes_ *cost;   /* [CODES / 2] */
+} bitstack_nest_panel_;
+
+#define BITSTACK_NEST_TABLE_(shared, level) ((shared)->table + ((size_t)1 << ((level) + 1)) - 2) /* level from 0 */
+
+static const bitstack_lanes_ bitstack_nest_none_ = BITSTACK_NO_LANES_;
+
+/* An E3M5 code's value ([FORMAT] in bitstack.h), and the nearest code. */
+BITSTACK_PRIVATE_ float bitstack_small_float_(uint32_t code) {
+    return code ? bitstack_float_from_bits_((code << 18) + (120u << 23)) : 0;
+}
+BITSTACK_PRIVATE_ uint32_t bitstack_small_code_(float value) {
+    if (!(value > 0.5f * bitstack_small_float_(1))) return 0;
+    if (value >= bitstack_small_float_(255)) return 255;
+    if (value <= bitstack_small_float_(1)) return 1;
+    return (bitstack_bits_from_float_(value) - (120u << 23) + (1u << 17)) >> 18;
 }
 
-/* 16 rows at one weight. Level l's signed sum of magnitudes for code c is sums[(2 << l) - 1 + c]: with rank 1 the
- * magnitudes are the rows' coefficients and v multiplies the sum; otherwise they are made anew for each weight. */
-typedef struct bitstack_nest_lanes_ {
-    float sums[2 << BITSTACK_NEST_JOINT_][BITSTACK_NEST_LANES_];
-    float cost[2 << BITSTACK_NEST_JOINT_][BITSTACK_NEST_LANES_]; /* the same places; a code's starts from its prefix's */
-    float magnitude[BITSTACK_MAX_LEVELS][BITSTACK_NEST_LANES_];
-    float target[8][BITSTACK_NEST_LANES_], aim[8][BITSTACK_NEST_LANES_], step[8][BITSTACK_NEST_LANES_];
-    float best[BITSTACK_NEST_LANES_];
-    uint32_t code[BITSTACK_NEST_LANES_], random[8][BITSTACK_NEST_LANES_];
-} bitstack_nest_lanes_;
+/* What lanes' codes stand for at a level. */
+BITSTACK_INLINE_ void bitstack_nest_look_(bitstack_lanes_ *to, const float *table, const bitstack_codes_ *code, uint32_t level) {
+    const int32_t mask = (int32_t)((2u << level) - 1);
+    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = table[BITSTACK_LANE_(*code, r) & mask];
+}
 
-BITSTACK_NEST_INLINE_ void bitstack_nest_magnitudes_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *u,
-                                                     uint32_t l, size_t j) {
-    for (uint32_t p = 0; p <= l; p++) {
-        BITSTACK_NEST_LANE_(r) z->magnitude[p][r] = 0;
-        for (uint32_t q = 0; q < s->rank; q++, u += BITSTACK_NEST_ROWS_) {
-            const float v = s->rank == 1 && l < s->joint ? 1 : bitstack_nest_v_(s, l, q)[j];
-            BITSTACK_NEST_LANE_(r) z->magnitude[p][r] += u[r] * v;
+/* The path of least sum over levels of weight (aim - value)^2. Codes' costs grow level by level: those of the
+ * first half of a level's codes are in place, those of the other half come behind. */
+BITSTACK_INLINE_ void bitstack_nest_choose_(bitstack_codes_ *code, const bitstack_nest_shared_ *shared, uint32_t levels,
+                                            const bitstack_lanes_ *aim, const bitstack_lanes_ *weight,
+                                            bitstack_lanes_ *cost) {
+    const float *table = shared->table;
+    size_t size = 1;
+    bitstack_lanes_ least = bitstack_nest_none_ + FLT_MAX;
+    bitstack_codes_ best;
+    memset(&best, 0, sizeof best);
+    cost[0] = bitstack_nest_none_;
+    for (uint32_t l = 0; l + 1 < levels; l++, table += size) {
+        const bitstack_lanes_ t = aim[l], f = weight[l];
+        for (size_t z = 0; z < size; z++) {
+            const bitstack_lanes_ a = t - table[z], b = t - table[z + size], c = cost[z];
+            cost[z] = c + f * a * a, cost[z + size] = c + f * b * b;
         }
+        size *= 2;
     }
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_add_twice_(const float *x, const float *y, float *BITSTACK_RESTRICT_ to) {
-    BITSTACK_NEST_LANE_(r) to[r] = x[r] + 2 * y[r];
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_sums_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *u,
-                                               uint32_t l, size_t j) {
-    float (*sums)[BITSTACK_NEST_LANES_] = z->sums + (2 << l) - 1;
-    bitstack_nest_magnitudes_(s, z, u, l, j);
-    BITSTACK_NEST_LANE_(r) sums[0][r] = 0;
-    for (uint32_t p = 0; p <= l; p++) BITSTACK_NEST_LANE_(r) sums[0][r] -= z->magnitude[p][r];
-    for (uint32_t p = 0, filled = 1; p <= l; p++, filled *= 2)
-        for (uint32_t c = 0; c < filled; c++)
-            bitstack_nest_add_twice_(sums[c], z->magnitude[p], sums[filled + c]);
-}
-/* Costs of a code's two continuations: with the next plane's sign down and up. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_branch_(const float *from, const float *aim, float f, const float *down,
-                                                 const float *up, float *BITSTACK_RESTRICT_ to_down,
-                                                 float *BITSTACK_RESTRICT_ to_up) {
-    BITSTACK_NEST_LANE_(r) {
-        const float low = aim[r] - f * down[r], high = aim[r] - f * up[r];
-        to_down[r] = from[r] + low * low;
-        to_up[r] = from[r] + high * high;
+    for (size_t z = 0; z < size; z++) {
+        const bitstack_lanes_ t = aim[levels - 1], f = weight[levels - 1], c = cost[z];
+        const bitstack_lanes_ a = t - table[z], b = t - table[z + size], x = c + f * a * a, y = c + f * b * b;
+        bitstack_codes_ number, less = x < least;
+        memset(&number, 0, sizeof number);
+        number += (int32_t)z;
+        least = BITSTACK_SELECT_LANES_(less, x, least), best = BITSTACK_SELECT_(less, number, best);
+        number += (int32_t)size, less = y < least;
+        least = BITSTACK_SELECT_LANES_(less, y, least), best = BITSTACK_SELECT_(less, number, best);
     }
-}
-/* The codes of least sum over levels of weight * (target - value)^2, the lowest of equals. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_choose_(const bitstack_nest_ *s, bitstack_nest_lanes_ *z, const float *v,
-                                                 const float *root) {
-    const uint32_t last = s->to - 1;
-    BITSTACK_NEST_LANE_(r) z->cost[0][r] = 0;
-    BITSTACK_NEST_LANE_(r) z->best[r] = FLT_MAX;
-    BITSTACK_NEST_LANE_(r) z->code[r] = 0;
-    for (uint32_t l = 0; l <= last; l++) {
-        const uint32_t half = 1u << l;
-        const float f = root[l] * v[l];
-        float (*cost)[BITSTACK_NEST_LANES_] = z->cost + 2 * half - 1, (*from)[BITSTACK_NEST_LANES_] = z->cost + half - 1;
-        float (*sums)[BITSTACK_NEST_LANES_] = z->sums + 2 * half - 1;
-        BITSTACK_NEST_LANE_(r) z->aim[l][r] = root[l] * z->target[l][r];
-        for (uint32_t c = 0; c < half; c++)
-            bitstack_nest_branch_(from[c], z->aim[l], f, sums[c], sums[half + c], cost[c], cost[half + c]);
-    }
-    for (uint32_t c = 0; c < 2u << last; c++)
-        BITSTACK_NEST_LANE_(r) {
-            const float cost = z->cost[(2u << last) - 1 + c][r];
-            z->code[r] = cost < z->best[r] ? c : z->code[r];
-            z->best[r] = cost < z->best[r] ? cost : z->best[r];
-        }
+    *code = best;
 }
 
-/* What level l decodes 16 weights to: their codes as given. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_value_(const bitstack_nest_ *s, const float *u, uint32_t l, size_t j,
-                                                const uint32_t *code, float *BITSTACK_RESTRICT_ value) {
-    BITSTACK_NEST_LANE_(r) value[r] = 0;
-    for (uint32_t p = 0; p <= l; p++)
-        for (uint32_t q = 0; q < s->rank; q++, u += BITSTACK_NEST_ROWS_) {
-            const uint32_t v = bitstack_bits_from_float_(bitstack_nest_v_(s, l, q)[j]);
-            BITSTACK_NEST_LANE_(r) value[r] += u[r] * bitstack_float_from_bits_(v ^ (~code[r] >> p & 1) << 31);
-        }
-}
-
-/* The codes of 16 rows in a block of columns, one column after the other. What has been pushed into the columns comes
- * in `aim`, [column][level][ROWS]: targets with feedback, gradients otherwise. `push` gets the errors, negative and
- * over the pivot, or the residuals' changes are added to it. matrix: that which pushes, at (column, column); or NULL. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_block_(const bitstack_nest_ *s, const float *u, size_t j0, const float *w,
-                                                uint32_t *code, const float *matrix, int feedback, float heat, float *aim,
-                                                float *push, bitstack_nest_lanes_ *z) {
-    const uint32_t from = s->from, to = s->to;
-    const size_t levels = to - from, wide = BITSTACK_MIN_((size_t)BITSTACK_NEST_COLS_, s->n - j0);
-    const size_t rows = BITSTACK_NEST_ROWS_, across = levels * rows;
-    float v[8] = {1, 1, 1, 1, 1, 1, 1, 1}, root[8];
-    for (size_t l = 0; l < levels; l++) root[l] = sqrtf(s->weight[from + l]);
-    for (uint32_t l = 0; l < s->joint && from == 0 && s->rank == 1; l++)
-        bitstack_nest_sums_(s, z, u + (size_t)l * (l + 1) / 2 * rows, l, 0);
-    for (size_t j = 0; j < wide; j++, aim += across, push += across, code += rows, w += rows) {
-        const float pivot = matrix ? matrix[j * s->pad + j] : s->diagonal[j0 + j];
-        if (!(pivot > 0)) continue; /* a dead input */
-        for (size_t l = 0; l < levels; l++)
-            BITSTACK_NEST_LANE_(r) {
-                const float now = w[r] - push[l * rows + r];
-                z->target[l][r] = feedback ? aim[l * rows + r] : now + aim[l * rows + r] / pivot;
-            }
-        if (heat > 0) {
-            const float spread = heat / sqrtf(pivot);
-            for (size_t l = 0; l < levels; l++)
-                BITSTACK_NEST_LANE_(r) {
-                    z->random[l][r] = z->random[l][r] * 1664525u + 1013904223u;
-                    z->target[l][r] += spread * s->noise[l] * (float)(int32_t)z->random[l][r];
-                }
-        }
-        if (from) { /* one level: a sign */
-            bitstack_nest_magnitudes_(s, z, u, from, j0 + j);
-            BITSTACK_NEST_LANE_(r) {
-                float sum = 0;
-                for (uint32_t p = 0; p < from; p++) sum += code[r] >> p & 1 ? z->magnitude[p][r] : -z->magnitude[p][r];
-                const float low = sum - z->magnitude[from][r], high = sum + z->magnitude[from][r];
-                const int up = fabsf(z->target[0][r] - high) <= fabsf(z->target[0][r] - low);
-                code[r] = (code[r] & ~(1u << from)) | (uint32_t)up << from;
-                z->step[0][r] = up ? high : low;
-            }
-        } else {
-            const float *at = u;
-            for (uint32_t l = 0; l < to; at += (size_t)++l * s->rank * rows) {
-                if (s->rank == 1) v[l] = bitstack_nest_v_(s, l, 0)[j0 + j];
-                else bitstack_nest_sums_(s, z, at, l, j0 + j);
-            }
-            bitstack_nest_choose_(s, z, v, root);
-            for (uint32_t l = 0; l < to; l++)
-                BITSTACK_NEST_LANE_(r) z->step[l][r] = v[l] * z->sums[(2u << l) - 1 + (z->code[r] & ((2u << l) - 1))][r];
-            BITSTACK_NEST_LANE_(r) code[r] = z->code[r];
-        }
-        for (size_t l = 0; l < levels; l++)
-            BITSTACK_NEST_LANE_(r) {
-                const float change = w[r] - push[l * rows + r] - z->step[l][r];
-                z->step[l][r] = feedback ? (z->step[l][r] - z->target[l][r]) / pivot : change;
-                push[l * rows + r] = feedback ? z->step[l][r] : push[l * rows + r] + change;
-            }
-        for (size_t k = j + 1; k < wide && matrix; k++) {
-            const float share = matrix[k * s->pad + j];
-            float *to_aim = aim + (k - j) * across;
-            for (size_t l = 0; l < levels; l++)
-                BITSTACK_NEST_LANE_(r) to_aim[l * rows + r] += z->step[l][r] * share;
-        }
-    }
-}
-
-/* to = x times H's diagonal, for a block of columns. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_times_diagonal_(const bitstack_nest_ *s, const float *x, size_t j0, size_t across,
-                                                         float *BITSTACK_RESTRICT_ to) {
-    for (size_t j = j0; j < j0 + BITSTACK_NEST_COLS_; j++)
-        for (size_t k = 0; k < across; k += BITSTACK_NEST_ROWS_, x += BITSTACK_NEST_ROWS_, to += BITSTACK_NEST_ROWS_)
-            BITSTACK_NEST_ROW_(r) to[r] = x[r] * s->diagonal[j];
-}
-
-/* residual (n x [level][ROWS]) = w - what the codes decode to; zeros behind n. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_residual_(const bitstack_nest_ *s, size_t panel, float *residual) {
-    const size_t rows = BITSTACK_NEST_ROWS_, at = panel * s->pad * rows;
-    for (size_t j = 0; j < s->pad; j++)
-        for (uint32_t l = s->from; l < s->to; l++)
-            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_, residual += BITSTACK_NEST_LANES_) {
-                const float *w = s->w + at + j * rows + g;
-                bitstack_nest_value_(s, bitstack_nest_u_(s, panel, l) + g, l, j, s->code + at + j * rows + g, residual);
-                BITSTACK_NEST_LANE_(r) residual[r] = w[r] - residual[r];
-            }
-}
-
-/* sums[level] += x y over a block of columns. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_products_(const bitstack_nest_ *s, const float *x, const float *y, size_t wide,
-                                                   double *sums) {
-    const size_t levels = s->to - s->from;
-    for (size_t l = 0; l < levels; l++) {
-        float sum[BITSTACK_NEST_ROWS_] = {0};
-        double total = 0;
-        for (size_t j = 0; j < wide; j++) {
-            const size_t at = (j * levels + l) * BITSTACK_NEST_ROWS_;
-            BITSTACK_NEST_ROW_(r) sum[r] += x[at + r] * y[at + r];
-        }
-        BITSTACK_NEST_ROW_(r) total += (double)sum[r];
-        sums[s->from + l] += total;
-    }
-}
-
-/* One feedback pass over a panel; then residuals, gradients and errors.
- * With H + damping = U^-1 U^-T and errors over pivots e: residual = e U, so its gradient is e U^-T. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_panel_(const bitstack_nest_ *s, size_t panel, float *residual,
-                                                         float *gradient, float *room, double *error) {
-    const size_t pad = s->pad, rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
-    const size_t across = (s->to - s->from) * rows, at = panel * pad * rows;
-    float *aim = room, *own = room + block * across;
-    bitstack_nest_lanes_ z;
-    memset(gradient, 0, pad * across * sizeof *gradient);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        for (size_t k = 0; k < block * across; k += rows)
-            memcpy(aim + k, s->w + at + (j0 + k / across) * rows, rows * sizeof *aim);
-        bitstack_nest_multiply_(s, block, j0, s->factor + j0 * pad, pad, 1, gradient, across, aim);
-        for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
-            bitstack_nest_block_(s, bitstack_nest_u_(s, panel, s->from) + g, j0, s->w + at + j0 * rows + g,
-                                 s->code + at + j0 * rows + g, s->factor + j0 * pad + j0, 1, 0, aim + g,
-                                 gradient + j0 * across + g, &z);
-    }
-    bitstack_nest_residual_(s, panel, residual);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        const float *inverse = s->factor + j0 * pad + j0;
-        float *g = gradient + j0 * across;
-        const float *r = residual + j0 * across, extra = (float)(s->damping - s->ridge);
-        for (size_t i = 0; i < block; i++)
-            for (size_t k = 0; k < block; k++)
-                own[i * block + k] = k > i ? inverse[i * pad + k] : k == i && inverse[i * pad + i] > 0 ? 1 / inverse[i * pad + i] : 0;
-        memset(aim, 0, block * across * sizeof *aim);
-        bitstack_nest_multiply_(s, block, block, own, block, 1, g, across, aim);
-        if (j0 + block < pad)
-            bitstack_nest_multiply_(s, block, pad - j0 - block, inverse + block, pad, 1, g + block * across, across, aim);
-        for (size_t k = 0; k < block * across; k++) g[k] = -aim[k] - extra * r[k];
-        bitstack_nest_products_(s, r, g, block, error);
-    }
-}
-
-/* gradient = residual H, and the errors. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_gradient_panel_(const bitstack_nest_ *s, const float *residual, float *gradient,
-                                                         double *error) {
-    const size_t block = BITSTACK_NEST_COLS_, across = (s->to - s->from) * BITSTACK_NEST_ROWS_;
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        float *g = gradient + j0 * across;
-        if (s->h) {
-            memset(g, 0, block * across * sizeof *g);
-            bitstack_nest_multiply_(s, block, s->n, s->h + j0 * s->pad, s->pad, 1, residual, across, g);
-        } else
-            bitstack_nest_times_diagonal_(s, residual + j0 * across, j0, across, g);
-        bitstack_nest_products_(s, residual + j0 * across, g, block, error);
-    }
-}
-
-/* Sweeps over a panel's codes: each in turn becomes the best one given the others, for targets with some noise added
- * at first: levels pull at a weight in different directions, and a descent without gets stuck early. The noise is
- * such that a weight's choice is about what a temperature of `heat` would make it. After the last sweep the errors:
- * r H r^T is the sum over blocks of r (2 p + r H_own), p what the columns before give, as they are now. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_sweep_panel_(const bitstack_nest_ *s, size_t panel, float *residual, float *room,
-                                                      double *error) {
-    const size_t pad = s->pad, rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
-    const size_t levels = s->to - s->from, across = levels * rows, at = panel * pad * rows;
-    float *aim = room, *before = room + block * across;
-    bitstack_nest_lanes_ z[BITSTACK_NEST_ROWS_ / BITSTACK_NEST_LANES_];
-    for (size_t i = 0; i < rows; i++) {
-        uint64_t seed = s->seed + panel * rows + i;
-        for (size_t l = 0; l < levels && l < 8; l++)
-            z[i / BITSTACK_NEST_LANES_].random[l][i % BITSTACK_NEST_LANES_] = (uint32_t)bitstack_random_(&seed);
-    }
-    for (int sweep = 0; sweep < s->sweeps; sweep++) {
-        const float heat = s->heat * powf(s->cool, (float)sweep);
-        const int last = sweep + 1 == s->sweeps && !s->fit; /* a fit finds the errors, too */
-        for (size_t j0 = 0; j0 < s->n; j0 += block) {
-            const float *own = s->h ? s->h + j0 * pad + j0 : NULL;
-            float *r = residual + j0 * across;
-            if (s->h) {
-                memset(aim, 0, block * across * sizeof *aim);
-                bitstack_nest_multiply_(s, block, j0, s->h + j0 * pad, pad, 1, residual, across, aim);
-                if (last) memcpy(before, aim, block * across * sizeof *aim);
-                bitstack_nest_multiply_(s, block, s->n - j0, own, pad, 1, r, across, aim);
-            } else
-                bitstack_nest_times_diagonal_(s, r, j0, across, aim);
-            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
-                bitstack_nest_block_(s, bitstack_nest_u_(s, panel, s->from) + g, j0, s->w + at + j0 * rows + g,
-                                     s->code + at + j0 * rows + g, own, 0, heat, aim + g, r + g,
-                                     z + g / BITSTACK_NEST_LANES_);
-            if (!last) continue;
-            if (s->h) {
-                for (size_t k = 0; k < block * across; k++) before[k] *= 2;
-                bitstack_nest_multiply_(s, block, block, own, pad, 1, r, across, before);
-            } else
-                bitstack_nest_times_diagonal_(s, r, j0, across, before);
-            bitstack_nest_products_(s, r, before, block, error);
-        }
-    }
-}
-
-/* t [column][term][ROWS]: the column factors with a panel's signs, one for each level, plane and rank. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_signed_(const bitstack_nest_ *s, size_t panel, size_t j0, size_t wide, float *t) {
-    for (size_t j = j0; j < j0 + wide; j++) {
-        const uint32_t *code = s->code + (panel * s->pad + j) * BITSTACK_NEST_ROWS_;
-        for (uint32_t l = s->from; l < s->to; l++)
-            for (uint32_t p = 0; p <= l; p++)
-                for (uint32_t q = 0; q < s->rank; q++, t += BITSTACK_NEST_ROWS_) {
-                    const uint32_t v = bitstack_bits_from_float_(bitstack_nest_v_(s, l, q)[j]);
-                    BITSTACK_NEST_ROW_(r) t[r] = bitstack_float_from_bits_(v ^ (~code[r] >> p & 1) << 31);
-                }
-    }
-}
-
-/* a += x y, a and the sums of a and of x y over a block. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_add_(float *BITSTACK_RESTRICT_ to, const float *BITSTACK_RESTRICT_ x,
-                                              const float *BITSTACK_RESTRICT_ y) {
-    BITSTACK_NEST_ROW_(r) to[r] += x[r] * y[r];
-}
-
-/* Least squares for a panel's coefficients as a correction, the gradient being exact: the system is t H t^T with
- * H = low^T low + diag(rest), the right side t g. Takes by how much errors fall off `error`. change gets the
- * corrections, projected (low t^T) their terms, both [..][term][ROWS]. room: t of a block, sums. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_fit_panel_(const bitstack_nest_ *s, size_t panel, const float *gradient, float *t,
-                                                    float *projected, float *change, double *total, double *error) {
-    const size_t rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_, levels = s->to - s->from;
-    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank), pairs = bitstack_nest_pairs_(s->from, s->to, s->rank);
-    float *part = change; /* right sides, then systems; free again before the corrections */
-    double *a = total + (terms + pairs) * rows;
-    memset(projected, 0, BITSTACK_NEST_LOW_ * terms * rows * sizeof *projected);
-    memset(total, 0, (terms + pairs) * rows * sizeof *total);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        const size_t wide = BITSTACK_MIN_(block, s->n - j0);
-        bitstack_nest_signed_(s, panel, j0, wide, t);
-        if (s->low)
-            bitstack_nest_multiply_(s, BITSTACK_NEST_LOW_, wide, s->low + j0, s->pad, 1, t, terms * rows, projected);
-        memset(part, 0, (terms + pairs) * rows * sizeof *part);
-        for (size_t j = 0; j < wide; j++) {
-            const float rest = s->rest[j0 + j], *tj = t + j * terms * rows, *g = gradient + (j0 + j) * levels * rows;
-            float *b = part, *system = part + terms * rows;
-            for (uint32_t l = s->from; l < s->to; l++, g += rows) {
-                const size_t k = (size_t)(l + 1) * s->rank;
-                for (size_t i = 0; i < k; i++, b += rows) {
-                    float y[BITSTACK_NEST_ROWS_];
-                    BITSTACK_NEST_ROW_(r) y[r] = rest * tj[i * rows + r];
-                    bitstack_nest_add_(b, tj + i * rows, g);
-                    for (size_t c = 0; c <= i; c++, system += rows) bitstack_nest_add_(system, y, tj + c * rows);
-                }
-                tj += k * rows;
-            }
-        }
-        for (size_t k = 0; k < (terms + pairs) * rows; k++) total[k] += (double)part[k];
-    }
-    double *b = total, *system = total + terms * rows;
-    for (uint32_t l = s->from, first = 0; l < s->to; l++) {
-        const uint32_t k = (l + 1) * s->rank;
-        double *x = a + (size_t)k * k, fall = 0;
-        for (uint32_t i = 0, pair = 0; i < k && s->low; i++)
-            for (uint32_t c = 0; c <= i; c++, pair++) {
-                float sum[BITSTACK_NEST_ROWS_] = {0};
-                for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++)
-                    bitstack_nest_add_(sum, projected + (q * terms + first + i) * rows, projected + (q * terms + first + c) * rows);
-                BITSTACK_NEST_ROW_(r) system[pair * rows + r] += (double)sum[r];
-            }
-        for (size_t r = 0; r < rows; r++) {
-            float *u = bitstack_nest_u_(s, panel, l) + r;
-            double trace = 0;
-            for (uint32_t i = 0, pair = 0; i < k; i++) {
-                for (uint32_t c = 0; c <= i; c++, pair++) a[(size_t)i * k + c] = system[pair * rows + r];
-                trace += a[(size_t)i * k + i];
-                x[i] = b[(first + i) * rows + r];
-            }
-            for (uint32_t i = 0; i < k; i++) a[(size_t)i * k + i] += 1e-7 * trace / k;
-            if (trace > 0 && bitstack_cholesky_small_(a, k, k)) bitstack_cholesky_solve_(a, k, k, x);
-            else memset(x, 0, k * sizeof *x);
-            for (uint32_t i = 0, pair = 0; i < k; pair += ++i + 1) { /* planes that cancel each other lose what is left */
-                const double size = ((double)u[i * rows] + x[i]) * sqrt(system[pair * rows + r]);
-                if (!(fabs(size) <= 1e3 * sqrt((double)s->n))) memset(x, 0, k * sizeof *x);
-            }
-            for (uint32_t i = 0; i < k; i++) {
-                u[i * rows] += (float)x[i];
-                fall += b[(first + i) * rows + r] * x[i];
-                change[(first + i) * rows + r] = (float)x[i];
-            }
-        }
-        error[l] -= fall;
-        first += k;
-        system += (size_t)k * (k + 1) / 2 * rows;
-    }
-}
-
-/* After a fit: for each column and level the sums over rows of decoded weight times gradient, and of its square. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_slope_panel_(const bitstack_nest_ *s, size_t panel, const float *gradient, float *t,
-                                                      const float *projected, const float *change, float *room,
-                                                      float *slope) {
-    const size_t rows = BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_, levels = s->to - s->from, across = levels * rows;
-    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank);
-    float *changed = room, *pushed = room + BITSTACK_NEST_LOW_ * across; /* [q][level][ROWS], [column][level][ROWS] */
-    memset(changed, 0, BITSTACK_NEST_LOW_ * across * sizeof *changed);
-    for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++)
-        for (size_t l = 0, i = 0; l < levels; l++)
-            for (size_t k = (s->from + l + 1) * s->rank; k > 0; k--, i++)
-                bitstack_nest_add_(changed + (q * levels + l) * rows, projected + (q * terms + i) * rows, change + i * rows);
-    for (size_t j0 = 0; j0 < s->n; j0 += block) {
-        const size_t wide = BITSTACK_MIN_(block, s->n - j0);
-        const float *tj = t;
-        bitstack_nest_signed_(s, panel, j0, wide, t);
-        memset(pushed, 0, block * across * sizeof *pushed);
-        if (s->low)
-            bitstack_nest_multiply_(s, wide, BITSTACK_NEST_LOW_, s->low + j0, 1, s->pad, changed, across, pushed);
-        for (size_t j = 0; j < wide; j++)
-            for (size_t l = 0, i = 0; l < levels; l++) {
-                const float *u = bitstack_nest_u_(s, panel, s->from + (uint32_t)l), *g = gradient + ((j0 + j) * levels + l) * rows;
-                float value[BITSTACK_NEST_ROWS_] = {0}, shift[BITSTACK_NEST_ROWS_] = {0}, dot = 0, square = 0;
-                for (size_t k = (s->from + l + 1) * s->rank; k > 0; k--, i++, tj += rows, u += rows) {
-                    bitstack_nest_add_(value, u, tj);
-                    bitstack_nest_add_(shift, change + i * rows, tj);
-                }
-                BITSTACK_NEST_ROW_(r) {
-                    shift[r] = (g[r] - s->rest[j0 + j] * shift[r] - pushed[(j * levels + l) * rows + r]) * value[r];
-                    value[r] *= value[r];
-                }
-                for (size_t r = 0; r < rows; r++) dot += shift[r], square += value[r];
-                slope[(s->from + l) * s->pad + j0 + j] += dot;
-                slope[(s->levels + s->from + l) * s->pad + j0 + j] += square;
-            }
-    }
-}
-
-/* The panels of a task: new codes, errors, a fit of the factors. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_task_(const bitstack_nest_ *s, uint32_t task, uint32_t worker, int feedback) {
-    const size_t across = (s->to - s->from) * BITSTACK_NEST_ROWS_, block = BITSTACK_NEST_COLS_;
-    const size_t terms = bitstack_nest_terms_(s->from, s->to, s->rank);
-    float *residual = s->room + worker * s->room_each, *gradient = residual + s->pad * across;
-    float *room = gradient + s->pad * across, *t = room + (BITSTACK_NEST_LOW_ + block) * across;
-    float *projected = t + block * terms * BITSTACK_NEST_ROWS_;
-    float *change = projected + BITSTACK_NEST_LOW_ * terms * BITSTACK_NEST_ROWS_;
-    float *slope = s->slope && s->fit ? s->slope + (size_t)task * 2 * s->levels * s->pad : NULL;
-    if (slope) memset(slope, 0, 2 * s->levels * s->pad * sizeof *slope);
-    memset(s->sum[task], 0, sizeof s->sum[task]);
-    for (size_t panel = task * s->panels / s->tasks; panel < (task + (size_t)1) * s->panels / s->tasks; panel++) {
-        double error[BITSTACK_MAX_LEVELS] = {0};
-        if (feedback) bitstack_nest_feedback_panel_(s, panel, residual, gradient, room, error);
-        else bitstack_nest_residual_(s, panel, residual);
-        if (s->sweeps && !feedback) bitstack_nest_sweep_panel_(s, panel, residual, room, error);
-        if (s->fit && !feedback) {
-            memset(error, 0, sizeof error);
-            bitstack_nest_gradient_panel_(s, residual, gradient, error);
-        }
-        for (size_t j0 = 0; j0 < s->n; j0 += block)
-            bitstack_nest_products_(s, residual + j0 * across, residual + j0 * across, block, s->sum[task][1]);
-        if (s->fit)
-            bitstack_nest_fit_panel_(s, panel, gradient, t, projected, change, s->small + worker * s->small_each, error);
-        if (slope) bitstack_nest_slope_panel_(s, panel, gradient, t, projected, change, room, slope);
-        for (uint32_t l = s->from; l < s->to; l++) s->sum[task][0][l] += error[l];
-    }
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_feedback_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    bitstack_nest_task_(s, task, worker, 1);
-}
-BITSTACK_NEST_INLINE_ void bitstack_nest_descend_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    bitstack_nest_task_(s, task, worker, 0);
-}
-
-/* Column factors by the diagonal of H alone: each column of each level is a least-squares problem of its own. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_columns_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const size_t rank = s->rank, begin = (size_t)task * BITSTACK_NEST_COLS_, rows = BITSTACK_NEST_ROWS_;
-    const size_t end = BITSTACK_MIN_(begin + BITSTACK_NEST_COLS_, s->n), size = rank * (rank + 1) / 2 + rank;
-    float *sums = s->room + worker * s->room_each; /* a column: right side, system's lower triangle, ROWS each */
-    double *a = s->small + worker * s->small_each, *b = a + rank * rank;
-    for (uint32_t l = s->from; l < s->to; l++) {
-        memset(sums, 0, BITSTACK_NEST_COLS_ * size * rows * sizeof *sums);
-        for (size_t panel = 0; panel < s->panels; panel++)
-            for (size_t j = begin; j < end; j++) {
-                const float *u = bitstack_nest_u_(s, panel, l), *w = s->w + (panel * s->pad + j) * rows;
-                const uint32_t *code = s->code + (panel * s->pad + j) * rows;
-                float sum[BITSTACK_NEST_RANK_][BITSTACK_NEST_ROWS_], *to = sums + (j - begin) * size * rows;
-                memset(sum, 0, rank * sizeof *sum);
-                for (uint32_t p = 0; p <= l; p++)
-                    for (size_t q = 0; q < rank; q++, u += rows)
-                        BITSTACK_NEST_ROW_(r) {
-                            const uint32_t bits = bitstack_bits_from_float_(u[r]) ^ (~code[r] >> p & 1) << 31;
-                            sum[q][r] += bitstack_float_from_bits_(bits);
-                        }
-                for (size_t q = 0; q < rank; q++, to += rows) bitstack_nest_add_(to, sum[q], w);
-                for (size_t q = 0; q < rank; q++)
-                    for (size_t k = 0; k <= q; k++, to += rows) bitstack_nest_add_(to, sum[q], sum[k]);
-            }
-        for (size_t j = begin; j < end; j++) {
-            const float *from = sums + (j - begin) * size * rows;
-            double trace = 0;
-            for (size_t q = 0; q < rank; q++) b[q] = 0;
-            for (size_t q = 0; q < rank; q++, from += rows)
-                for (size_t r = 0; r < rows; r++) b[q] += (double)from[r];
-            for (size_t q = 0; q < rank; q++)
-                for (size_t k = 0; k <= q; k++, from += rows) {
-                    a[q * rank + k] = 0;
-                    for (size_t r = 0; r < rows; r++) a[q * rank + k] += (double)from[r];
-                    if (k == q) trace += a[q * rank + q];
-                }
-            for (size_t q = 0; q < rank; q++) a[q * rank + q] += 1e-9 * trace;
-            if (!(trace > 0) || !bitstack_cholesky_small_(a, rank, rank)) continue;
-            bitstack_cholesky_solve_(a, rank, rank, b);
-            for (size_t q = 0; q < rank; q++) bitstack_nest_v_(s, l, (uint32_t)q)[j] = (float)b[q];
-        }
-    }
-}
-
-/* With x the weights as decoded times p of their column: the sums of x H x^T over some panels, and what H's diagonal
- * has of it. A task is a level. */
-BITSTACK_NEST_INLINE_ void bitstack_nest_curve_body_(bitstack_nest_ *s, uint32_t task, uint32_t worker) {
-    const uint32_t l = s->from + task;
-    const size_t samples = BITSTACK_MIN_(s->panels, 8), rows = BITSTACK_NEST_ROWS_;
-    const float *p = s->slope + l * s->pad;
-    double whole = 0, part = 0;
-    (void)worker;
-    for (size_t k = 0; k < samples; k++) {
-        const size_t panel = k * s->panels / samples;
-        float z[BITSTACK_NEST_LOW_][BITSTACK_NEST_ROWS_], own[BITSTACK_NEST_ROWS_] = {0}, all[BITSTACK_NEST_ROWS_] = {0};
-        memset(z, 0, sizeof z);
-        for (size_t j = 0; j < s->n; j++) {
-            float x[BITSTACK_NEST_ROWS_], y[BITSTACK_NEST_ROWS_];
-            for (size_t g = 0; g < rows; g += BITSTACK_NEST_LANES_)
-                bitstack_nest_value_(s, bitstack_nest_u_(s, panel, l) + g, l, j, s->code + (panel * s->pad + j) * rows + g, x + g);
-            BITSTACK_NEST_ROW_(r) {
-                x[r] *= p[j];
-                all[r] += s->diagonal[j] * x[r] * x[r];
-                own[r] += s->rest[j] * x[r] * x[r];
-            }
-            for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) {
-                BITSTACK_NEST_ROW_(r) y[r] = s->low[q * s->pad + j];
-                bitstack_nest_add_(z[q], x, y);
-            }
-        }
-        for (size_t r = 0; r < rows; r++) {
-            whole += (double)own[r], part += (double)all[r];
-            for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) whole += (double)z[q][r] * (double)z[q][r];
-        }
-    }
-    s->curve[l][0] = whole, s->curve[l][1] = part;
-}
-
-/* The workers proper. */
-#define BITSTACK_NEST_VARIANT_(name, isa, attribute)                                                           \
-    attribute BITSTACK_PRIVATE_ void bitstack_nest_##name##isa##_(void *arg, uint32_t task, uint32_t worker) { \
-        bitstack_nest_##name##_body_((bitstack_nest_ *)arg, task, worker);                                     \
-    }
-#ifdef BITSTACK_LINALG_AVX2_
-#define BITSTACK_NEST_FAST_(name)                                                                              \
-    BITSTACK_NEST_VARIANT_(name, _avx2, __attribute__((target("avx2,fma"))))                                   \
-    BITSTACK_NEST_VARIANT_(name, _avx512, __attribute__((target(BITSTACK_NEST_AVX512_))))                      \
-    BITSTACK_NEST_VARIANT_(name, _any, )                                                                       \
-    BITSTACK_PRIVATE_ bitstack_task_ bitstack_nest_pick_##name##_(void) {                                      \
-        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return bitstack_nest_##name##_any_; \
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                      \
-                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")                \
-                   ? bitstack_nest_##name##_avx512_                                                            \
-                   : bitstack_nest_##name##_avx2_;                                                             \
-    }
-#ifdef __clang__
-#define BITSTACK_NEST_AVX512_ "avx512f,avx512vl,avx512dq,avx512bw,fma"
-#else
-#define BITSTACK_NEST_AVX512_ "avx512f,avx512vl,avx512dq,avx512bw,fma,prefer-vector-width=512"
-#endif
-#else
-#define BITSTACK_NEST_FAST_(name)                                                                              \
-    BITSTACK_NEST_VARIANT_(name, _any, )                                                                       \
-    BITSTACK_PRIVATE_ bitstack_task_ bitstack_nest_pick_##name##_(void) { return bitstack_nest_##name##_any_; }
-#endif
-#define BITSTACK_NEST_WORKER_(name)                                                                            \
-    BITSTACK_NEST_FAST_(name)                                                                                  \
-    BITSTACK_PRIVATE_ void bitstack_nest_run_##name##_(bitstack_nest_ *s, size_t tasks) {                      \
-        bitstack_parallel_(s->threads, (uint32_t)tasks, bitstack_nest_pick_##name##_(), s);                    \
-    }
-BITSTACK_NEST_WORKER_(feedback)
-BITSTACK_NEST_WORKER_(descend)
-BITSTACK_NEST_WORKER_(columns)
-BITSTACK_NEST_WORKER_(curve)
-
-/* The levels' weights in the next sweep; `soft` of the coarsest error is added to the finer ones'. */
-BITSTACK_PRIVATE_ void bitstack_nest_weigh_(bitstack_nest_ *s, double soft) {
-    double largest = 0, weight[BITSTACK_MAX_LEVELS];
-    for (uint32_t l = s->from; l < s->to; l++) {
-        double e = s->error[l] + (l > s->from ? soft * s->error[s->from] : 0);
-        weight[l] = s->lambda[l] / BITSTACK_MAX_(e, 1e-9 * s->norm + DBL_MIN);
-        largest = BITSTACK_MAX_(largest, weight[l]);
-    }
-    for (uint32_t l = s->from; l < s->to; l++) s->weight[l] = (float)(weight[l] / largest);
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_gather_(bitstack_nest_ *s) {
-    for (uint32_t l = s->from; l < s->to; l++) {
-        s->error[l] = s->plain[l] = 0;
-        for (size_t t = 0; t < s->tasks; t++) s->error[l] += s->sum[t][0][l], s->plain[l] += s->sum[t][1][l];
-        s->error[l] = BITSTACK_MAX_(s->error[l], 0);
-    }
-}
-/* Error feedback, then a fit of the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_feedback_all_(bitstack_nest_ *s) {
-    s->sweeps = 0, s->fit = 1;
-    bitstack_nest_run_feedback_(s, s->tasks);
-    bitstack_nest_gather_(s);
-}
-/* Sweeps over the codes and, if `fit`, a fit of the coefficients. */
-BITSTACK_PRIVATE_ void bitstack_nest_descend_all_(bitstack_nest_ *s, int sweeps, int fit) {
-    s->sweeps = sweeps, s->fit = fit;
-    bitstack_nest_run_descend_(s, s->tasks);
-    bitstack_nest_gather_(s);
-}
-
-/* Column factors, by what the last fit left: each gets a relative change of slope over (diagonal of H times squares),
- * all of a level by one factor that is best along that line. */
-BITSTACK_PRIVATE_ void bitstack_nest_columns_all_(bitstack_nest_ *s) {
-    const size_t n = s->n, pad = s->pad;
-    if (!s->h) {
-        bitstack_nest_run_columns_(s, (n + BITSTACK_NEST_COLS_ - 1) / BITSTACK_NEST_COLS_);
+/* to[i][level] += alpha sum over k of a[i ars + k acs] times from[k][level]. */
+BITSTACK_PRIVATE_ void bitstack_nest_product_(const bitstack_nest_problem_ *p, size_t rows, size_t k, const float *a,
+                                              size_t ars, size_t acs, const bitstack_lanes_ *from, bitstack_lanes_ *to) {
+    const size_t across = (size_t)p->levels * BITSTACK_NEST_ROWS_;
+    if (BITSTACK_NEST_ROWS_ == BITSTACK_PANEL32_) {
+        for (uint32_t l = 0; l < p->levels; l++)
+            bitstack_gemm_tile_any_f32_(p->tile, rows, k, a, ars, acs, (const float *)(from + l), across, (float *)(to + l), across);
         return;
     }
-    if (!s->slope) return;
-    double gain[BITSTACK_MAX_LEVELS] = {0}, bend[BITSTACK_MAX_LEVELS] = {0};
-    for (uint32_t l = s->from; l < s->to; l++) {
-        float *b = s->slope + l * pad, *square = b + s->levels * pad;
-        for (size_t t = 1; t < s->tasks; t++)
-            for (size_t j = 0; j < n; j++) {
-                b[j] += b[t * 2 * s->levels * pad + j];
-                square[j] += square[t * 2 * s->levels * pad + j];
+    for (size_t i = 0; i < rows; i++)
+        for (size_t q = 0; q < k; q++)
+            for (uint32_t l = 0; l < p->levels; l++) to[i * p->levels + l] += a[i * ars + q * acs] * from[q * p->levels + l];
+}
+
+/* Scales as they are stored. */
+BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
+    for (int r = 0; unit > 0 && r < BITSTACK_NEST_ROWS_; r++)
+        ((float *)scale)[r] = unit * bitstack_small_float_(bitstack_small_code_(((float *)scale)[r] / unit));
+}
+
+/* The weights of a column that is kept whole, as they are stored. */
+BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_lanes_ *w, float scale) {
+    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = scale * floorf(((const float *)w)[r] / scale + 0.5f);
+}
+
+/* One pass of feedback: codes, and what the fits need where sums is given; scales are fitted to the targets. */
+BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                              bitstack_nest_panel_ *panel, bitstack_nest_sums_ *sums) {
+    const size_t n = p->cols, levels = p->levels, block = p->group;
+    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_];
+    bitstack_lanes_ *over = panel->slope; /* [group][level][2]: for the scales */
+    memset(over, 0, p->groups * levels * 2 * sizeof *over);
+    for (size_t k = 0; k < n; k++)
+        for (size_t l = 0; l < levels; l++) panel->stream[k * levels + l] = panel->w[p->order[k]];
+    for (size_t first = 0; first < n; first += block) {
+        const size_t end = BITSTACK_MIN_(first + block, n);
+        for (size_t k = first; k < end; k++) {
+            const size_t j = p->order[k], g = j / p->group;
+            const float d = p->innovation[k], soft = sqrtf(d);
+            bitstack_lanes_ *push = panel->push + (k - first) * levels;
+            bitstack_codes_ code;
+            memset(&code, 0, sizeof code);
+            for (size_t l = 0; l < levels && p->kept[j] > 0; l++) {
+                bitstack_nest_keep_(push + l, panel->w + j, p->kept[j]);
+                push[l] -= panel->stream[k * levels + l];
             }
-        for (size_t j = 0; j < n; j++) {
-            const double d = (double)s->diagonal[j] * (double)square[j], p = d > 0 ? (double)b[j] / d : 0;
-            gain[l] += p * (double)b[j], bend[l] += p * p * d;
-            b[j] = (float)p;
+            for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
+                const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
+                const bitstack_codes_ some = s > none;
+                size[l] = s;
+                aim[l] = BITSTACK_SELECT_LANES_(some, panel->stream[k * levels + l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
+                weight[l] = shared->weight[l] * d * s * s;
+            }
+            if (!(p->kept[j] > 0)) bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
+            panel->code[j] = code;
+            for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
+                const bitstack_lanes_ target = panel->stream[k * levels + l];
+                bitstack_lanes_ value, *sum = over + (g * levels + l) * 2;
+                bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
+                push[l] = size[l] * value - target;
+                value *= shared->v[l * n + j];
+                sum[0] += soft * value * target, sum[1] += soft * value * value;
+                for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
+                    const size_t entry = ((size_t)2 << l) - 2 + ((size_t)BITSTACK_LANE_(code, r) & (((size_t)2 << l) - 1));
+                    const float s = ((const float *)(size + l))[r], t = ((const float *)&target)[r];
+                    const float q = s * shared->table[entry], e = ((const float *)(push + l))[r];
+                    if (!(s > 0)) continue;
+                    sums->table[entry][0] += (double)(s * t), sums->table[entry][1] += (double)(s * s);
+                    sums->error[l] += (double)(d * e * e);
+                    sums->v[(l * n + j) * 2] += q * t, sums->v[(l * n + j) * 2 + 1] += q * q;
+                }
+            }
+            if (p->factor)
+                for (size_t q = k + 1; q < end; q++)
+                    for (size_t l = 0; l < levels; l++) panel->stream[q * levels + l] += p->factor[k * n + q] * push[l];
         }
+        if (p->factor)
+            bitstack_nest_product_(p, n - end, end - first, p->factor + first * n + end, 1, n, panel->push, panel->stream + end * levels);
     }
-    bitstack_nest_run_curve_(s, s->to - s->from);
-    for (uint32_t l = s->from; l < s->to; l++) {
-        const double curve = s->curve[l][1] > 0 ? bend[l] * s->curve[l][0] / s->curve[l][1] : 0;
-        const float *p = s->slope + l * pad, alpha = curve > 0 ? (float)BITSTACK_MIN_(gain[l] / curve, 1.5) : 0;
-        float *v = bitstack_nest_v_(s, l, 0);
-        for (size_t j = 0; j < n; j++) /* far steps would come from columns that hardly count */
-            v[j] *= 1 + BITSTACK_MAX_(-0.5f, BITSTACK_MIN_(alpha * p[j], 0.5f));
-    }
+    for (size_t g = 0; g < p->groups; g++)
+        for (size_t l = 0; l < levels; l++) {
+            const bitstack_lanes_ *sum = over + (g * levels + l) * 2, none = bitstack_nest_none_;
+            bitstack_lanes_ *scale = panel->scale + g * levels + l;
+            const bitstack_lanes_ fitted = sum[0] / BITSTACK_SELECT_LANES_(sum[1] > none, sum[1], none + 1);
+            const bitstack_codes_ near = (fitted > 0.5f * *scale) & (fitted < 2.0f * *scale);
+            *scale = BITSTACK_SELECT_LANES_(near, fitted, *scale);
+            bitstack_nest_round_(scale, shared->unit[l]);
+            for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
+                sums->scale[l][0] += (double)((const float *)scale)[r];
+                sums->scale[l][1] += (double)((const float *)(panel->rms + g))[r];
+            }
+        }
 }
 
-BITSTACK_PRIVATE_ double bitstack_nest_lambda_(const float *given, uint32_t joint, uint32_t level, int weighted) {
-    static const double with_h[] = {0.3, 0.7, 1, 1.4, 0.7, 0.3}, without[] = {8, 32, 8, 2, 1, 0.5};
-    double largest = 0;
-    for (uint32_t l = 0; l < joint; l++) largest = BITSTACK_MAX_(largest, (double)given[l]);
-    if (largest > 0) return (double)given[level] / largest; /* only ratios count */
-    return weighted ? with_h[level] : without[level];
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
-    bitstack_drop_(s->w), bitstack_drop_(s->code), bitstack_drop_(s->v), bitstack_drop_(s->u);
-    bitstack_drop_(s->h), bitstack_drop_(s->diagonal), bitstack_drop_(s->rest), bitstack_drop_(s->low);
-    bitstack_drop_(s->factor), bitstack_drop_(s->sum), bitstack_drop_(s->slope), bitstack_drop_(s->room);
-    bitstack_drop_(s->small);
-}
-
-/* What does not depend on moments. n, m, levels, rank, threads are set. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s) {
-    const size_t n = s->n, rows = BITSTACK_NEST_ROWS_, cols = BITSTACK_NEST_COLS_, low = BITSTACK_NEST_LOW_;
-    s->pad = (n + cols - 1) / cols * cols;
-    if (s->pad % 1024 == 0) s->pad += cols;
-    s->panels = (s->m + rows - 1) / rows;
-    s->tasks = BITSTACK_MIN_(s->panels, (size_t)BITSTACK_NEST_TASKS_);
-    s->joint = BITSTACK_MIN_(s->levels, (uint32_t)BITSTACK_NEST_JOINT_);
-    s->width = (size_t)s->levels * (s->levels + 1) / 2 * s->rank;
-    s->tile = bitstack_gemm_tile_pick_f32_();
-    const size_t across = s->joint * rows;
-    if (s->pad > SIZE_MAX / 64 / across) return BITSTACK_ERROR_MEMORY; /* no sum below leaves size_t */
-    size_t terms = bitstack_nest_terms_(0, s->joint, s->rank), pairs = bitstack_nest_pairs_(0, s->joint, s->rank);
-    const size_t last = (size_t)s->levels * s->rank, system = last * last + last;
-    if (s->levels > s->joint) terms = BITSTACK_MAX_(terms, last), pairs = BITSTACK_MAX_(pairs, last * (last + 1) / 2);
-    const uint64_t workers = bitstack_workers_(s->threads, BITSTACK_MAX_(s->tasks, s->pad / cols));
-    s->room_each = 2 * s->pad * across + (low + cols) * across + (cols + low + 1) * terms * rows + pairs * rows;
-    s->room_each = BITSTACK_MAX_(s->room_each, 2 * s->pad * across + 2 * cols * across + cols * cols);
-    s->room_each = BITSTACK_MAX_(s->room_each, cols * ((size_t)s->rank + 3) * s->rank / 2 * rows);
-    s->small_each = BITSTACK_MAX_((terms + pairs) * rows + system, ((size_t)s->rank + 1) * s->rank);
-    s->w = (float *)bitstack_zeros_((uint64_t)s->panels * s->pad * rows, sizeof(float));
-    s->code = (uint32_t *)bitstack_zeros_((uint64_t)s->panels * s->pad * rows, sizeof(uint32_t));
-    s->v = (float *)bitstack_zeros_((uint64_t)s->levels * s->rank * s->pad, sizeof(float));
-    s->u = (float *)bitstack_zeros_((uint64_t)s->panels * s->width * rows, sizeof(float));
-    s->diagonal = (float *)bitstack_zeros_(s->pad, sizeof(float));
-    s->rest = (float *)bitstack_zeros_(s->pad, sizeof(float));
-    s->sum = (double (*)[2][BITSTACK_MAX_LEVELS])bitstack_array_(s->tasks, sizeof *s->sum);
-    s->room = (float *)bitstack_array_(workers * s->room_each, sizeof(float));
-    s->small = (double *)bitstack_array_(workers * s->small_each, sizeof(double));
-    return s->w && s->code && s->v && s->u && s->diagonal && s->rest && s->sum && s->room && s->small ? BITSTACK_OK
-                                                                                                    : BITSTACK_ERROR_MEMORY;
-}
-
-/* H in the order of coding as float, its partial Cholesky factor, the factor that feedback walks along. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_second_moments_(bitstack_nest_ *s, const double *h, const uint32_t *order,
-                                                                double unit) {
-    const size_t n = s->n, pad = s->pad;
-    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double));
-    bitstack_result result = BITSTACK_OK;
-    s->h = (float *)bitstack_zeros_((uint64_t)pad * pad, sizeof(float));
-    s->factor = (float *)bitstack_zeros_((uint64_t)pad * pad, sizeof(float));
-    s->low = (float *)bitstack_zeros_((uint64_t)BITSTACK_NEST_LOW_ * pad, sizeof(float));
-    if (s->rank == 1)
-        s->slope = (float *)bitstack_array_((uint64_t)s->tasks * 2 * s->levels * pad, sizeof(float));
-    if (!a || !s->h || !s->factor || !s->low || (s->rank == 1 && !s->slope)) result = BITSTACK_ERROR_MEMORY;
-    /* damping as GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares. With J
-     * the reversal of indices and J (H + damping) J = L L^T, U = J L^-1 J: a third of the work of inverting first. */
-    s->damping = 0.01;
-    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
-        const double *from = h + (size_t)order[i] * n;
-        double *to = a + (n - 1 - i) * n + n - 1;
-        for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[order[j]] * unit;
-        *(to - i) += s->damping;
-    }
-    if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, s->threads);
-    if (result == BITSTACK_OK) {
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = i + 1; j < n; j++) s->factor[i * pad + j] = (float)a[(n - 1 - i) * n + n - 1 - j];
-        result = bitstack_triangle_inverse_(a, n, s->threads);
-    }
-    if (result == BITSTACK_OK) {
+/* From codes: errors in the columns' own order, and their product with H. */
+BITSTACK_INLINE_ void bitstack_nest_errors_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                            bitstack_nest_panel_ *panel) {
+    const size_t n = p->cols, levels = p->levels;
+    bitstack_lanes_ value;
+    for (size_t j = 0; j < n; j++)
+        for (size_t l = 0; l < levels; l++) {
+            bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[j], (uint32_t)l);
+            value *= panel->scale[j / p->group * levels + l] * shared->v[l * n + j];
+            if (p->kept[j] > 0) bitstack_nest_keep_(&value, panel->w + j, p->kept[j]);
+            panel->stream[j * levels + l] = panel->w[j] - value;
+        }
+    memset(panel->slope, 0, n * levels * sizeof *panel->slope);
+    if (p->h)
+        for (size_t k = 0; k < n; k += 256)
+            bitstack_nest_product_(p, n, BITSTACK_MIN_(n - k, 256), p->h + k, n, 1, panel->stream + k * levels, panel->slope);
+    else
         for (size_t j = 0; j < n; j++)
-            for (size_t k = j; k < n; k++) s->factor[k * pad + j] = (float)a[(n - 1 - j) * n + n - 1 - k];
-        for (size_t i = 0; i < n; i++) {
-            const double *from = h + (size_t)order[i] * n;
-            for (size_t j = 0; j < n; j++) s->h[i * pad + j] = (float)(from[order[j]] * unit);
-            s->h[i * pad + i] += (float)s->ridge;
-            s->rest[i] = s->diagonal[i] = s->h[i * pad + i];
-        }
-        for (size_t q = 0; q < BITSTACK_NEST_LOW_; q++) {
-            float *to = s->low + q * pad;
-            size_t pivot = 0;
-            for (size_t j = 1; j < n; j++) pivot = s->rest[j] > s->rest[pivot] ? j : pivot;
-            if (!(s->rest[pivot] > 1e-3f)) break; /* of a mean of 1 */
-            memcpy(to, s->h + pivot * pad, n * sizeof *to);
-            for (size_t p = 0; p < q; p++)
-                for (size_t j = 0; j < n; j++) to[j] -= s->low[p * pad + pivot] * s->low[p * pad + j];
-            const float scale = 1 / sqrtf(s->rest[pivot]);
-            for (size_t j = 0; j < n; j++) {
-                to[j] *= scale;
-                s->rest[j] = BITSTACK_MAX_(s->rest[j] - to[j] * to[j], 0);
-            }
-            s->rest[pivot] = 0;
-        }
-    }
-    bitstack_drop_(a);
-    return result;
+            for (size_t l = 0; l < levels; l++) panel->slope[j * levels + l] = p->diagonal[j] * panel->stream[j * levels + l];
 }
 
-/* Codes and coefficients to begin with: magnitudes u v^T of about the mean |w|, planes halving. With rank 1 they
- * are the columns' root mean squares; otherwise the singular vectors of |W|. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s, uint64_t seed) {
-    const size_t n = s->n, m = s->m, pad = s->pad, rank = s->rank, rows = BITSTACK_NEST_ROWS_;
-    const float reach = 2.5f; /* of a row's root mean square: the largest sum of a level with many planes */
-    float *v = s->v;
-    if (rank == 1) {
-        double over = 0;
-        for (size_t j = 0; j < n; j++) {
-            double sum = 0;
-            for (size_t i = 0; i < m; i++) sum += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2);
-            v[j] = (float)sqrt(sum / (double)m);
-            over += (double)v[j] * (double)v[j];
+/* Each row's scale of group g at each level by the exact minimum, rounded, where that lowers the error. */
+BITSTACK_INLINE_ void bitstack_nest_fit_scales_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                                bitstack_nest_panel_ *panel, size_t g) {
+    const size_t n = p->cols, levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, n - first);
+    bitstack_lanes_ bend[BITSTACK_NEST_LEVELS_], pull[BITSTACK_NEST_LEVELS_], sum[BITSTACK_NEST_LEVELS_];
+    memset(bend, 0, sizeof bend), memset(pull, 0, sizeof pull);
+    for (size_t j = 0; j < width; j++)
+        for (size_t l = 0; l < levels; l++) {
+            bitstack_lanes_ *value = panel->value + j * levels + l;
+            bitstack_nest_look_(value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[first + j], (uint32_t)l);
+            *value *= shared->v[l * n + first + j];
+            pull[l] += *value * panel->slope[(first + j) * levels + l];
         }
-        for (size_t i = 0; i < m; i++) {
-            double sum = 0;
-            for (size_t j = 0; j < n; j++) sum += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2);
-            *bitstack_nest_row_u_(s, i, 0) = over > 0 ? reach * (float)sqrt(sum / over) : 0;
+    for (size_t j = 0; j < width; j++) {
+        memset(sum, 0, sizeof sum);
+        if (p->h)
+            for (size_t k = 0; k < width; k++)
+                for (size_t l = 0; l < levels; l++) sum[l] += p->h[(first + j) * n + first + k] * panel->value[k * levels + l];
+        else
+            for (size_t l = 0; l < levels; l++) sum[l] = p->diagonal[first + j] * panel->value[j * levels + l];
+        for (size_t l = 0; l < levels; l++) bend[l] += sum[l] * panel->value[j * levels + l];
+    }
+    for (size_t l = 0; l < levels; l++) {
+        const bitstack_lanes_ none = bitstack_nest_none_, old = panel->scale[g * levels + l];
+        bitstack_lanes_ fitted = old + pull[l] / BITSTACK_SELECT_LANES_(bend[l] > none, bend[l], none + 1), step;
+        fitted = BITSTACK_SELECT_LANES_((fitted > 0.5f * old) & (fitted < 2.0f * old), fitted, old);
+        bitstack_nest_round_(&fitted, shared->unit[l]);
+        step = fitted - old;
+        step = BITSTACK_SELECT_LANES_(step * (step * bend[l] - 2 * pull[l]) < none, step, none);
+        panel->scale[g * levels + l] = old + step;
+        for (size_t j = 0; j < width; j++) {
+            const bitstack_lanes_ less = -(step * panel->value[j * levels + l]);
+            panel->push[j * levels + l] = less;
+            panel->stream[(first + j) * levels + l] += less;
         }
-    } else {
-        float *a = (float *)bitstack_array_((uint64_t)m * n, sizeof(float)), *u = (float *)bitstack_array_(m * rank, sizeof(float));
-        float *sv = (float *)bitstack_array_(rank, sizeof(float)), *vt = (float *)bitstack_array_(n * rank, sizeof(float));
-        bitstack_result result = a && u && sv && vt ? BITSTACK_OK : BITSTACK_ERROR_MEMORY;
-        if (result == BITSTACK_OK) {
-            for (size_t i = 0; i < m; i++)
-                for (size_t j = 0; j < n; j++) a[i * n + j] = fabsf(s->w[bitstack_nest_at_(s, i, j)]);
-            result = bitstack_svd_truncated(a, (uint32_t)m, (uint32_t)n, n, (uint32_t)rank, NULL, seed, s->threads, u, sv, vt);
+    }
+}
+
+/* One sweep of coordinate descent: scales and codes, group by group. Returns how many codes changed. */
+BITSTACK_INLINE_ size_t bitstack_nest_sweep_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                             bitstack_nest_panel_ *panel) {
+    const size_t n = p->cols, levels = p->levels;
+    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_];
+    size_t changed = 0;
+    for (size_t g = 0; g < p->groups; g++) {
+        const size_t first = g * p->group, width = BITSTACK_MIN_(p->group, n - first), end = first + width;
+        bitstack_nest_fit_scales_(p, shared, panel, g);
+        if (p->h) bitstack_nest_product_(p, width, width, p->h + first * n + first, n, 1, panel->push, panel->slope + first * levels);
+        else
+            for (size_t j = 0; j < width; j++)
+                for (size_t l = 0; l < levels; l++) panel->slope[(first + j) * levels + l] += p->diagonal[first + j] * panel->push[j * levels + l];
+        for (size_t j = first; j < end; j++) {
+            const float d = p->diagonal[j];
+            bitstack_lanes_ *error = panel->stream + j * levels, *slope = panel->slope + j * levels;
+            int any = 0;
+            if (!(d > 0) || p->kept[j] > 0) continue;
+            for (size_t l = 0; l < levels; l++) {
+                const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
+                const bitstack_codes_ some = s > none;
+                size[l] = s;
+                aim[l] = panel->w[j] - error[l] + slope[l] / d;
+                aim[l] = BITSTACK_SELECT_LANES_(some, aim[l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
+                weight[l] = shared->weight[l] * d * s * s;
+            }
+            bitstack_codes_ code;
+            bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
+            for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) any += BITSTACK_LANE_(code, r) != BITSTACK_LANE_(panel->code[j], r);
+            if (!any) continue;
+            changed += (size_t)any;
+            panel->code[j] = code;
+            for (size_t l = 0; l < levels; l++) {
+                bitstack_lanes_ value;
+                bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
+                value = panel->w[j] - size[l] * value - error[l];
+                error[l] += value;
+                panel->push[(j - first) * levels + l] += value;
+                aim[l] = value;
+            }
+            if (p->h)
+                for (size_t k = first; k < end; k++)
+                    for (size_t l = 0; l < levels; l++) panel->slope[k * levels + l] += p->h[j * n + k] * aim[l];
+            else
+                for (size_t l = 0; l < levels; l++) slope[l] += d * aim[l];
         }
-        if (result == BITSTACK_OK) { /* v of root mean square 1, u of |w| */
-            float size = sqrtf((float)n);
-            for (size_t q = 0; q < rank; q++) {
-                for (size_t j = 0; j < n; j++) v[q * pad + j] = vt[q * n + j] * size;
-                for (size_t i = 0; i < m; i++)
-                    bitstack_nest_row_u_(s, i, 0)[q * rows] = u[i * rank + q] * sv[q] / size * reach / 0.8f;
+        if (!p->h) continue;
+        bitstack_nest_product_(p, first, width, p->h + first, n, 1, panel->push, panel->slope);
+        bitstack_nest_product_(p, n - end, width, p->h + end * n + first, n, 1, panel->push, panel->slope + end * levels);
+    }
+    return changed;
+}
+
+/* A panel from start to end. sums: a pass over the sample, whose scales are kept; else all passes, then errors of
+ * each level with H and without in error[level][2]. */
+typedef struct bitstack_nest_work_ {
+    bitstack_nest_panel_ *panel;
+    bitstack_nest_sums_ *sums;
+    double (*error)[2];
+    int passes, sweeps;
+} bitstack_nest_work_;
+
+BITSTACK_INLINE_ void bitstack_nest_work_body_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                               const bitstack_nest_work_ *work) {
+    bitstack_nest_panel_ *panel = work->panel;
+    const size_t levels = p->levels;
+    for (int pass = 0; pass < work->passes; pass++) bitstack_nest_feedback_(p, shared, panel, work->sums);
+    if (work->sums) return;
+    bitstack_nest_errors_(p, shared, panel);
+    for (int sweep = 0; sweep < work->sweeps && bitstack_nest_sweep_(p, shared, panel); sweep++) {}
+    memset(work->error, 0, levels * sizeof *work->error);
+    for (size_t j = 0; j < p->cols; j++)
+        for (size_t l = 0; l < levels; l++) {
+            const bitstack_lanes_ e = panel->stream[j * levels + l], a = e * panel->slope[j * levels + l], b = e * e;
+            for (int r = 0; r < BITSTACK_NEST_ROWS_; r++)
+                work->error[l][0] += (double)((const float *)&a)[r], work->error[l][1] += (double)((const float *)&b)[r];
+        }
+}
+
+typedef void (*bitstack_nest_worker_)(const bitstack_nest_problem_ *, const bitstack_nest_shared_ *, const bitstack_nest_work_ *);
+BITSTACK_PRIVATE_ void bitstack_nest_work_plain_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                                 const bitstack_nest_work_ *work) {
+    bitstack_nest_work_body_(p, shared, work);
+}
+#ifdef BITSTACK_LINALG_AVX2_
+__attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_work_avx2_(
+    const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared, const bitstack_nest_work_ *work) {
+    bitstack_nest_work_body_(p, shared, work);
+}
+__attribute__((target("avx512f,avx512bw,avx512dq,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_work_avx512_(
+    const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared, const bitstack_nest_work_ *work) {
+    bitstack_nest_work_body_(p, shared, work);
+}
+#endif
+BITSTACK_PRIVATE_ bitstack_nest_worker_ bitstack_nest_worker_pick_(void) {
+#ifdef BITSTACK_LINALG_AVX2_
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("fma"))
+        return bitstack_nest_work_avx512_;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return bitstack_nest_work_avx2_;
+#endif
+    return bitstack_nest_work_plain_;
+}
+
+/* All of one matrix. */
+typedef struct bitstack_nest_ {
+    bitstack_nest_problem_ problem;
+    bitstack_nest_shared_ shared;
+    bitstack_nest_worker_ work;
+    bitstack_coded *coded;
+    bitstack_lanes_ *room;   /* scratch a worker */
+    size_t room_each;
+    bitstack_lanes_ *scales; /* of the sample's panels */
+    size_t sample, panels, first;
+    bitstack_nest_sums_ *sums;   /* one a panel of the sample */
+    float *sums_v;
+    double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
+    float *rms;                  /* [row][group] */
+    float *h, *factor, *diagonal, *innovation, *kept;
+    uint32_t *order;
+    int passes, sweeps;
+} bitstack_nest_;
+
+/* Row r of panel `index`; the sample's are spread over the matrix. */
+BITSTACK_PRIVATE_ size_t bitstack_nest_row_(const bitstack_nest_ *s, size_t index, size_t r, int sample) {
+    const size_t i = index * BITSTACK_NEST_ROWS_ + r;
+    return sample ? (size_t)((uint64_t)i * s->problem.rows / (s->sample * BITSTACK_NEST_ROWS_)) : i;
+}
+
+BITSTACK_PRIVATE_ bitstack_nest_panel_ bitstack_nest_load_(const bitstack_nest_ *s, size_t index, uint32_t worker, int sample) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t n = p->cols, across = n * p->levels, tall = BITSTACK_MAX_(across, 2 * p->groups * p->levels);
+    bitstack_nest_panel_ panel;
+    bitstack_lanes_ *at = s->room + worker * s->room_each;
+    panel.w = at, at += n, panel.stream = at, at += across, panel.slope = at, at += tall;
+    panel.scale = at, at += p->groups * p->levels, panel.rms = at, at += p->groups;
+    panel.push = at, at += p->group * p->levels, panel.value = at, at += p->group * p->levels;
+    panel.cost = at, at += BITSTACK_NEST_CODES_ / 2, panel.code = (bitstack_codes_ *)(void *)at;
+    if (sample) panel.scale = s->scales + index * p->groups * p->levels;
+    memset(panel.code, 0, n * sizeof *panel.code);
+    for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+        const size_t i = bitstack_nest_row_(s, index, r, sample);
+        for (size_t j = 0; j < n; j++) ((float *)(panel.w + j))[r] = i < p->rows ? p->w[i * p->stride + j] * p->unit : 0;
+        for (size_t g = 0; g < p->groups; g++) ((float *)(panel.rms + g))[r] = i < p->rows ? s->rms[i * p->groups + g] : 0;
+    }
+    return panel;
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_sample_task_(void *arg, uint32_t task, uint32_t worker) {
+    bitstack_nest_ *s = (bitstack_nest_ *)arg;
+    bitstack_nest_panel_ panel = bitstack_nest_load_(s, task, worker, 1);
+    const bitstack_nest_work_ work = {&panel, s->sums + task, NULL, 1, 0};
+    float *v = s->sums[task].v;
+    memset(s->sums + task, 0, sizeof *s->sums);
+    memset(v, 0, 2 * s->problem.levels * s->problem.cols * sizeof *v);
+    s->sums[task].v = v;
+    s->work(&s->problem, &s->shared, &work);
+}
+
+/* The payload's bytes of one panel. */
+BITSTACK_PRIVATE_ void bitstack_nest_store_(const bitstack_nest_ *s, const bitstack_nest_panel_ *panel, size_t index) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t chunks = (p->cols + 31) / 32;
+    for (uint32_t l = 0; l < p->levels; l++) {
+        unsigned char *codes = bitstack_coded_coefficients_(s->coded, l + 1), *signs = bitstack_coded_signs_(s->coded, l + 1);
+        for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+            const size_t i = bitstack_nest_row_(s, index, r, 0), tile = i / 16, lane = i % 16;
+            if (i >= p->rows) break;
+            for (size_t g = 0; g < p->groups; g++)
+                codes[(tile * p->groups + g) * 16 + lane] = (unsigned char)bitstack_small_code_(
+                    ((const float *)(panel->scale + g * p->levels + l))[r] / s->shared.unit[l]);
+            unsigned char *to = signs + tile * chunks * 64 + 4 * lane;
+            for (size_t j = 0; j < p->cols; j++) {
+                const uint32_t bit = (uint32_t)BITSTACK_LANE_(panel->code[j], r) >> l & 1;
+                unsigned char *byte = to + j / 32 * 64 + j % 4;
+                *byte = (unsigned char)(*byte | bit << (j % 32 / 4));
             }
         }
-        bitstack_drop_(a), bitstack_drop_(u), bitstack_drop_(sv), bitstack_drop_(vt);
-        if (result != BITSTACK_OK) return result;
     }
-    for (uint32_t l = s->joint; l-- > 0;) {
-        if (l) memcpy(bitstack_nest_v_(s, l, 0), v, rank * pad * sizeof *v);
-        for (size_t i = 0; i < m; i++)
-            for (uint32_t p = 0; p <= l; p++)
-                for (size_t q = 0; q < rank; q++)
-                    bitstack_nest_row_u_(s, i, l)[(p * rank + q) * rows] =
-                        (float)ldexp((double)bitstack_nest_row_u_(s, i, 0)[q * rows], -(int)(p + 1));
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_panel_task_(void *arg, uint32_t task, uint32_t worker) {
+    bitstack_nest_ *s = (bitstack_nest_ *)arg;
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t index = s->first + task;
+    bitstack_nest_panel_ panel = bitstack_nest_load_(s, index, worker, 0);
+    const bitstack_nest_work_ work = {&panel, NULL, s->error[index], s->passes, s->sweeps};
+    for (size_t g = 0; g < p->groups; g++)
+        for (uint32_t l = 0; l < p->levels; l++) {
+            bitstack_lanes_ *scale = panel.scale + g * p->levels + l;
+            *scale = panel.rms[g] * s->shared.ratio[l];
+            bitstack_nest_round_(scale, s->shared.unit[l]);
+        }
+    s->work(p, &s->shared, &work);
+    bitstack_nest_store_(s, &panel, index);
+}
+
+/* ---- start and fits ---- */
+
+BITSTACK_PRIVATE_ int bitstack_compare_floats_(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Tables as a tree: level l + 1 splits each of level l's cells where the centroids of its halves meet (Lloyd's rule).
+ * u: sorted magnitudes, at least one. Codes: bit 0 is the sign, then a bit a level, 1 for the larger half; negative
+ * values have all bits turned. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_tree_(bitstack_nest_shared_ *shared, uint32_t levels, const float *u, size_t count) {
+    size_t from[BITSTACK_NEST_CODES_ / 2], to[BITSTACK_NEST_CODES_ / 2];
+    double *sum = (double *)bitstack_array_(count + 1, sizeof *sum), before = 0;
+    if (!sum) return BITSTACK_ERROR_MEMORY;
+    sum[0] = 0;
+    for (size_t i = 0; i < count; i++) sum[i + 1] = sum[i] + (double)u[i];
+    from[0] = 0, to[0] = count;
+    for (uint32_t l = 0; l < levels; l++) {
+        float *table = BITSTACK_NEST_TABLE_(shared, l);
+        const size_t cells = (size_t)1 << l, all = 2 * cells - 1;
+        for (size_t c = 0; l && c < cells / 2; c++) {
+            size_t a = from[c], b = to[c], m = (a + b) / 2;
+            for (int turn = 0; turn < 30 && b - a >= 4; turn++) {
+                const double meet = 0.5 * ((sum[m] - sum[a]) / (double)(m - a) + (sum[b] - sum[m]) / (double)(b - m));
+                size_t low = a + 1, high = b - 1, old = m;
+                while (low < high) {
+                    const size_t mid = (low + high) / 2;
+                    if ((double)u[mid] < meet) low = mid + 1;
+                    else high = mid;
+                }
+                m = low;
+                if (m == old) break;
+            }
+            from[c + cells / 2] = m, to[c + cells / 2] = b, to[c] = m;
+        }
+        for (size_t c = 0; c < cells; c++) {
+            const double n = (double)(to[c] - from[c]);
+            const size_t code = 1 | c << 1;
+            if (n > 0) before = (sum[to[c]] - sum[from[c]]) / n;
+            else before = l ? (double)(table - (all + 1) / 2)[code & (cells - 1)] : 1; /* as the level below */
+            table[code] = (float)before, table[all - code] = (float)-before;
+        }
     }
-    s->norm = 0;
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++) s->norm += pow((double)s->w[bitstack_nest_at_(s, i, j)], 2) * (double)s->diagonal[j];
-    for (uint32_t l = 0; l < s->joint; l++) s->error[l] = s->norm * pow(0.33, (double)(l + 1));
+    bitstack_drop_(sum);
     return BITSTACK_OK;
 }
 
-/* Level l from the one before: one more plane at `share` of the last one's size. */
-BITSTACK_PRIVATE_ void bitstack_nest_extend_(bitstack_nest_ *s, uint32_t l, float share) {
-    const size_t rank = s->rank, rows = BITSTACK_NEST_ROWS_;
-    memcpy(bitstack_nest_v_(s, l, 0), bitstack_nest_v_(s, l - 1, 0), rank * s->pad * sizeof(float));
-    for (size_t panel = 0; panel < s->panels; panel++) {
-        float *u = bitstack_nest_u_(s, panel, l);
-        memcpy(u, bitstack_nest_u_(s, panel, l - 1), l * rank * rows * sizeof *u);
-        for (size_t k = 0; k < rank * rows; k++) u[l * rank * rows + k] = share * u[(l - 1) * rank * rows + k];
-    }
-}
-
-/* The levels that are worked on as they are stored: column factors rounded, the coefficients fitted to that and
- * rounded, the codes once more the best for these. */
-BITSTACK_PRIVATE_ void bitstack_nest_finish_(bitstack_nest_ *s, bitstack_type type, int fit, double soft) {
-    const size_t rank = s->rank, rows = BITSTACK_NEST_ROWS_;
-    for (uint32_t l = s->from; l < s->to; l++)
-        for (size_t k = 0; k < rank * s->pad; k++)
-            bitstack_nest_v_(s, l, 0)[k] = bitstack_factor_round_(bitstack_nest_v_(s, l, 0)[k], type);
-    if (fit) bitstack_nest_descend_all_(s, 0, 1);
-    for (size_t panel = 0; panel < s->panels; panel++)
-        for (uint32_t l = s->from; l < s->to; l++)
-            for (size_t k = 0; k < (l + 1) * rank * rows; k++)
-                bitstack_nest_u_(s, panel, l)[k] = bitstack_factor_round_(bitstack_nest_u_(s, panel, l)[k], type);
-    bitstack_nest_weigh_(s, soft);
-    bitstack_nest_descend_all_(s, 1, 0);
-}
-
-/* Where rounding is all that is left a plane may do harm: then it gets coefficients of zero. */
-BITSTACK_PRIVATE_ void bitstack_nest_keep_(bitstack_nest_ *s) {
-    for (uint32_t l = 1; l < s->levels; l++) {
-        if (s->error[l] <= s->error[l - 1]) continue;
-        s->error[l] = s->error[l - 1], s->plain[l] = s->plain[l - 1];
-        bitstack_nest_extend_(s, l, 0);
-    }
-}
-
-BITSTACK_PRIVATE_ void bitstack_nest_pack_(const bitstack_nest_ *s, const uint32_t *order, bitstack_coded *coded) {
-    const size_t n = s->n, rank = s->rank;
-    const bitstack_type type = coded->shape.factor_type;
-    float *row = s->room;
-    for (uint32_t l = 0; l < s->levels; l++) {
-        unsigned char *columns = bitstack_coded_columns_(coded, l + 1);
-        unsigned char *coefficients = bitstack_coded_coefficients_(coded, l + 1);
-        for (size_t q = 0; q < rank; q++)
-            for (size_t j = 0; j < n; j++)
-                bitstack_factor_store_(columns, q * n + order[j], bitstack_nest_v_(s, l, (uint32_t)q)[j], type);
-        for (size_t i = 0; i < s->m; i++) {
-            const float *u = bitstack_nest_row_u_(s, i, l);
-            for (size_t k = 0; k < (l + 1) * rank; k++)
-                bitstack_factor_store_(coefficients, k * s->m + i, u[k * BITSTACK_NEST_ROWS_], type);
-            for (size_t j = 0; j < n; j++)
-                row[order[j]] = s->code[bitstack_nest_at_(s, i, j)] >> l & 1 ? 1.0f : -1.0f;
-            bitstack_pack_signs_(row, (uint32_t)i, 1, (uint32_t)n, n, bitstack_coded_signs_(coded, l + 1));
+/* Column factors to begin with: root mean squares over all rows, of mean square 1. Columns that carry more of the
+ * output's energy than their bytes would save as levels (8 bits a weight; a level lowers the error to about a quarter)
+ * are kept whole: where one input outweighs all others, no scale of its group suits both. Returns how many. */
+BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const double worth = 24.0 / (double)p->cols;
+    float *square = s->shared.v, *largest = s->kept;
+    double all = 0, energy = 0;
+    uint32_t kept = 0;
+    memset(square, 0, p->cols * sizeof *square), memset(largest, 0, p->cols * sizeof *largest);
+    for (size_t i = 0; i < p->rows; i++)
+        for (size_t j = 0; j < p->cols; j++) {
+            const float w = p->w[i * p->stride + j] * p->unit;
+            square[j] += w * w, largest[j] = BITSTACK_MAX_(largest[j], fabsf(w));
         }
+    for (size_t j = 0; j < p->cols; j++) energy += (double)square[j] * (double)p->diagonal[j];
+    for (size_t j = 0; j < p->cols; j++) {
+        if ((double)square[j] * (double)p->diagonal[j] > worth * energy && kept < 255 && kept < p->cols / 16 && largest[j] > FLT_MIN * 127) {
+            s->kept[j] = largest[j] / 127, kept++, square[j] = 0;
+        } else s->kept[j] = 0;
+        all += (double)square[j];
+    }
+    for (size_t j = 0; j < p->cols; j++) {
+        const double v = all > 0 ? sqrt((double)square[j] / all * (double)p->cols) : 1;
+        for (size_t l = p->levels; l-- > 0;) s->shared.v[l * p->cols + j] = s->kept[j] > 0 ? 0 : (float)v;
+    }
+    return kept;
+}
+
+/* Root mean square of each row and group over the column factors. Returns the largest. */
+BITSTACK_PRIVATE_ float bitstack_nest_scales_(bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    float largest = 0;
+    for (size_t i = 0; i < p->rows; i++)
+        for (size_t g = 0; g < p->groups; g++) {
+            const size_t first = g * p->group, end = BITSTACK_MIN_(first + p->group, p->cols);
+            float sum = 0, over = 0;
+            for (size_t j = first; j < end; j++) {
+                const float w = p->w[i * p->stride + j] * p->unit, v = s->shared.v[j];
+                if (v > 0) sum += w * w, over += v * v;
+            }
+            s->rms[i * p->groups + g] = over > 0 ? sqrtf(sum / over) : 0;
+            largest = BITSTACK_MAX_(largest, s->rms[i * p->groups + g]);
+        }
+    return largest;
+}
+
+/* Magnitudes of the sample in units of scale and column factor, sorted: the first tables. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t most = (size_t)1 << 16, rows = BITSTACK_MIN_(p->rows, s->sample * BITSTACK_NEST_ROWS_);
+    const size_t step = (size_t)((uint64_t)rows * p->cols / most) + 1;
+    float *u = (float *)bitstack_array_((uint64_t)rows * p->cols / step + 1, sizeof *u);
+    size_t count = 0, at = 0;
+    bitstack_result result;
+    if (!u) return BITSTACK_ERROR_MEMORY;
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = (size_t)((uint64_t)r * p->rows / rows);
+        for (; at < p->cols; at += step) {
+            const float size = s->rms[i * p->groups + at / p->group] * s->shared.v[at];
+            if (size > 0) u[count++] = fabsf(p->w[i * p->stride + at] * p->unit) / size;
+        }
+        at -= p->cols;
+    }
+    if (!count) u[count++] = 1;
+    qsort(u, count, sizeof *u, bitstack_compare_floats_);
+    result = bitstack_nest_tree_(&s->shared, p->levels, u, count);
+    bitstack_drop_(u);
+    for (uint32_t l = 0; l < p->levels; l++) s->shared.ratio[l] = 1;
+    for (size_t k = 0; k < s->sample; k++)
+        for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+            const size_t i = bitstack_nest_row_(s, k, r, 1);
+            for (size_t g = 0; g < p->groups; g++)
+                for (size_t l = 0; l < p->levels; l++)
+                    ((float *)(s->scales + (k * p->groups + g) * p->levels + l))[r] = i < p->rows ? s->rms[i * p->groups + g] : 0;
+        }
+    return result;
+}
+
+/* Tables, column factors, weights and first scales from what the sample met. */
+BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, int fit) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    bitstack_nest_shared_ *shared = &s->shared;
+    bitstack_nest_sums_ *all = s->sums;
+    for (size_t k = 1; k < s->sample; k++) {
+        const bitstack_nest_sums_ *one = s->sums + k;
+        for (size_t e = 0; e < BITSTACK_NEST_VALUES_; e++)
+            all->table[e][0] += one->table[e][0], all->table[e][1] += one->table[e][1];
+        for (uint32_t l = 0; l < p->levels; l++)
+            all->error[l] += one->error[l], all->scale[l][0] += one->scale[l][0], all->scale[l][1] += one->scale[l][1];
+        for (size_t j = 0; j < 2 * p->levels * p->cols; j++) all->v[j] += one->v[j];
+    }
+    for (uint32_t l = 0; l < p->levels; l++) {
+        float *table = BITSTACK_NEST_TABLE_(shared, l), *v = shared->v + l * p->cols;
+        const size_t first = ((size_t)2 << l) - 2, last = ((size_t)2 << l) - 1;
+        if (all->scale[l][1] > 0) shared->ratio[l] = (float)(all->scale[l][0] / all->scale[l][1]);
+        if (!fit) continue;
+        for (size_t e = 0; e <= last / 2; e++) {
+            const double *x = all->table[first + e], *y = all->table[first + last - e];
+            if (!(x[1] + y[1] > 0)) continue;
+            table[e] = (float)((x[0] - y[0]) / (x[1] + y[1])), table[last - e] = -table[e];
+        }
+        for (size_t j = 0; j < p->cols; j++) {
+            const float *x = all->v + (l * p->cols + j) * 2, gain = x[1] > 0 ? x[0] / x[1] : 1;
+            v[j] *= BITSTACK_MAX_(0.5f, BITSTACK_MIN_(gain, 2));
+        }
+    }
+}
+
+/* Tables and column factors as they are stored; scales take up what they are multiplied by. */
+BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    bitstack_nest_shared_ *shared = &s->shared;
+    for (uint32_t l = 0; l < p->levels; l++) {
+        float *table = BITSTACK_NEST_TABLE_(shared, l), *v = shared->v + l * p->cols, top = 0, widest = 0;
+        const float most = l < 6 ? 127.0f : 32767.0f;
+        int exponent;
+        for (size_t e = 0; e < (size_t)2 << l; e++) top = BITSTACK_MAX_(top, fabsf(table[e]));
+        for (size_t e = 0; e < (size_t)2 << l; e++) table[e] = top > 0 ? (float)floor((double)(table[e] * most / top) + 0.5) : 0;
+        for (size_t j = 0; j < p->cols; j++) widest = BITSTACK_MAX_(widest, v[j]);
+        for (size_t j = 0; j < p->cols; j++) {
+            const uint32_t code = bitstack_small_code_(widest > 0 ? v[j] / widest * 1.9f : 0);
+            v[j] = bitstack_small_float_(code || !(v[j] > 0) ? code : 1);
+        }
+        shared->ratio[l] *= top / most * widest / 1.9f;
+        exponent = bitstack_exponent_((double)(largest * shared->ratio[l]) * 1.4 / 1.96875);
+        shared->unit[l] = (float)ldexp(1, BITSTACK_MAX_(-120, BITSTACK_MIN_(exponent, 120)));
+    }
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_store_columns_(const bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    for (uint32_t l = 0; l < p->levels; l++) {
+        unsigned char *to = bitstack_coded_columns_(s->coded, l + 1);
+        const float *table = BITSTACK_NEST_TABLE_(&s->shared, l);
+        const uint32_t unit = bitstack_bits_from_float_(s->shared.unit[l]);
+        for (int b = 0; b < 4; b++) to[b] = (unsigned char)(unit >> 8 * b);
+        to += 16;
+        for (size_t e = 0; e < (size_t)2 << l; e++) {
+            const int32_t value = (int32_t)table[e];
+            *to++ = (unsigned char)((uint32_t)value & 255), *to++ = (unsigned char)((uint32_t)value >> 8 & 255);
+        }
+        for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code_(s->shared.v[l * p->cols + j]);
+    }
+}
+
+/* Behind the first plane: columns and their scales, then their values. */
+BITSTACK_PRIVATE_ void bitstack_nest_store_kept_(const bitstack_nest_ *s) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const bitstack_shape *shape = &s->coded->shape;
+    unsigned char *at = bitstack_coded_signs_(s->coded, 1) + bitstack_tiles_bytes_(shape), *to = at + 8 * (size_t)shape->kept;
+    for (size_t j = 0; j < p->cols; j++) {
+        const uint32_t scale = bitstack_bits_from_float_(p->kept[j]);
+        if (!(p->kept[j] > 0)) continue;
+        for (int b = 0; b < 4; b++) at[b] = (unsigned char)(j >> 8 * b), at[4 + b] = (unsigned char)(scale >> 8 * b);
+        at += 8;
+        for (size_t i = 0; i < p->rows; i++)
+            *to++ = (unsigned char)(int)floorf(p->w[i * p->stride + j] * p->unit / p->kept[j] + 0.5f);
+    }
+}
+
+/* Where rounding is all that is left a block may do harm: then its level decodes to what the one below does. */
+BITSTACK_PRIVATE_ void bitstack_nest_enforce_monotone_(const bitstack_nest_ *s, double (*error)[2]) {
+    const bitstack_shape *shape = &s->coded->shape;
+    for (uint32_t l = 1; l < s->problem.levels; l++) {
+        if (error[l][0] <= error[l - 1][0]) continue;
+        const unsigned char *from = bitstack_coded_columns_(s->coded, l);
+        unsigned char *to = bitstack_coded_columns_(s->coded, l + 1);
+        const size_t half = (size_t)2 << l;
+        error[l][0] = error[l - 1][0], error[l][1] = error[l - 1][1];
+        memcpy(to, from, 16 + half), memcpy(to + 16 + half, from + 16, half + s->problem.cols);
+        memcpy(bitstack_coded_coefficients_(s->coded, l + 1), bitstack_coded_coefficients_(s->coded, l),
+               (size_t)bitstack_coefficient_bytes(shape, l));
     }
 }
 
@@ -2678,123 +2541,39 @@ BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
 
-/* What is coded: the weights as they came, the order of coding, H's diagonal in that order with a mean of 1. */
-typedef struct bitstack_nest_source_ {
-    const float *w;
-    size_t rows, stride;
-    const bitstack_encode_options *options;
-    uint32_t *order;
-    float *diagonal;
-    int exponent; /* of the largest weight */
-    int weighted; /* H is given */
-} bitstack_nest_source_;
-
-/* Room for s->m rows of it, evenly chosen, and the start. s->m, n, levels, rank, threads are set. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_load_(bitstack_nest_ *s, const bitstack_nest_source_ *from) {
-    bitstack_result result = bitstack_nest_allocate_(s);
-    if (result != BITSTACK_OK) return result;
-    const float half = (float)ldexp(1, -from->exponent / 2), rest = (float)ldexp(1, -from->exponent + from->exponent / 2);
-    for (size_t i = 0; i < s->m; i++) {
-        const float *w = from->w + (size_t)((uint64_t)i * from->rows / s->m) * from->stride;
-        for (size_t j = 0; j < s->n; j++) s->w[bitstack_nest_at_(s, i, j)] = w[from->order[j]] * half * rest;
-    }
-    memcpy(s->diagonal, from->diagonal, s->n * sizeof(float));
-    memcpy(s->rest, from->diagonal, s->n * sizeof(float));
-    for (uint32_t l = 0; l < s->levels; l++) /* beyond the joint ones a level is alone */
-        s->lambda[l] = l < s->joint ? bitstack_nest_lambda_(from->options->level_weights, s->joint, l, from->weighted) : 1;
-    s->from = 0, s->to = s->joint;
-    return bitstack_nest_start_(s, from->options->seed);
-}
-
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_progress_(bitstack_nest_ *s) {
-    const bitstack_encode_options *options = s->options;
-    s->step++;
-    return options && options->progress && options->progress(options->progress_user, (double)s->step / s->steps)
-               ? BITSTACK_ERROR_CANCELLED
-               : BITSTACK_OK;
-}
-
-/* One round of descent. Returns CANCELLED if the caller says so. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_round_trip_(bitstack_nest_ *s, int sweeps) {
-    bitstack_nest_descend_all_(s, sweeps, 1);
-    bitstack_nest_columns_all_(s);
-    return bitstack_nest_progress_(s);
-}
-
-/* Joint levels with nothing but H's diagonal. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_plain_(bitstack_nest_ *s, int rounds) {
+/* H in its own order as float, and what feedback needs: with J the reversal of indices and J (H + damping) J = L L^T,
+ * an error in column k adds -L'_kj / L'_kk of itself to column j, L' = J L^-1 J; it counts 1 / L'_kk^2. */
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_moments_(bitstack_nest_ *s, const double *h, double unit, int threads) {
+    const size_t n = s->problem.cols;
+    const double damping = 0.01; /* GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares */
+    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double));
     bitstack_result result = BITSTACK_OK;
-    for (int round = 0; round < rounds && result == BITSTACK_OK; round++) {
-        bitstack_nest_weigh_(s, 0);
-        result = bitstack_nest_round_trip_(s, 1);
+    s->h = (float *)bitstack_array_((uint64_t)n * n, sizeof(float));
+    s->factor = (float *)bitstack_zeros_((uint64_t)n * n, sizeof(float));
+    if (!a || !s->h || !s->factor) result = BITSTACK_ERROR_MEMORY;
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
+        const double *from = h + (size_t)s->order[i] * n;
+        double *to = a + (n - 1 - i) * n + n - 1;
+        for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[s->order[j]] * unit;
+        *(to - i) += damping;
+        for (size_t j = 0; j < n; j++) s->h[i * n + j] = (float)(h[i * n + j] * unit);
+        s->h[i * n + i] += (float)s->problem.ridge;
     }
+    if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, threads);
+    if (result == BITSTACK_OK) result = bitstack_triangle_inverse_(a, n, threads);
+    for (size_t k = 0; k < n && result == BITSTACK_OK; k++) {
+        const double pivot = a[(n - 1 - k) * n + n - 1 - k];
+        s->innovation[k] = (float)(1 / (pivot * pivot));
+        for (size_t j = k + 1; j < n; j++) s->factor[k * n + j] = (float)(a[(n - 1 - k) * n + n - 1 - j] / pivot);
+    }
+    bitstack_drop_(a);
     return result;
-}
-
-/* Joint levels with H: feedback, a first descent, noisy sweeps that cool down, a last descent. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_weighted_(bitstack_nest_ *s, int noisy) {
-    const double soft = 0.03, hot = 1, cold = 0.1;
-    bitstack_result result;
-    bitstack_nest_weigh_(s, soft);
-    bitstack_nest_feedback_all_(s);
-    bitstack_nest_columns_all_(s);
-    result = bitstack_nest_progress_(s);
-    if (!noisy) return result;
-    bitstack_nest_weigh_(s, soft);
-    if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(s, 1);
-    bitstack_nest_weigh_(s, 0);
-    for (uint32_t l = 0; l < s->to; l++) /* none where a level does not count */
-        s->noise[l] = s->lambda[l] > 0 ? (float)(sqrt(1.5 / ((double)s->m * (double)s->n) * s->error[l] / s->lambda[l]) / 2147483648.0) : 0;
-    s->cool = (float)pow(cold / hot, 0.5 / (BITSTACK_NEST_SWEEPS_ * BITSTACK_MAX_(noisy, 1)));
-    s->heat = (float)sqrt(hot);
-    for (int round = 0; round < noisy && result == BITSTACK_OK; round++) {
-        result = bitstack_nest_round_trip_(s, BITSTACK_NEST_SWEEPS_);
-        s->heat *= powf(s->cool, BITSTACK_NEST_SWEEPS_), s->seed += s->m;
-    }
-    s->heat = 0;
-    for (int round = 0; round < 2 && result == BITSTACK_OK; round++) {
-        bitstack_nest_weigh_(s, 0);
-        result = bitstack_nest_round_trip_(s, 2);
-    }
-    return result;
-}
-
-/* The rank that is worth its bytes: tried out on some rows with H's diagonal alone, for as long as one more lowers
- * the levels' mean of log E plus what its bits would lower it by as planes. That is 1.1 a bit; rank need do but 0.85,
- * because all levels have it, the first, too. More than one must gain 3 %: products take that much longer. */
-BITSTACK_PRIVATE_ bitstack_result bitstack_nest_rank_(const bitstack_nest_source_ *from, uint32_t cols, uint32_t levels,
-                                                      bitstack_shape shape, uint32_t *rank) {
-    const double log_error_a_bit = 0.85, least_gain = 0.03, most_bits = 0.2; /* most_bits: factors' at level 1 */
-    double best = 0, first = 0;
-    for (shape.rank = 1; shape.rank <= BITSTACK_MIN_(8, BITSTACK_MIN_(shape.rows, cols)); shape.rank++) {
-        bitstack_nest_ s;
-        double score = 0, total = 0;
-        if (shape.rank > 1 && 16.0 * shape.rank * (1.0 / (double)from->rows + 1.0 / cols) > most_bits) break;
-        memset(&s, 0, sizeof s);
-        s.m = (size_t)BITSTACK_MIN_(from->rows, BITSTACK_MAX_(128, BITSTACK_MIN_(((uint64_t)1 << 29) / cols / cols, 1024))), s.n = cols, s.threads = from->options->threads;
-        shape.rows = (uint32_t)s.m; /* so many rows carry the cost of the column factors that are fitted to them */
-        s.levels = BITSTACK_MIN_(levels, 5), s.rank = shape.rank;
-        bitstack_result result = bitstack_nest_load_(&s, from);
-        if (result == BITSTACK_OK) result = bitstack_nest_plain_(&s, 4);
-        for (uint32_t l = 0; l < s.levels && result == BITSTACK_OK; l++) {
-            const double bits = (double)bitstack_live_bytes(&shape, l + 1) * 8 / ((double)shape.rows * cols);
-            score += log(s.error[l] / s.norm + 1e-12) + log_error_a_bit * bits;
-            total++;
-        }
-        bitstack_nest_free_(&s);
-        if (result != BITSTACK_OK) return result;
-        score /= total;
-        if (shape.rank == 1) first = score;
-        else if (!(score < best)) break;
-        best = score;
-        if (shape.rank == 1 || score < first - least_gain) *rank = shape.rank;
-    }
-    return BITSTACK_OK;
 }
 
 /* Order of coding and diagonal. Returns H, or NULL where there is none or it is zero. */
-BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_source_ *from, bitstack_ranked_ *ranked, size_t n,
+BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_ *s, bitstack_ranked_ *ranked,
                                                         const bitstack_moments *moments, double *mean) {
+    const size_t n = s->problem.cols;
     const double *h = moments ? moments->h : NULL;
     double trace = 0;
     for (size_t j = 0; j < n; j++) {
@@ -2808,89 +2587,133 @@ BITSTACK_PRIVATE_ const double *bitstack_nest_diagonal_(bitstack_nest_source_ *f
         for (size_t j = 0; j < n; j++) ranked[j].key = 1;
     }
     *mean = trace / (double)n;
+    for (size_t j = 0; j < n; j++) s->diagonal[j] = (float)(ranked[j].key / *mean + (h ? s->problem.ridge : 0));
     qsort(ranked, n, sizeof *ranked, bitstack_ranked_compare_);
     for (size_t j = 0; j < n; j++) {
-        from->order[j] = ranked[j].index;
-        from->diagonal[j] = (float)(ranked[j].key / *mean);
+        s->order[j] = ranked[j].index;
+        s->innovation[j] = s->diagonal[ranked[j].index];
     }
     return h;
+}
+
+BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int threads) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const size_t n = p->cols, levels = p->levels;
+    const uint64_t workers = bitstack_workers_(threads, s->panels);
+    s->room_each = 2 * n + 2 * n * levels + 3 * p->groups * levels + p->groups + 2 * p->group * levels + BITSTACK_NEST_CODES_ / 2;
+    s->room = (bitstack_lanes_ *)bitstack_array_(workers * s->room_each, sizeof *s->room);
+    s->scales = (bitstack_lanes_ *)bitstack_array_((uint64_t)s->sample * p->groups * levels, sizeof *s->scales);
+    s->sums = (bitstack_nest_sums_ *)bitstack_array_(s->sample, sizeof *s->sums);
+    s->sums_v = (float *)bitstack_array_((uint64_t)s->sample * 2 * levels * n, sizeof(float));
+    s->error = (double (*)[BITSTACK_NEST_LEVELS_][2])bitstack_array_(s->panels, sizeof *s->error);
+    s->rms = (float *)bitstack_array_((uint64_t)p->rows * p->groups, sizeof(float));
+    s->shared.v = (float *)bitstack_array_(levels * n, sizeof(float));
+    s->diagonal = (float *)bitstack_array_(n, sizeof(float));
+    s->innovation = (float *)bitstack_array_(n, sizeof(float));
+    s->order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
+    s->kept = (float *)bitstack_array_(n, sizeof(float));
+    if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->diagonal ||
+        !s->innovation || !s->order || !s->kept)
+        return BITSTACK_ERROR_MEMORY;
+    for (size_t k = 0; k < s->sample; k++) s->sums[k].v = s->sums_v + k * 2 * levels * n;
+    return BITSTACK_OK;
+}
+
+BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
+    bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
+    bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
+    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept);
+}
+
+/* How much each level counts: as given, only ratios matter. */
+BITSTACK_PRIVATE_ void bitstack_nest_shares_(const float *given, uint32_t levels, double *share) {
+    static const double usual[BITSTACK_NEST_LEVELS_] = {1, 0.85, 0.72, 0.61, 0.52, 0.44, 0.15, 0.06};
+    double largest = 0;
+    for (uint32_t l = 0; l < levels; l++) largest = BITSTACK_MAX_(largest, (double)given[l]);
+    for (uint32_t l = 0; l < levels; l++) share[l] = largest > 0 ? (double)given[l] / largest : usual[l];
 }
 
 static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols,
                                                size_t stride, const bitstack_moments *moments,
                                                const bitstack_encode_options *options) {
-    const size_t n = cols;
-    const double *h = NULL;
     bitstack_nest_ s;
-    bitstack_nest_source_ from;
+    bitstack_nest_problem_ *p = &s.problem;
     bitstack_shape *shape = &coded->shape;
-    bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(n, sizeof *ranked);
-    double largest = 0, mean = 1, norm[2];
-    bitstack_result result = BITSTACK_OK;
+    bitstack_ranked_ *ranked = (bitstack_ranked_ *)bitstack_array_(cols, sizeof *ranked);
+    const double *h = NULL;
+    double largest = 0, mean = 1, norm[2], error[BITSTACK_NEST_LEVELS_][2], share[BITSTACK_NEST_LEVELS_];
+    int exponent;
+    bitstack_result result;
 
     memset(&s, 0, sizeof s);
-    memset(&from, 0, sizeof from);
+    memset(error, 0, sizeof error);
+    result = bitstack_encode_shape(shape, rows, cols, options);
+    if (result != BITSTACK_OK) {
+        bitstack_drop_(ranked);
+        return result;
+    }
     for (uint32_t i = 0; i < rows; i++)
         for (uint32_t j = 0; j < cols; j++) largest = BITSTACK_MAX_(largest, fabs((double)w[i * stride + j]));
-    from.w = w, from.rows = rows, from.stride = stride, from.options = options;
-    from.exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
-    from.order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
-    from.diagonal = (float *)bitstack_array_(n, sizeof(float));
-    s.m = rows, s.n = n, s.threads = options->threads, s.options = options, s.seed = options->seed;
-    s.levels = options->levels ? options->levels : 5;
-    s.rank = BITSTACK_MIN_(BITSTACK_MAX_(options->rank, 1), BITSTACK_MIN_((uint32_t)BITSTACK_NEST_RANK_, BITSTACK_MIN_(rows, cols)));
-    shape->rows = rows, shape->cols = cols, shape->levels = s.levels;
-    shape->columns = BITSTACK_COLUMNS_EVERY, shape->coefficients = BITSTACK_COEFFICIENTS_ALL;
-    shape->factor_type = options->factor_type, shape->scale = (float)ldexp(1, from.exponent);
+    exponent = BITSTACK_MAX_(-124, BITSTACK_MIN_(bitstack_exponent_(largest), 124));
+    p->w = w, p->rows = rows, p->cols = cols, p->stride = stride;
+    p->levels = shape->levels;
+    p->group = shape->group_cols, p->groups = (p->cols + p->group - 1) / p->group;
+    p->unit = (float)ldexp(1, -exponent);
+    p->tile = bitstack_gemm_tile_pick_f32_();
+    s.coded = coded, s.work = bitstack_nest_worker_pick_();
+    s.panels = (p->rows + BITSTACK_NEST_ROWS_ - 1) / BITSTACK_NEST_ROWS_;
+    s.sample = BITSTACK_MIN_(s.panels, (size_t)BITSTACK_NEST_SAMPLE_ * 16 / BITSTACK_NEST_ROWS_);
+    shape->scale = (float)ldexp(1, exponent);
 
-    if (!ranked || !from.order || !from.diagonal) result = BITSTACK_ERROR_MEMORY;
+    bitstack_nest_shares_(options->level_weights, p->levels, share);
+    result = bitstack_nest_allocate_(&s, options->threads);
+    if (!ranked) result = BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK) {
-        h = bitstack_nest_diagonal_(&from, ranked, n, moments, &mean);
-        from.weighted = h != NULL;
-        if (!options->rank) result = bitstack_nest_rank_(&from, cols, s.levels, *shape, &s.rank);
+        p->ridge = 0.002;
+        h = bitstack_nest_diagonal_(&s, ranked, moments, &mean);
+        if (!h) p->ridge = 0;
+        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept;
+        shape->kept = bitstack_nest_columns_(&s);
+        result = bitstack_coded_allocate_(coded);
     }
-    shape->rank = s.rank;
-    if (result == BITSTACK_OK) result = bitstack_coded_allocate_(coded);
-    if (result == BITSTACK_OK) result = bitstack_nest_load_(&s, &from);
     if (result == BITSTACK_OK) {
-        const int noisy = n <= 1024 ? 5 : n < 2048 ? 2 : 0, plain_rounds = h ? 2 : 16;
-        s.steps = plain_rounds + (h ? 1 + (noisy ? 3 + noisy : 0) : 0) + 1 + 3 * (int)(s.levels - s.joint);
-        result = bitstack_nest_plain_(&s, plain_rounds);
-        if (h) s.ridge = 0.002;
-        if (h && result == BITSTACK_OK) result = bitstack_nest_second_moments_(&s, h, from.order, 1 / mean);
-        if (h && result == BITSTACK_OK) result = bitstack_nest_weighted_(&s, noisy);
-        if (result == BITSTACK_OK) {
-            bitstack_nest_finish_(&s, shape->factor_type, !h || noisy, h && !noisy ? 0.03 : 0);
-            result = bitstack_nest_progress_(&s);
+        const float top = bitstack_nest_scales_(&s);
+        if (h) result = bitstack_nest_moments_(&s, h, 1 / mean, options->threads);
+        p->h = s.h, p->factor = s.factor;
+        if (result == BITSTACK_OK) result = bitstack_nest_start_(&s);
+        for (uint32_t l = 0; l < p->levels; l++) s.shared.weight[l] = (float)(share[l] * ldexp(1, 2 * (int)l));
+        const int fits = 3;
+        for (int fit = 0; fit <= fits && result == BITSTACK_OK; fit++) {
+            bitstack_parallel_(options->threads, (uint32_t)s.sample, bitstack_nest_sample_task_, &s);
+            bitstack_nest_fit_(&s, fit < fits);
         }
+        bitstack_nest_settle_(&s, top);
     }
-    for (uint32_t l = s.joint; l < s.levels && result == BITSTACK_OK; l++) {
-        bitstack_nest_extend_(&s, l, 0.5f);
-        s.from = l, s.to = l + 1, s.weight[l] = 1;
-        if (h) bitstack_nest_feedback_all_(&s);
-        else bitstack_nest_descend_all_(&s, 1, 1);
-        bitstack_nest_columns_all_(&s);
-        result = bitstack_nest_progress_(&s);
-        if (result == BITSTACK_OK) result = bitstack_nest_round_trip_(&s, 1);
-        if (result == BITSTACK_OK) {
-            bitstack_nest_finish_(&s, shape->factor_type, 1, 0);
-            result = bitstack_nest_progress_(&s);
-        }
+    s.passes = 2, s.sweeps = 4;
+    for (size_t some; s.first < s.panels && result == BITSTACK_OK; s.first += some) {
+        some = BITSTACK_MAX_((s.panels + 15) / 16, 4 * (size_t)bitstack_workers_(options->threads, s.panels));
+        some = BITSTACK_MIN_(some, s.panels - s.first);
+        bitstack_parallel_(options->threads, (uint32_t)some, bitstack_nest_panel_task_, &s);
+        if (options->progress && options->progress(options->progress_user, (double)(s.first + some) / (double)s.panels))
+            result = BITSTACK_ERROR_CANCELLED;
     }
     if (result == BITSTACK_OK)
-        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, cols > 1024 ? ldexp(1, -from.exponent) : 0, s.threads, norm);
+        result = bitstack_measure_norms_(w, stride, rows, cols, NULL, h, cols > 1024 ? ldexp(1, -exponent) : 0, options->threads, norm);
     if (result == BITSTACK_OK) {
-        bitstack_nest_keep_(&s);
-        bitstack_nest_pack_(&s, from.order, coded);
+        for (size_t k = 0; k < s.panels; k++)
+            for (uint32_t l = 0; l < p->levels; l++) error[l][0] += s.error[k][l][0], error[l][1] += s.error[k][l][1];
+        bitstack_nest_store_columns_(&s);
+        bitstack_nest_store_kept_(&s);
+        bitstack_nest_enforce_monotone_(&s, error);
         coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
-        for (uint32_t l = 0; l < s.levels; l++) {
-            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(s.plain[l], 2 * from.exponent), norm[0]);
-            double error = (s.error[l] - s.ridge * s.plain[l]) * mean;
-            coded->out_err2[l + 1] = h && norm[1] != 0 ? bitstack_ratio_(ldexp(error, 2 * from.exponent), norm[1]) : coded->rel_err2[l + 1];
+        for (uint32_t l = 0; l < p->levels; l++) {
+            coded->rel_err2[l + 1] = bitstack_ratio_(ldexp(error[l][1], 2 * exponent), norm[0]);
+            const double weighted = (error[l][0] - p->ridge * error[l][1]) * mean;
+            coded->out_err2[l + 1] = bitstack_output_ratio_(ldexp(weighted, 2 * exponent), h ? norm[1] : 0, coded->rel_err2[l + 1]);
         }
     }
     bitstack_nest_free_(&s);
-    bitstack_drop_(ranked), bitstack_drop_(from.order), bitstack_drop_(from.diagonal);
+    bitstack_drop_(ranked);
     return result;
 }
 
@@ -3083,16 +2906,17 @@ static FILE *bitstack_create_(const char *path) {
         file = handle >= 0 ? _fdopen(handle, "w+b") : NULL;
         if (handle >= 0 && !file) _close(handle);
 #else
-        file = fopen(path, "w+bx");
+        file = BITSTACK_FOPEN_(path, "w+bx");
 #endif
     }
     return file;
 }
-/* Is it still this file that has the name? */
+/* Is it still this file that has the name? (Where stat cannot tell of a file beyond 2 GiB it is taken to be.) */
 static int bitstack_own_(FILE *file, const char *path) {
 #ifdef BITSTACK_POSIX_
     struct stat ours, now;
-    return fstat(fileno(file), &ours) == 0 && stat(path, &now) == 0 && ours.st_dev == now.st_dev && ours.st_ino == now.st_ino;
+    if (fstat(fileno(file), &ours)) return errno == EOVERFLOW;
+    return stat(path, &now) == 0 && ours.st_dev == now.st_dev && ours.st_ino == now.st_ino;
 #else
     (void)file, (void)path;
     return 1;
@@ -3151,19 +2975,34 @@ struct bitstack_writer {
     size_t path_bytes;
     FILE *spool;
     uint64_t spooled;
-    bitstack_result failed; /* the first failure: finish refuses after it */
+    bitstack_error failed; /* the first failure: nothing is done after it */
     bitstack_bytes_ meta, names, tensors, matrices; /* the last two: arrays of the structs above */
+    uint64_t *seen;        /* checksums of keys and names, by open addressing; 0 = free */
+    size_t seen_room, seen_used; /* a power of two */
     uint32_t metas;
 };
+
+/* Notes a failure, unless there was one before. A '%' in `text` stands for the name. */
+static bitstack_result bitstack_refuse_(bitstack_writer *writer, bitstack_result code, const char *text, const char *name, size_t bytes) {
+    if (writer->failed.code != BITSTACK_OK) return writer->failed.code;
+    return bitstack_fail_(&writer->failed, code, 0, text, name, bytes);
+}
+static bitstack_result bitstack_no_memory_(bitstack_writer *writer) {
+    return bitstack_refuse_(writer, BITSTACK_ERROR_MEMORY, "no memory for the writer", NULL, 0);
+}
+/* May it go on? */
+static bitstack_result bitstack_writing_(const bitstack_writer *writer) {
+    return writer ? writer->failed.code : BITSTACK_ERROR_ARGUMENT;
+}
 
 static bitstack_result bitstack_grow_(bitstack_writer *writer, bitstack_bytes_ *buffer, size_t bytes) {
     size_t room = buffer->room ? buffer->room : 1024;
     unsigned char *data;
     if (bytes <= buffer->room - buffer->used) return BITSTACK_OK;
-    if (bytes > SIZE_MAX / 4 - buffer->used) return writer->failed = BITSTACK_ERROR_MEMORY;
+    if (bytes > SIZE_MAX / 4 - buffer->used) return bitstack_no_memory_(writer);
     while (room - buffer->used < bytes) room *= 2;
     data = (unsigned char *)writer->allocator.allocate(writer->allocator.user, room);
-    if (!data) return writer->failed = BITSTACK_ERROR_MEMORY;
+    if (!data) return bitstack_no_memory_(writer);
     if (buffer->used) memcpy(data, buffer->data, buffer->used);
     if (buffer->data) writer->allocator.release(writer->allocator.user, buffer->data, buffer->room);
     buffer->data = data;
@@ -3177,6 +3016,48 @@ static bitstack_result bitstack_append_(bitstack_writer *writer, bitstack_bytes_
     if (from && bytes) memcpy(buffer->data + buffer->used, from, bytes);
     else if (bytes) memset(buffer->data + buffer->used, 0, bytes);
     buffer->used += bytes;
+    return BITSTACK_OK;
+}
+/* UTF-8 without NUL (RFC 3629)? */
+static int bitstack_utf8_(const char *text, size_t bytes) {
+    const unsigned char *at = (const unsigned char *)text, *end = at + bytes;
+    while (at < end) {
+        const unsigned char first = *at++;
+        int more = first < 0x80 ? 0 : first < 0xC2 ? -1 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : first < 0xF5 ? 3 : -1;
+        if (first == 0 || more < 0 || end - at < more) return 0;
+        if ((first == 0xE0 && *at < 0xA0) || (first == 0xED && *at > 0x9F) || (first == 0xF0 && *at < 0x90) || (first == 0xF4 && *at > 0x8F))
+            return 0; /* too long a form, half of a surrogate pair, above U+10FFFF */
+        for (; more; more--)
+            if ((*at++ & 0xC0) != 0x80) return 0;
+    }
+    return 1;
+}
+/* Checks a key ('k') or the name of a tensor ('t') or matrix ('m') and notes it: no other of its kind may have it.
+ * Names are told apart by 64 bits. */
+static bitstack_result bitstack_name_new_(bitstack_writer *writer, char kind, const char *name, size_t length) {
+    uint64_t hash = bitstack_checksum(name, length) + (uint64_t)(unsigned char)kind * 0x9E3779B97F4A7C15u;
+    size_t at;
+    if (length < 1) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "an empty name or key", NULL, 0);
+    if (!bitstack_utf8_(name, length)) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "'%' is not UTF-8", name, length);
+    if (2 * (writer->seen_used + 1) > writer->seen_room) {
+        const size_t old_room = writer->seen_room, room = old_room ? 2 * old_room : 64;
+        uint64_t *old = writer->seen, *table;
+        table = room > SIZE_MAX / sizeof *table / 2 ? NULL : (uint64_t *)writer->allocator.allocate(writer->allocator.user, room * sizeof *table);
+        if (!table) return bitstack_no_memory_(writer);
+        memset(table, 0, room * sizeof *table);
+        for (at = 0; at < old_room; at++) {
+            size_t to = (size_t)old[at] & (room - 1);
+            while (old[at] && table[to]) to = (to + 1) & (room - 1);
+            if (old[at]) table[to] = old[at];
+        }
+        if (old) writer->allocator.release(writer->allocator.user, old, old_room * sizeof *old);
+        writer->seen = table, writer->seen_room = room;
+    }
+    hash += hash == 0;
+    for (at = (size_t)hash & (writer->seen_room - 1); writer->seen[at]; at = (at + 1) & (writer->seen_room - 1))
+        if (writer->seen[at] == hash) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "'%' is there already", name, length);
+    writer->seen[at] = hash;
+    writer->seen_used++;
     return BITSTACK_OK;
 }
 static void bitstack_store32_(unsigned char *to, uint32_t value) {
@@ -3204,6 +3085,7 @@ static void bitstack_writer_free_(bitstack_writer *writer) {
         bitstack_written_matrix_ *m = bitstack_written_(writer, i);
         if (m->blocks) writer->allocator.release(writer->allocator.user, m->blocks, m->shape.levels * sizeof *m->blocks);
     }
+    if (writer->seen) writer->allocator.release(writer->allocator.user, writer->seen, writer->seen_room * sizeof *writer->seen);
     for (b = 0; b < 4; b++)
         if (buffers[b]->data) writer->allocator.release(writer->allocator.user, buffers[b]->data, buffers[b]->room);
     if (writer->spool) fclose(writer->spool);
@@ -3249,6 +3131,7 @@ BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const c
     bitstack_writer *writer;
     bitstack_error local;
     size_t length;
+    if (out) *out = NULL;
     if (!out || !path) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no output or no path", NULL, 0);
     if (!error) error = &local;
     writer = bitstack_writer_new_(path, allocator, error);
@@ -3257,9 +3140,12 @@ BITSTACK_API bitstack_result bitstack_writer_open(bitstack_writer **out, const c
     writer->spool_path = writer->part_path + length + 6;
     memcpy(writer->spool_path, path, length);
     memcpy(writer->spool_path + length, ".spool", 7);
+    errno = 0;
     writer->spool = bitstack_create_(writer->spool_path);
     if (!writer->spool) {
+        const int reason = errno;
         bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot create '%'", writer->spool_path, length + 6);
+        bitstack_reason_(error, BITSTACK_ERROR_IO, reason);
         writer->spool_path = NULL; /* it may be another writer's */
         bitstack_writer_free_(writer);
         return BITSTACK_ERROR_IO;
@@ -3277,17 +3163,20 @@ BITSTACK_API void bitstack_writer_abort(bitstack_writer *writer) {
 
 /* Starts a metadata entry whose value, of `bytes` bytes, the caller appends. */
 static bitstack_result bitstack_meta_entry_(bitstack_writer *writer, const char *key, bitstack_meta_type type, uint64_t count,
-                                            uint64_t bytes, int mandatory) {
+                                            uint64_t bytes) {
     unsigned char head[BITSTACK_LEAST_META_];
-    size_t length = strlen(key);
-    if (length < 1 || length > 65535) return BITSTACK_ERROR_ARGUMENT;
+    size_t length = key ? strlen(key) : 0;
+    bitstack_result result;
+    if (length > 65535) return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the key '%' is longer than 65535 bytes", key, length);
+    result = bitstack_name_new_(writer, 'k', key, length);
+    if (result != BITSTACK_OK) return result;
     bitstack_store32_(head, (uint32_t)length);
-    bitstack_store32_(head + 4, (uint32_t)type | (mandatory ? 1u << 16 : 0u));
+    bitstack_store32_(head + 4, (uint32_t)type);
     bitstack_store64_(head + 8, count);
     bitstack_store64_(head + 16, bytes);
     /* Room for all of it first: a failure later would leave half an entry. */
     if (bytes > SIZE_MAX / 4 || bitstack_grow_(writer, &writer->meta, sizeof head + length + (size_t)bytes + 16) != BITSTACK_OK)
-        return writer->failed = BITSTACK_ERROR_MEMORY;
+        return bitstack_no_memory_(writer);
     writer->metas++;
     bitstack_append_(writer, &writer->meta, head, sizeof head);
     bitstack_append_(writer, &writer->meta, key, length);
@@ -3298,12 +3187,13 @@ static bitstack_result bitstack_meta_pad_(bitstack_writer *writer) {
 }
 
 BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const char *key, bitstack_meta_type type,
-                                                  const void *elements, uint64_t count, int mandatory) {
+                                                  const void *elements, uint64_t count) {
     uint64_t size = bitstack_meta_size_((uint32_t)type), bytes, i;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
+    if (result != BITSTACK_OK) return result;
     if (type == BITSTACK_META_STRING || size == 0 || (!elements && count) || !bitstack_mul_(count, size, &bytes))
-        return BITSTACK_ERROR_ARGUMENT;
-    result = bitstack_meta_entry_(writer, key, type, count, bytes, mandatory);
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "'%' has no number type, or no elements", key, key ? strlen(key) : 0);
+    result = bitstack_meta_entry_(writer, key, type, count, bytes);
     for (i = 0; i < count && result == BITSTACK_OK; i++) {
         const unsigned char *from = (const unsigned char *)elements + i * size;
         unsigned char to[8];
@@ -3318,21 +3208,23 @@ BITSTACK_API bitstack_result bitstack_writer_meta(bitstack_writer *writer, const
     return result == BITSTACK_OK ? bitstack_meta_pad_(writer) : result;
 }
 BITSTACK_API bitstack_result bitstack_writer_meta_u32(bitstack_writer *writer, const char *key, uint32_t value) {
-    return bitstack_writer_meta(writer, key, BITSTACK_META_U32, &value, 1, 0);
+    return bitstack_writer_meta(writer, key, BITSTACK_META_U32, &value, 1);
 }
 BITSTACK_API bitstack_result bitstack_writer_meta_f32(bitstack_writer *writer, const char *key, float value) {
-    return bitstack_writer_meta(writer, key, BITSTACK_META_F32, &value, 1, 0);
+    return bitstack_writer_meta(writer, key, BITSTACK_META_F32, &value, 1);
 }
 BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *writer, const char *key, const char *const *strings,
                                                           const size_t *bytes, uint64_t count) {
     uint64_t total = 0, i;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
+    if (result != BITSTACK_OK) return result;
     for (i = 0; i < count; i++) {
-        size_t length = bytes ? bytes[i] : strlen(strings[i]);
-        if (length > UINT32_MAX) return BITSTACK_ERROR_ARGUMENT;
+        size_t length = !strings || !strings[i] ? SIZE_MAX : bytes ? bytes[i] : strlen(strings[i]);
+        if (length > UINT32_MAX - 1)
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "a string of '%' is NULL or too long", key, key ? strlen(key) : 0);
         total += 4 + (uint64_t)length;
     }
-    result = bitstack_meta_entry_(writer, key, BITSTACK_META_STRING, count, total, 0);
+    result = bitstack_meta_entry_(writer, key, BITSTACK_META_STRING, count, total);
     for (i = 0; i < count && result == BITSTACK_OK; i++) {
         size_t length = bytes ? bytes[i] : strlen(strings[i]);
         unsigned char head[4];
@@ -3344,13 +3236,18 @@ BITSTACK_API bitstack_result bitstack_writer_meta_strings(bitstack_writer *write
 }
 
 static bitstack_result bitstack_spool_(bitstack_writer *writer, const void *data, uint64_t bytes) {
-    if (bytes > SIZE_MAX || (bytes && fwrite(data, 1, (size_t)bytes, writer->spool) != bytes))
-        return writer->failed = BITSTACK_ERROR_IO;
+    errno = 0;
+    if (bytes > SIZE_MAX || (bytes && fwrite(data, 1, (size_t)bytes, writer->spool) != bytes)) {
+        const int reason = errno;
+        bitstack_refuse_(writer, BITSTACK_ERROR_IO, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+        return bitstack_reason_(&writer->failed, BITSTACK_ERROR_IO, reason);
+    }
     writer->spooled += bytes;
     return BITSTACK_OK;
 }
 static bitstack_result bitstack_name_add_(bitstack_writer *writer, const char *name, size_t length, size_t *at, size_t *bytes) {
-    if (length < 1 || length > 65535) return BITSTACK_ERROR_ARGUMENT;
+    if (length > UINT32_MAX - 8 - writer->names.used)
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "all names together are longer than 4 GiB", NULL, 0);
     *at = writer->names.used;
     *bytes = length;
     return bitstack_append_(writer, &writer->names, name, length);
@@ -3359,21 +3256,28 @@ static bitstack_result bitstack_name_add_(bitstack_writer *writer, const char *n
 BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, const char *name, bitstack_type type, int dimensions,
                                                     const uint64_t *shape, const void *data) {
     bitstack_written_tensor_ tensor;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
+    const size_t length = name ? strlen(name) : 0;
     int d;
+    if (result != BITSTACK_OK) return result;
     memset(&tensor, 0, sizeof tensor);
     tensor.type = type;
     tensor.dimensions = dimensions;
     tensor.bytes = bitstack_tensor_size_((uint32_t)type);
-    if (tensor.bytes == 0 || dimensions < 0 || dimensions > 4) return BITSTACK_ERROR_ARGUMENT;
+    if (tensor.bytes == 0 || dimensions < 0 || dimensions > 4 || (dimensions && !shape))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the type or dimensions of tensor '%' are out of range", name, length);
     for (d = 0; d < 4; d++) {
         tensor.shape[d] = d < dimensions ? shape[d] : 1;
-        if (!bitstack_mul_(tensor.bytes, tensor.shape[d], &tensor.bytes)) return BITSTACK_ERROR_ARGUMENT;
+        if (!bitstack_mul_(tensor.bytes, tensor.shape[d], &tensor.bytes))
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the size of tensor '%' overflows", name, length);
     }
-    if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data)) return BITSTACK_ERROR_ARGUMENT;
+    if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "tensor '%' has no data", name, length);
+    result = bitstack_name_new_(writer, 't', name, length);
+    if (result != BITSTACK_OK) return result;
     tensor.at = writer->spooled;
     tensor.checksum = bitstack_checksum(data, (size_t)tensor.bytes);
-    result = bitstack_name_add_(writer, name, strlen(name), &tensor.name, &tensor.name_bytes);
+    result = bitstack_name_add_(writer, name, length, &tensor.name, &tensor.name_bytes);
     if (result == BITSTACK_OK) result = bitstack_spool_(writer, data, tensor.bytes);
     if (result == BITSTACK_OK) result = bitstack_append_(writer, &writer->tensors, &tensor, sizeof tensor);
     return result;
@@ -3394,7 +3298,7 @@ static bitstack_result bitstack_matrix_add_(bitstack_writer *writer, const char 
     if (result != BITSTACK_OK) return result;
     if (shape->levels) {
         matrix.blocks = (bitstack_written_block_ *)writer->allocator.allocate(writer->allocator.user, bytes);
-        if (!matrix.blocks) return writer->failed = BITSTACK_ERROR_MEMORY;
+        if (!matrix.blocks) return bitstack_no_memory_(writer);
         memset(matrix.blocks, 0, bytes);
     }
     bitstack_append_(writer, &writer->matrices, &matrix, sizeof matrix);
@@ -3403,15 +3307,26 @@ static bitstack_result bitstack_matrix_add_(bitstack_writer *writer, const char 
 }
 
 BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, const char *name, const bitstack_coded *coded, float sensitivity) {
-    const bitstack_shape *shape = &coded->shape;
+    const size_t length = name ? strlen(name) : 0;
+    const bitstack_shape *shape;
     bitstack_written_matrix_ *matrix;
-    bitstack_result result;
+    bitstack_result result = bitstack_writing_(writer);
     uint32_t level;
     int part;
-    if (!bitstack_shape_valid(shape) || !(sensitivity >= 0 && sensitivity <= FLT_MAX)) return BITSTACK_ERROR_ARGUMENT;
-    for (level = 1; level <= shape->levels; level++)
-        if (!coded->blocks[level - 1] || bitstack_block_bytes(shape, level) > SIZE_MAX) return BITSTACK_ERROR_ARGUMENT;
-    result = bitstack_matrix_add_(writer, name, strlen(name), shape, sensitivity, &matrix);
+    if (result != BITSTACK_OK) return result;
+    if (!coded || !bitstack_shape_valid(&coded->shape))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "matrix '%' has not been encoded", name, length);
+    if (!(sensitivity >= 0 && sensitivity <= FLT_MAX))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the sensitivity of matrix '%' is not a number of at least 0", name, length);
+    shape = &coded->shape;
+    for (level = 1; level <= shape->levels; level++) {
+        if (!coded->blocks[level - 1] || bitstack_block_bytes(shape, level) > SIZE_MAX)
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "matrix '%' lacks a block", name, length);
+        if (!(coded->rel_err2[level] >= 0 && coded->out_err2[level] >= 0))
+            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "an error of matrix '%' is not a number of at least 0", name, length);
+    }
+    result = bitstack_name_new_(writer, 'm', name, length);
+    if (result == BITSTACK_OK) result = bitstack_matrix_add_(writer, name, length, shape, sensitivity, &matrix);
     if (result != BITSTACK_OK) return result;
     matrix->out_norm2 = coded->out_norm2;
     for (level = 1; level <= shape->levels && result == BITSTACK_OK; level++) {
@@ -3419,7 +3334,7 @@ BITSTACK_API bitstack_result bitstack_writer_matrix(bitstack_writer *writer, con
         const unsigned char *at = coded->blocks[level - 1];
         block->at = writer->spooled;
         block->bytes = bitstack_block_bytes(shape, level);
-        block->rel_err2 = (float)coded->rel_err2[level];
+        block->rel_err2 = (float)BITSTACK_MIN_(coded->rel_err2[level], (double)FLT_MAX);
         block->out_err2 = (float)BITSTACK_MIN_(coded->out_err2[level], (double)FLT_MAX);
         for (part = 0; part < BITSTACK_PARTS_; part++) {
             uint64_t bytes = bitstack_part_bytes_(shape, level, part);
@@ -3523,10 +3438,10 @@ static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_
         memset(r, 0, sizeof r);
         bitstack_store32_(r, (uint32_t)m->name), bitstack_store32_(r + 4, (uint32_t)m->name_bytes);
         bitstack_store32_(r + 8, m->shape.rows), bitstack_store32_(r + 12, m->shape.cols);
-        bitstack_store32_(r + 16, 1), bitstack_store32_(r + 20, m->shape.levels), bitstack_store32_(r + 24, m->shape.rank);
+        bitstack_store32_(r + 16, m->shape.encoding == BITSTACK_TABLES ? BITSTACK_TABLES : BITSTACK_PLANES), bitstack_store32_(r + 20, m->shape.levels), bitstack_store32_(r + 24, m->shape.rank);
         r[28] = (unsigned char)m->shape.columns, r[29] = (unsigned char)m->shape.coefficients;
         r[30] = (unsigned char)m->shape.factor_type;
-        bitstack_store32_(r + 32, m->shape.group_cols);
+        bitstack_store32_(r + 32, m->shape.group_cols), bitstack_store32_(r + 44, m->shape.kept);
         bitstack_store32_(r + 36, bitstack_bits_from_float_(m->shape.scale));
         bitstack_store32_(r + 40, bitstack_bits_from_float_(m->sensitivity));
         bitstack_append_(writer, out, r, sizeof r);
@@ -3563,15 +3478,16 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
     bitstack_result result;
     FILE *to;
     size_t i;
+    int reason = 0, own = 1;
     memset(&tables, 0, sizeof tables);
     result = entries > INT32_MAX ? BITSTACK_ERROR_ARGUMENT : bitstack_order_valid_(writer, order, entries);
     if (result == BITSTACK_ERROR_ARGUMENT)
         return bitstack_fail_(error, result, 0, "the order does not list every block once, levels ascending", NULL, 0);
     if (result == BITSTACK_OK) result = bitstack_tables_(writer, order, entries, &tables);
     if (result != BITSTACK_OK) return bitstack_fail_(error, result, 0, "no memory for the tables", NULL, 0);
+    errno = 0;
     to = bitstack_create_(writer->part_path);
     if (to) {
-        int own;
         if (fwrite(tables.data, 1, tables.used, to) != tables.used) result = BITSTACK_ERROR_IO;
         for (i = 0; i < writer->tensors.used / sizeof(bitstack_written_tensor_) && result == BITSTACK_OK; i++) {
             const bitstack_written_tensor_ *t = (const bitstack_written_tensor_ *)(void *)writer->tensors.data + i;
@@ -3582,30 +3498,43 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             result = bitstack_copy_(source, b->at, b->bytes, to);
         }
         if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
+        if (result != BITSTACK_OK) reason = errno;
         own = bitstack_own_(to, writer->part_path);
-        if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO;
+        if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO, reason = errno;
         if (result == BITSTACK_OK && !own) result = BITSTACK_ERROR_IO;
         if (result != BITSTACK_OK && own) remove(writer->part_path);
-    } else result = BITSTACK_ERROR_IO;
+    } else result = BITSTACK_ERROR_IO, reason = errno;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);
-    return result == BITSTACK_OK ? result
-                                 : bitstack_fail_(error, result, 0, "writing '%' failed", writer->part_path, strlen(writer->part_path));
+    if (result == BITSTACK_OK) return result;
+    bitstack_fail_(error, result, 0, own ? "writing '%' failed" : "another writer has taken '%'", writer->part_path, strlen(writer->part_path));
+    return bitstack_reason_(error, result, reason);
 }
 /* Renames it. Nobody may have the older file open (Windows). */
 static bitstack_result bitstack_put_(bitstack_writer *writer, bitstack_error *error) {
+    int reason;
+    errno = 0;
     if (!bitstack_replace_(writer->part_path, writer->path)) return BITSTACK_OK;
+    reason = errno;
     remove(writer->part_path);
-    return bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
+    bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
+    return bitstack_reason_(error, BITSTACK_ERROR_IO, reason);
 }
 
 BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, const bitstack_order_entry *order, size_t entries,
                                                     bitstack_error *error) {
     bitstack_order_entry *own = NULL;
-    bitstack_result result = writer->failed;
+    bitstack_result result;
     size_t blocks = 0;
     uint32_t i;
-    if (result == BITSTACK_OK && fflush(writer->spool)) result = BITSTACK_ERROR_IO;
-    if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+    if (!writer) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no writer: it was not opened", NULL, 0);
+    errno = 0;
+    if (writer->failed.code == BITSTACK_OK && fflush(writer->spool)) {
+        const int reason = errno;
+        bitstack_refuse_(writer, BITSTACK_ERROR_IO, "writing '%' failed", writer->spool_path, strlen(writer->spool_path));
+        bitstack_reason_(&writer->failed, BITSTACK_ERROR_IO, reason);
+    }
+    result = writer->failed.code;
+    if (result != BITSTACK_OK && error) *error = writer->failed;
     for (i = 0; i < bitstack_written_count_(writer); i++) blocks += bitstack_written_(writer, i)->shape.levels;
     if (result == BITSTACK_OK && !order) {
         own = (bitstack_order_entry *)writer->allocator.allocate(writer->allocator.user, (blocks + 1) * sizeof *own);
@@ -3647,7 +3576,7 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
         if ((result = bitstack_get_matrix(stack, (int)i, &m)) != BITSTACK_OK) break;
         result = bitstack_matrix_add_(writer, m.name, m.name_bytes, &m.shape, m.sensitivity, &matrix);
         for (level = 1; level <= m.shape.levels && result == BITSTACK_OK; level++) {
-            const bitstack_slot_ *slot = stack->slots + stack->states[i].first + level - 1;
+            const bitstack_slot_ *slot = stack->places + stack->states[i].first + level - 1;
             const unsigned char *record = stack->block_records + (size_t)slot->record * BITSTACK_BLOCK_RECORD_;
             matrix->blocks[level - 1].at = slot->offset;
             matrix->blocks[level - 1].bytes = bitstack_load64_(record + 16);
@@ -3689,3 +3618,27 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
 #endif /* BITSTACK_NO_STDIO */
 
 #endif /* BITSTACK_COMPRESS_IMPLEMENTATION */
+
+/* ================================================================================= [LICENCE]
+ * MIT License
+ *
+ * Copyright (c) 2026 The BitStack for C authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */

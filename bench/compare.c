@@ -187,7 +187,7 @@ static int wanted(const char *name, const char *filter) { return !filter || !str
 static int compare_demo(const char *shared, const char *filter) {
     const char *reason;
     demo *d = demo_open(shared, threads, &reason);
-    if (!d) return printf("skip: %s\n", reason), 0;
+    if (!d) return fprintf(stderr, "compare: %s; its results are left as they are\n", reason), 1;
     if (!known("demo", "f32") && wanted("f32", filter)) {
         result r = {.bits = 32, .bytes = d->base_bytes + 4 * d->weights, .encode = NAN, .gemv = NAN, .tokens = decode_speed(d, &d->model)};
         evaluate(d, &r);
@@ -212,7 +212,7 @@ static int compare_stack(const char *shared, const char *path) {
     demo *d = demo_open(shared, threads, &reason);
     llm_model model;
     llm_error why;
-    if (!d) return printf("skip: %s\n", reason), 0;
+    if (!d) return fprintf(stderr, "compare: %s; its results are left as they are\n", reason), 1;
     if (llm_model_open(&model, path, NULL, &why)) return fprintf(stderr, "%s\n", why.message), 1;
     bitstack *stack = model.source.stack;
     uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack), last = 0;

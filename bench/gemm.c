@@ -33,7 +33,7 @@ static struct {
 static const long fma_rounds = 200000;
 
 static bitstack_view view_of(bitstack_plane *planes) {
-    bitstack_view view = {cell.rows, cell.cols, 1, 0, cell.level, BITSTACK_F16, 1, planes};
+    bitstack_view view = {cell.rows, cell.cols, 1, 0, cell.level, BITSTACK_F16, 1, planes, BITSTACK_PLANES};
     size_t plane = (size_t)bitstack_plane_bytes(cell.rows, cell.cols);
     for (uint32_t p = 0; p < cell.level; p++) {
         planes[p].signs = cell.signs + p * plane;
@@ -144,16 +144,23 @@ static void run_cell(FILE *csv) {
                 own = gflops(&cell.list[k]);
         double gemv = median_of("gemv", c->isa), blas = median_of("openblas", "-");
         if (!strcmp(c->name, "rebuild")) rate = 0;
-        fprintf(csv, "%s,%s,%u,%u,%u,%d,%zu,%.5f,%.5f,%.3f,%.3f,%.4f,%.4f,%.3f,%.3f\n", c->name, c->isa,
-                cell.level, cell.rows, cell.cols, cell.threads, cell.batch, s.median, s.least, s.spread, rate,
-                own > 0 ? rate / own : 0, rate / peak, gemv / s.median, blas / s.median);
+        fprintf(csv, "%s,%s,%u,%u,%u,%d,%zu,%.5f,%.5f,%.3f", c->name, c->isa, cell.level, cell.rows, cell.cols, cell.threads,
+                cell.batch, s.median, s.least, s.spread);
+        const double figures[5] = {rate, own > 0 ? rate / own : 0, rate / peak, gemv / s.median, blas / s.median};
+        for (int k = 0; k < 5; k++) { /* what was not there is an empty cell */
+            if (figures[k] > 0) fprintf(csv, ",%.4f", figures[k]);
+            else fprintf(csv, ",");
+        }
+        fprintf(csv, "\n");
         printf("%-9s %-10s %2u %5u %5u %2d %5zu %10.3f %10.3f %5.0f%% %8.1f ", c->name, c->isa, cell.level,
                cell.rows, cell.cols, cell.threads, cell.batch, s.median, s.least, 100 * s.spread, rate);
         if (own > 0 && rate > 0) printf("%6.0f%% ", 100 * rate / own);
         else printf("%7s ", "");
         if (rate > 0) printf("%6.0f%% ", 100 * rate / peak);
         else printf("%7s ", "");
-        if (!c->fma) printf("%7.2f %7.2f", gemv / s.median, blas / s.median);
+        if (!c->fma && gemv > 0) printf("%7.2f ", gemv / s.median);
+        else printf("%7s ", "");
+        if (!c->fma && blas > 0) printf("%7.2f", blas / s.median);
         printf("\n");
     }
     fflush(stdout), fflush(csv);
@@ -162,6 +169,8 @@ static void run_cell(FILE *csv) {
 int main(int argc, char **argv) {
     static const size_t quick[] = {1, 4, 16, 64, 256}, all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
     int full = bench_full(), threads[2] = {1, bench_threads()};
+    if (argc > 2 || (argc > 1 && *argv[1] == '-'))
+        return printf("usage: gemm [OUT.csv]\nTimes products with many vectors, 4096 x 4096. BENCH=full: every batch, level and thread count.\n"), argc > 2 ? 2 : 0;
     FILE *csv = argc > 1 ? fopen(argv[1], "w") : fopen("/dev/null", "w");
     if (!csv) return fprintf(stderr, "bench: cannot write %s\n", argv[1]), 1;
     cell.rows = cell.cols = 4096;
@@ -176,8 +185,8 @@ int main(int argc, char **argv) {
     bench_describe(stdout), bench_describe(csv);
     printf("# gemm: one call. gemv: as many single calls. openblas: its sgemm on the dense matrix. rebuild: "
            "reconstruct W.\n"
-           "# own%%: of the multiply-add peak of the same instruction set; peak%%: of the best one; xgemv, "
-           "xblas: times as fast\n");
+           "# own%%: of the multiply-add peak of the same instruction set; peak%%: of the best one (counting bits takes\n"
+           "# the place of multiply-adds, so both may exceed 100 %%); xgemv, xblas: times as fast\n");
     printf("%-9s %-10s %2s %5s %5s %2s %5s %10s %10s %6s %8s %7s %7s %7s %7s\n", "what", "isa", "L", "rows",
            "cols", "th", "batch", "ms", "least", "spread", "GFLOP/s", "own%", "peak%", "xgemv", "xblas");
     fprintf(csv, "what,isa,level,rows,cols,threads,batch,median_ms,min_ms,spread,gflops,share_of_own_peak,"

@@ -65,7 +65,7 @@ static size_t factor_bytes(const contender *c, size_t *column, size_t *coefficie
 }
 static bitstack_view view_of(const contender *c, bitstack_plane *planes, const unsigned char *signs,
                              uint32_t rows) {
-    bitstack_view view = {rows, cell.problem.cols, c->rank, 0, c->level, BITSTACK_F16, 1, planes};
+    bitstack_view view = {rows, cell.problem.cols, c->rank, 0, c->level, BITSTACK_F16, 1, planes, BITSTACK_PLANES};
     int nested = !strcmp(c->method, "nested");
     size_t column, coefficient, plane = (size_t)bitstack_plane_bytes(rows, cell.problem.cols);
     factor_bytes(c, &column, &coefficient);
@@ -407,6 +407,9 @@ int main(int argc, char **argv) {
     static const size_t largest_rows = 14336, largest_cols = 14336;
     static plan plans[64];
     int count = 0, full = bench_full();
+    if (argc > 2 || (argc > 1 && *argv[1] == '-'))
+        return printf("usage: gemv [OUT.csv]\nTimes products with one vector beside baselines. BENCH=full: every size, level, ISA, state and thread count;\n"
+                      "BENCH_THREADS, BENCH_RING_MB: what counts as all threads and as cold.\n"), argc > 2 ? 2 : 0;
     FILE *csv = argc > 1 ? fopen(argv[1], "w") : fopen("/dev/null", "w");
     if (!csv) return fprintf(stderr, "bench: cannot write %s\n", argv[1]), 1;
     if (full)

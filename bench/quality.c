@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static FILE *csv;
 static int passed, missed, threads;
@@ -375,9 +376,24 @@ static void part_time(uint32_t n) {
     bitstack_moments_free(&moments);
 }
 
+/* Says which files are missing. */
+static int inputs_are_there(const char *shared, const char *parts) {
+    static const char *const needed[] = {"1weights/gpt2-L1.query.f32", "1weights/gpt2-L1.proj.f32", "1weights/gpt2-L2.value.f32",
+                                         "1weights/gpt2-L3.key.f32", "1weights/gpt2-L4.proj.f32", "1weights/gpt2-L6.value.f32",
+                                         "2models/books-6m-f16.gguf", "2models/calibration.txt", "2models/heldout.u16"};
+    int missing = 0;
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/%s", shared, needed[i] + 1);
+        if (strpbrk(parts, *needed[i] == '1' ? "1" : "234") && access(path, R_OK) != 0) fprintf(stderr, "quality: %s is missing\n", path), missing++;
+    }
+    return !missing;
+}
+
 int main(int argc, char **argv) {
     const char *shared = argc > 2 ? argv[2] : "../shared", *parts = argc > 3 ? argv[3] : "12345", *reason;
     if (argc < 2 || argc > 4) return fprintf(stderr, "usage: quality OUT.csv [SHARED [PARTS]]\n"), 2;
+    if (!inputs_are_there(shared, parts)) return fprintf(stderr, "quality: %s is left as it is\n", argv[1]), 1;
     csv = fopen(argv[1], "w");
     if (!csv) return perror(argv[1]), 1;
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -1,6 +1,6 @@
 /* report.c - plots and tables from what compare wrote.
  *
- *     build/bench/report [--check] RESULTS README.md PEERS_README.md
+ *     build/bench/report [--check] RESULTS BENCH_README.md PEERS_README.md
  *
  * Reads RESULTS/compare-demo.csv and RESULTS/compare-4096.csv, writes RESULTS/compare-*.svg, and puts tables
  * between the marks "<!-- table" and "<!-- /table -->" of both files. With --check nothing is written; exit
@@ -68,8 +68,6 @@ static double kl_of(const entry *e) { return e->kl; }
 static double perplexity_of(const entry *e) { return e->perplexity; }
 static double error_of(const entry *e) { return e->error; }
 static double encode_of(const entry *e) { return e->encode; }
-static double gemv_of(const entry *e) { return e->gemv; }
-static double tokens_of(const entry *e) { return e->tokens; }
 
 static int ours(int method) { return !strcmp(names[method], "BitStack nested"); }
 static int file(int method) { return !strcmp(names[method], "BitStack, embeddings coded too"); } /* other weights, too */
@@ -78,34 +76,48 @@ static int by_bytes(const void *a, const void *b) {
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-/* One chart of what has a value; y values above `most` are left out (0: none). Ours first. */
+/* Lines of a chart: with the frontier, no more than seven. */
+static const char *const shown[] = {"BitStack nested", "BitStack, embeddings coded too", "BitStack as published, rank 1",
+                                    "GPTQ g128 act-order, searched grid", "GPTQ g32", "llama.cpp K types"};
+
+/* Points of a method (-1: of every one that is not ours) in order of size. */
+static int points_of(int method, int large, measure *value, double most, double *x, double *y) {
+    const entry *line[MOST];
+    int points = 0;
+    for (int i = 0; i < count; i++) {
+        const entry *e = &entries[i];
+        double v = value(e);
+        if ((method < 0 ? !ours(e->method) && !file(e->method) : e->method == method) && e->large == large && v > 0 && !(most > 0 && v > most) &&
+            e->bits <= 9) line[points++] = e;
+    }
+    qsort(line, (size_t)points, sizeof *line, by_bytes);
+    for (int i = 0; i < points; i++) x[i] = line[i]->bytes, y[i] = value(line[i]);
+    return points;
+}
+
+/* One chart of what has a value; y values above `most` are left out (0: none). Ours first, but for the frontier: what
+ * no other of no more bytes beats. */
 static int chart(const char *directory, const char *name, int large, measure *value, double most, const char *title, const char *y_title) {
     svg_chart c;
     char path[600];
-    double x_low = HUGE_VAL, x_high = 0, y_low = HUGE_VAL, y_high = 0;
-    for (int i = 0; i < count; i++) {
-        double v = value(&entries[i]);
-        if (entries[i].large != large || !(v > 0) || (most > 0 && v > most) || entries[i].bits > 9) continue;
-        x_low = fmin(x_low, entries[i].bytes), x_high = fmax(x_high, entries[i].bytes);
-        y_low = fmin(y_low, v), y_high = fmax(y_high, v);
-    }
+    double x[MOST], y[MOST], x_low = HUGE_VAL, x_high = 0, y_low = HUGE_VAL, y_high = 0, least = HUGE_VAL;
+    for (int m = -1; m < methods; m++)
+        for (int i = 0, n = points_of(m, large, value, most, x, y); i < n; i++) {
+            x_low = fmin(x_low, x[i]), x_high = fmax(x_high, x[i]);
+            y_low = fmin(y_low, y[i]), y_high = fmax(y_high, y[i]);
+        }
     if (!(x_high > x_low)) return 1;
     c.x_low = x_low / 1.03, c.x_high = x_high * 1.03, c.y_low = y_low / 1.08, c.y_high = y_high * 1.08;
     snprintf(path, sizeof path, "%s/%s", directory, name);
     if (!svg_open(&c, path, title, large ? "bytes of the matrix" : "bytes of the whole model in memory", y_title)) return perror(path), 0;
-    for (int pass = 0; pass < 2; pass++)
+    int all = points_of(-1, large, value, most, x, y), kept = 0;
+    for (int i = 0; i < all; i++)
+        if (y[i] < least) least = y[i], x[kept] = x[i], y[kept++] = y[i];
+    svg_series(&c, "best of the others", x, y, kept, SVG_FRONTIER);
+    for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
         for (int m = 0; m < methods; m++) {
-            const entry *line[MOST];
-            double x[MOST], y[MOST];
-            int points = 0, any = 0;
-            if ((ours(m) || file(m)) != !pass) continue;
-            for (int i = 0; i < count; i++)
-                if (entries[i].method == m && entries[i].large == large && value(&entries[i]) > 0 && entries[i].bits <= 9)
-                    line[points++] = &entries[i], any |= entries[i].any_size;
-            if (!points) continue;
-            qsort(line, (size_t)points, sizeof *line, by_bytes);
-            for (int i = 0; i < points; i++) x[i] = line[i]->bytes, y[i] = value(line[i]);
-            svg_series(&c, names[m], x, y, points, any && !large);
+            int n = strcmp(names[m], shown[k]) ? 0 : points_of(m, large, value, most, x, y);
+            if (n) svg_series(&c, names[m], x, y, n, (ours(m) || file(m)) && !large ? SVG_THICK : SVG_DOTS);
         }
     return svg_close(&c);
 }
@@ -121,49 +133,38 @@ static void say(const char *format, ...) {
     if (more > 0 && used + (size_t)more < sizeof text) used += (size_t)more;
 }
 
-static const double sizes[] = {1, 1.5, 2, 2.5, 3, 4, 5, 6};
+/* Sizes that methods really have: 2, 3 ... bits and a scale and zero point a group of 128. */
+static const double sizes[] = {1.2, 1.7, 2.15, 2.65, 3.17, 3.6, 4.17, 4.6, 5.18, 6.2};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
-/* What competes at a size: it spends more than three quarters of it and not more than a tenth of a bit over. */
-static int competes(const entry *e, double size) { return e->bits > 0.75 * size && e->bits <= size + 0.1; }
-
-/* The best at a size, `kind` 0 all, 1 ours, 2 all but ours; NULL: nobody. */
-static const entry *best(int large, double size, measure *value, int kind) {
+/* The best in no more bits, `kind` 0 all, 1 ours, 2 all but ours; NULL: nobody. */
+static const entry *best(int large, double bits, measure *value, int kind) {
     const entry *found = NULL;
     for (int i = 0; i < count; i++) {
         const entry *e = &entries[i];
         double v = value(e);
-        if (e->large != large || isnan(v) || file(e->method) || !competes(e, size) || (kind == 1 && !ours(e->method)) || (kind == 2 && ours(e->method))) continue;
-        if (!found || (value == tokens_of ? v > value(found) : v < value(found))) found = e;
+        if (e->large != large || isnan(v) || file(e->method) || e->bits > bits + 1e-6 || (kind == 1 && !ours(e->method)) || (kind == 2 && ours(e->method))) continue;
+        if (!found || v < value(found)) found = e;
     }
     return found;
 }
-static void cell(const entry *e, measure *value, const char *format) {
-    if (!e) {
-        say(" nobody |");
-        return;
-    }
-    say(" %s, %.2f bits: ", names[e->method], e->bits);
-    say(format, value(e));
-    say(" |");
-}
-static void own(const entry *e, measure *value, const char *format) {
-    if (e) say(" "), say(format, value(e)), say(" at %.2f |", e->bits);
-    else say(" - |");
-}
 
 static void size_table(int large) {
-    measure *quality = large ? error_of : kl_of, *speed = large ? gemv_of : tokens_of;
-    const char *quality_format = large ? "%.2g" : "%.4f", *speed_format = large ? "%.2f" : "%.0f";
-    say("| bits a weight | best %s | BitStack nested | fastest, %s | BitStack nested |\n|---|---|---|---|---|\n",
-        large ? "output error" : "KL (nats a token)", large ? "GEMV ms, cold" : "tokens/s");
+    measure *quality = large ? error_of : kl_of;
+    const char *format = large ? "%.2g" : "%.4f";
+    say("| bits a weight | BitStack nested, %s | bits | best of the others in no more bits | its bits | |\n|---|---|---|---|---|---|\n",
+        large ? "output error" : "KL (nats a token)");
     for (int s = 0; s < SIZES; s++) {
-        say("| %g |", sizes[s]);
-        cell(best(large, sizes[s], quality, 0), quality, quality_format), own(best(large, sizes[s], quality, 1), quality, quality_format);
-        cell(best(large, sizes[s], speed, 0), speed, speed_format), own(best(large, sizes[s], speed, 1), speed, speed_format);
-        say("\n");
+        const entry *us = best(large, sizes[s], quality, 1), *them = us ? best(large, us->bits, quality, 2) : NULL;
+        if (!us) continue;
+        say("| %g | ", sizes[s]), say(format, quality(us)), say(" | %.2f |", us->bits);
+        if (them) say(" %s: ", names[them->method]), say(format, quality(them)), say(" | %.2f | %s |\n", them->bits, quality(them) < quality(us) ? "**behind**" : "ahead");
+        else say(" | | |\n");
     }
 }
+
+/* Tokens a second are told of BitStack's kernels only: the peers' here are stand-ins for their makers' own. */
+static int own_kernels(const entry *e) { return !strncmp(names[e->method], "BitStack", 8) || !strncmp(names[e->method], "full", 4); }
 
 static void every_setting(int large) {
     say(large ? "| setting | method | bits | output error | encode, processor s | GEMV ms, cold |\n|---|---|---|---|---|---|\n"
@@ -174,35 +175,29 @@ static void every_setting(int large) {
         if (e->large != large || (e->any_size && !large && i % 4)) continue; /* every fourth of the many budgets */
         say("| %s | %s | %.3f |", e->setting, names[e->method], e->bits);
         if (!large) say(" %.0f | %.2f | %.5f |", e->bytes, e->perplexity, e->kl);
-        if (isnan(e->error)) say(" - |");
+        if (isnan(e->error)) say(" |");
         else say(" %.5f |", e->error);
-        if (isnan(e->encode)) say(" - |");
+        if (isnan(e->encode)) say(" |");
         else say(" %.1f |", e->encode);
-        if (isnan(large ? e->gemv : e->tokens)) say(" - |\n");
+        if (isnan(large ? e->gemv : e->tokens) || !own_kernels(e)) say(" |\n");
         else say(large ? " %.3f |\n" : " %.0f |\n", large ? e->gemv : e->tokens);
     }
 }
 
-/* For the first screen: the model at some sizes, and the best fixed-size coding there. */
+/* For bench/README.md: the model at some sizes, and the best fixed-size coding in no more bytes. */
 static void front_table(void) {
     const entry *full = NULL;
     for (int i = 0; i < count; i++)
         if (!strcmp(entries[i].setting, "f32")) full = entries[i].large ? full : &entries[i];
-    say("| bits a weight | bytes | BitStack, one file: perplexity / KL | tokens/s | best other at this size: perplexity / KL | tokens/s |\n"
-        "|---|---|---|---|---|---|\n");
+    say("| bits a weight | bytes | BitStack, one file: perplexity / KL | best other in no more bytes: perplexity / KL | |\n|---|---|---|---|---|\n");
     for (int s = 0; s < SIZES; s++) {
-        const entry *us = best(0, sizes[s], kl_of, 1), *them = best(0, sizes[s], kl_of, 2);
-        say("| %g |", sizes[s]);
-        if (us) say(" %.2f MB | %.1f / %.4f | %.0f |", us->bytes / 1e6, us->perplexity, us->kl, us->tokens);
-        else say(" | | |");
-        if (them) say(" %s: %.1f / %.4f | ", names[them->method], them->perplexity, them->kl);
-        else say(" nobody | ");
-        if (them && !isnan(them->tokens)) say("%.0f |\n", them->tokens);
-        else say("|\n");
+        const entry *us = best(0, sizes[s], kl_of, 1), *them = us ? best(0, us->bits, kl_of, 2) : NULL;
+        if (!us) continue;
+        say("| %.2f | %.2f MB | %.1f / %.4f |", us->bits, us->bytes / 1e6, us->perplexity, us->kl);
+        if (them) say(" %s: %.1f / %.4f | %s |\n", names[them->method], them->perplexity, them->kl, them->kl < us->kl ? "**behind**" : "ahead");
+        else say(" | |\n");
     }
-    if (full) say("| 32 (full) | %.2f MB | %.1f / 0 | %.0f | | |\n", full->bytes / 1e6, full->perplexity, full->tokens);
-    say("\nThe demo model (%s) on held-out text; everything that is resident counts; one thread. KL: nats a token from full precision. "
-        "Plots, method, and where BitStack loses: [bench/peers](bench/peers/README.md).\n", "5.8M parameters, 4.7M of them in the coded matrices");
+    if (full) say("| 32 (full) | %.2f MB | %.1f / 0 | | |\n", full->bytes / 1e6, full->perplexity);
 }
 
 /* ------------------------------------------------------------------------------------ into files */
@@ -250,7 +245,7 @@ static int place(const char *path, int check) {
 int main(int argc, char **argv) {
     int check = argc > 1 && !strcmp(argv[1], "--check");
     char path[600];
-    if (argc != 4 + check) return fprintf(stderr, "usage: report [--check] RESULTS README.md PEERS_README.md\n"), 2;
+    if (argc != 4 + check) return fprintf(stderr, "usage: report [--check] RESULTS BENCH_README.md PEERS_README.md\n"), 2;
     argv += check;
     for (int large = 0; large < 2; large++) {
         snprintf(path, sizeof path, "%s/compare-%s.csv", argv[1], large ? "4096" : "demo");
@@ -260,9 +255,7 @@ int main(int argc, char **argv) {
         (!chart(argv[1], "compare-kl.svg", 0, kl_of, 1, "Demo model: divergence from full precision on held-out text", "KL, nats a token") ||
          !chart(argv[1], "compare-perplexity.svg", 0, perplexity_of, 130, "Demo model: perplexity on held-out text", "perplexity") ||
          !chart(argv[1], "compare-error.svg", 0, error_of, 1, "Demo model: output error of its matrices", "tr(D H D') / tr(W H W')") ||
-         !chart(argv[1], "compare-decode.svg", 0, tokens_of, 0, "Demo model: speed of writing, one thread", "tokens a second of processor time") ||
          !chart(argv[1], "compare-4096-error.svg", 1, error_of, 1, "4096 x 4096: output error", "tr(D H D') / tr(W H W')") ||
-         !chart(argv[1], "compare-4096-gemv.svg", 1, gemv_of, 0, "4096 x 4096: multiplying one vector, cold, one thread", "ms") ||
          !chart(argv[1], "compare-4096-encode.svg", 1, encode_of, 0, "4096 x 4096: encoding", "seconds of processor time")))
         return 1;
     front_table();

@@ -70,6 +70,7 @@ threads=$(awk -F, "$columns"'/^#/ { next } !("what" in c) { head(); next } v("th
         END { for (i = 1; i <= n; i++) if (order[i] in lost) { printf "- %s: %s\n", order[i], substr(lost[order[i]], 3); any = 1 } if (!any) print "Nowhere in this run." }' "$gemv"
 
     printf '\n### Many vectors at once (GEMM), 4096 × 4096\n\n'
+    printf 'GFLOP/s are those of the dense product; BitStack looks sums up or counts bits in place of multiplying, so its share of the\nmultiply-add peak may exceed 100 %%. Empty: not measured, or no such baseline.\n\n'
     printf '| | ISA | planes | threads | batch | ms | spread | GFLOP/s | of this ISA'"'"'s peak | of the peak | × single calls | × OpenBLAS |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n'
     awk -F, "$columns"'
         /^#/ { next }
@@ -79,7 +80,7 @@ threads=$(awk -F, "$columns"'/^#/ { next } !("what" in c) { head(); next } v("th
             printf "| multiply-add peak | %s | | %s | | | %.0f %% | %.0f | | | | |\n", v("isa"), v("threads"), 100 * v("spread"), v("gflops"); next }
         { printf "| %s | %s | %s | %s | %s | %.3f | %.0f %% | %s | %s | %s | %s | %s |\n", v("what") == "gemm" ? "BitStack" : v("what") == "rebuild" ? "reconstruct W" : "OpenBLAS, dense", v("isa") == "-" ? "" : v("isa"),
               v("level"), v("threads"), v("batch"), v("median_ms"), 100 * v("spread"), (v("gflops") + 0 > 0 ? sprintf("%.0f", v("gflops")) : ""),
-              v("what") == "gemm" ? sprintf("%.0f %%", 100 * v("share_of_own_peak")) : "", (v("gflops") + 0 > 0 ? sprintf("%.0f %%", 100 * v("share_of_peak")) : ""),
+              (v("what") == "gemm" && v("share_of_own_peak") + 0 > 0) ? sprintf("%.0f %%", 100 * v("share_of_own_peak")) : "", (v("gflops") + 0 > 0 ? sprintf("%.0f %%", 100 * v("share_of_peak")) : ""),
               v("what") == "gemm" ? times(v("x_gemv")) : "", v("what") == "gemm" ? times(v("x_openblas")) : "" }' "$gemm"
     if [ -n "$mca" ]; then
         printf '\n### Modelled, not measured: the look-up loops by llvm-mca\n\n```\n'

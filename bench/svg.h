@@ -5,13 +5,17 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
-enum { SVG_LEFT = 78, SVG_TOP = 44, SVG_WIDTH = 640, SVG_HEIGHT = 420, SVG_RIGHT = 222, SVG_COLOURS = 12 };
+enum { SVG_LEFT = 78, SVG_TOP = 44, SVG_WIDTH = 640, SVG_HEIGHT = 420, SVG_RIGHT = 290, SVG_COLOURS = 12, SVG_LABELS = 16 };
+enum { SVG_DOTS, SVG_THICK, SVG_FRONTIER }; /* a line's look: dashed with dots, thick, grey behind all */
 
 typedef struct svg_chart {
     FILE *to;
     double x_low, x_high, y_low, y_high;
-    int series;
+    int series, colours;
+    double label_x[SVG_LABELS], label_y[SVG_LABELS], label_width[SVG_LABELS]; /* of the names at the lines */
+    int labels;
 } svg_chart;
 
 static inline double svg_x(const svg_chart *c, double v) {
@@ -59,10 +63,10 @@ static inline int svg_open(svg_chart *c, const char *path, const char *title, co
     static const char *const dark[SVG_COLOURS] = {"#58a6ff", "#ff7b72", "#3fb950", "#bc8cff", "#f0883e", "#39c5cf",
                                                   "#f778ba", "#b1bac4", "#e3b341", "#7ee787", "#8b949e", "#f2cc60"};
     c->to = fopen(path, "w");
-    c->series = 0;
+    c->series = c->colours = c->labels = 0;
     if (!c->to) return 0;
     fprintf(c->to, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n<style>\n"
-                   "text{fill:#24292f} .grid{stroke:#888;stroke-opacity:.25} path{fill:none;stroke-width:1.6;stroke-dasharray:5 3} .any{stroke-width:3;stroke-dasharray:none}\n",
+                   "text{fill:#24292f} .grid{stroke:#888;stroke-opacity:.25} path{fill:none;stroke-width:1.6;stroke-dasharray:5 3} .any{stroke-width:3;stroke-dasharray:none} .best{stroke:#8888;stroke-width:7;stroke-dasharray:none} .name{font-size:11px}\n",
             SVG_LEFT + SVG_WIDTH + SVG_RIGHT, SVG_TOP + SVG_HEIGHT + 56);
     for (int i = 0; i < SVG_COLOURS; i++) fprintf(c->to, ".s%d{stroke:%s} .f%d{fill:%s}\n", i, light[i], i, light[i]);
     fprintf(c->to, "@media (prefers-color-scheme:dark){text{fill:#e6edf3}\n");
@@ -72,21 +76,39 @@ static inline int svg_open(svg_chart *c, const char *path, const char *title, co
     return 1;
 }
 
-/* One method: dots joined by a dashed line, or, any_size, a continuous line without dots. Points in order of x;
- * those outside the ranges are left out. Named in a legend at the right. */
-static inline void svg_series(svg_chart *c, const char *name, const double *x, const double *y, int count, int any_size) {
-    int colour = c->series % SVG_COLOURS, drawn = 0;
+/* A name beside one of the line's points, the last first, where no other name is; nowhere if all are taken. */
+static inline void svg_label(svg_chart *c, const char *name, int colour, const double *x, const double *y, int count) {
+    double width = 6.0 * (double)strlen(name);
+    for (int i = count - 1; i >= 0 && c->labels < SVG_LABELS; i--) {
+        double left = svg_x(c, x[i]) + 7, base = svg_y(c, y[i]) - 6;
+        int taken = left + width > SVG_LEFT + SVG_WIDTH + 4 || base < SVG_TOP + 10 || y[i] < c->y_low || x[i] < c->x_low;
+        for (int k = 0; k < c->labels && !taken; k++)
+            taken = left < c->label_x[k] + c->label_width[k] && c->label_x[k] < left + width && fabs(base - c->label_y[k]) < 13;
+        if (taken) continue;
+        fprintf(c->to, "<text class=\"name f%d\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", colour, left, base, name);
+        c->label_x[c->labels] = left, c->label_y[c->labels] = base, c->label_width[c->labels++] = width;
+        return;
+    }
+}
+
+/* One method. Points in order of x; those outside the ranges are left out. Named at the line and in a legend at the
+ * right. */
+static inline void svg_series(svg_chart *c, const char *name, const double *x, const double *y, int count, int look) {
+    int colour = look == SVG_FRONTIER ? -1 : c->colours++ % SVG_COLOURS, drawn = 0;
     double at = SVG_TOP + 12 + 20 * c->series++, right = SVG_LEFT + SVG_WIDTH + 16;
-    fprintf(c->to, "<path class=\"s%d%s\" d=\"", colour, any_size ? " any" : "");
+    char style[16] = "best";
+    if (colour >= 0) snprintf(style, sizeof style, "s%d%s", colour, look == SVG_THICK ? " any" : "");
+    fprintf(c->to, "<path class=\"%s\" d=\"", style);
     for (int i = 0; i < count; i++)
         if (x[i] >= c->x_low && x[i] <= c->x_high && y[i] >= c->y_low && y[i] <= c->y_high)
             fprintf(c->to, "%s%.1f %.1f", drawn++ ? "L" : "M", svg_x(c, x[i]), svg_y(c, y[i]));
     fprintf(c->to, "\"/>");
     for (int i = 0; i < count; i++)
-        if (!any_size && x[i] >= c->x_low && x[i] <= c->x_high && y[i] >= c->y_low && y[i] <= c->y_high)
+        if (look == SVG_DOTS && x[i] >= c->x_low && x[i] <= c->x_high && y[i] >= c->y_low && y[i] <= c->y_high)
             fprintf(c->to, "<circle class=\"f%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>%s: %g, %g</title></circle>", colour,
                     svg_x(c, x[i]), svg_y(c, y[i]), name, x[i], y[i]);
-    fprintf(c->to, "\n<path class=\"s%d%s\" d=\"M%.0f %.0fh22\"/><text x=\"%.0f\" y=\"%.0f\">%s</text>\n", colour, any_size ? " any" : "",
+    if (look != SVG_FRONTIER) svg_label(c, name, colour, x, y, count);
+    fprintf(c->to, "\n<path class=\"%s\" d=\"M%.0f %.0fh22\"/><text x=\"%.0f\" y=\"%.0f\">%s</text>\n", style,
             right, at - 4, right + 28, at, name);
 }
 

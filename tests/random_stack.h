@@ -10,7 +10,7 @@
 static inline bitstack_coded random_coded(uint32_t rows, uint32_t cols, uint32_t levels, uint64_t *seed) {
     bitstack_coded coded;
     memset(&coded, 0, sizeof coded);
-    bitstack_shape shape = {rows, cols, levels, 1, 0, BITSTACK_COLUMNS_FIRST, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1.0f};
+    bitstack_shape shape = {rows, cols, levels, 1, 0, BITSTACK_COLUMNS_FIRST, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1.0f, BITSTACK_PLANES};
     coded.shape = shape;
     coded.out_norm2 = coded.rel_err2[0] = coded.out_err2[0] = 1;
     for (uint32_t l = 1; l <= levels; l++) {
@@ -60,7 +60,7 @@ static inline int random_stack(const char *path, uint32_t width, uint32_t hidden
         bitstack_writer_meta_u32(w, "llama.feed_forward_length", hidden) || bitstack_writer_meta_u32(w, "llama.attention.head_count", width / 64) ||
         bitstack_writer_meta_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f) || bitstack_writer_meta_u32(w, "llama.rope.dimension_count", 64) ||
         bitstack_writer_meta_strings(w, "tokenizer.ggml.model", &model, NULL, 1) || bitstack_writer_meta_strings(w, "tokenizer.ggml.tokens", tokens, NULL, WORDS) ||
-        bitstack_writer_meta(w, "tokenizer.ggml.scores", BITSTACK_META_F32, scores, WORDS, 0) || bitstack_writer_meta(w, "tokenizer.ggml.token_type", BITSTACK_META_I32, types, WORDS, 0) ||
+        bitstack_writer_meta(w, "tokenizer.ggml.scores", BITSTACK_META_F32, scores, WORDS) || bitstack_writer_meta(w, "tokenizer.ggml.token_type", BITSTACK_META_I32, types, WORDS) ||
         bitstack_writer_meta_u32(w, "tokenizer.ggml.bos_token_id", 1) ||
         (next && bitstack_writer_meta_u32(w, "tokenizer.ggml.eos_token_id", WORD_END)); /* else none ends an answer */
     for (size_t i = 0; i < (size_t)WORDS * width; i++) values[i] = test_normal(&seed);

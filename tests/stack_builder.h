@@ -1,10 +1,10 @@
 /* stack_builder.h - writes small stacks of random planes for tests of the reader: no compressor needed.
- * Two families: own factors (as iabs) and a shared column with replaced coefficients (as nested). */
+ * Two families: own factors (as iabs) and a shared column with replaced coefficients (as nested); and tables. */
 #ifndef BITSTACK_TEST_BUILDER_H
 #define BITSTACK_TEST_BUILDER_H
 
 #include "bitstack_compress.h"
-#include "test.h"
+#include "tables.h"
 
 typedef struct built_matrix {
     const char *name;
@@ -26,6 +26,13 @@ static inline bitstack_coded build_coded(const bitstack_shape *shape, uint64_t s
         size_t counts[2] = {column ? (size_t)shape->rank * shape->cols : 0, (size_t)planes * groups * shape->rank * shape->rows};
         unsigned char *at = (unsigned char *)calloc(1, all), *part[2];
         coded.blocks[level - 1] = at;
+        coded.rel_err2[level] = coded.out_err2[level] = pow(0.3, level);
+        if (shape->encoding == BITSTACK_TABLES) {
+            tables_column(at, level, shape->cols, 0x1p-7f, &seed, 0);
+            tables_coefficient(at + column, shape->rows, groups, &seed, 0);
+            tables_plane(at + column + coefficient, shape->rows, shape->cols, &seed);
+            continue;
+        }
         part[0] = at, part[1] = at + column;
         for (int f = 0; f < 2; f++)
             for (size_t i = 0; i < counts[f]; i++) {
@@ -42,9 +49,12 @@ static inline bitstack_coded build_coded(const bitstack_shape *shape, uint64_t s
                 size_t tile = i / 64, byte = (tile * ((shape->cols + 3) / 4) + j / 4) * 32 + i % 32;
                 if (test_random(&seed) & 1) at[byte] |= (unsigned char)(1u << (j % 4 + (i % 64 >= 32 ? 4 : 0)));
             }
-        coded.rel_err2[level] = coded.out_err2[level] = pow(0.3, level);
     }
     return coded;
+}
+static inline bitstack_shape build_tables(uint32_t rows, uint32_t cols, uint32_t levels, uint32_t group_cols) {
+    bitstack_shape shape = {rows, cols, levels, 1, group_cols, BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, (bitstack_type)0, 1, BITSTACK_TABLES};
+    return shape;
 }
 
 static inline bitstack_shape build_shape(uint32_t rows, uint32_t cols, uint32_t levels, uint32_t rank, int nested) {
@@ -73,8 +83,8 @@ static inline int build_stack(const char *path, const built_matrix *matrices, in
     if (bitstack_writer_open(&writer, path, NULL, &error) != BITSTACK_OK) return 1;
     for (int i = 0; i < 15; i++) numbers[i] = (float)i;
     int bad = bitstack_writer_meta_u32(writer, "test.number", 42) || bitstack_writer_meta_f32(writer, "test.half", 0.5f) ||
-              bitstack_writer_meta(writer, "test.pi", BITSTACK_META_F64, &pi, 1, 0) ||
-              bitstack_writer_meta(writer, "test.minus", BITSTACK_META_I64, &minus, 1, 0) ||
+              bitstack_writer_meta(writer, "test.pi", BITSTACK_META_F64, &pi, 1) ||
+              bitstack_writer_meta(writer, "test.minus", BITSTACK_META_I64, &minus, 1) ||
               bitstack_writer_meta_strings(writer, "test.strings", strings, NULL, 3) ||
               bitstack_writer_tensor(writer, "norm", BITSTACK_F32, 2, shape, numbers) ||
               bitstack_writer_tensor(writer, "raw", BITSTACK_BYTES, 1, shape + 1, "hello");

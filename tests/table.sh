@@ -15,7 +15,7 @@ rows() {
         if [ -f "$log" ]; then
             set -- $(sed -n 's/^## //p' "$log")
             figures="$1 passed$([ "${2:-0}" -ne 0 ] && echo ", $2 failed")$([ "${3:-0}" -ne 0 ] && echo ", $3 skipped")"
-            more=$(sed -n 's/^      \([0-9].*\)/; \1/p' "$log" | head -24 | tr -d '\n' | sed 's/|/\\|/g')
+            more=$(sed -n 's/^      \([0-9].*\)/; \1/p' "$log" | head -2 | tr -d '\n' | sed 's/|/\\|/g') # the rest is in the log
             figures="$figures$more"
         fi
         echo "| $(promise "$file") | \`$name\` | $figures |"

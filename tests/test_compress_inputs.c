@@ -37,6 +37,18 @@ static int cancel(void *user, double fraction) {
     return fraction > 0.4;
 }
 
+/* Encodes into garbage; on failure all of it must be zero, and freeing it harmless. */
+static bitstack_result refused(bitstack_coded *coded, const float *w, uint32_t rows, uint32_t cols, size_t stride,
+                               const bitstack_moments *moments, const bitstack_encode_options *options) {
+    bitstack_coded nothing;
+    memset(&nothing, 0, sizeof nothing);
+    memset(coded, 0x5A, sizeof *coded);
+    const bitstack_result result = bitstack_encode_matrix(coded, w, rows, cols, stride, moments, options);
+    CHECK(result == BITSTACK_OK || !memcmp(coded, &nothing, sizeof nothing), "%s, but not zero", bitstack_result_string(result));
+    if (result != BITSTACK_OK) bitstack_coded_free(coded);
+    return result;
+}
+
 int main(void) {
     enum { ROOM = 200 * 700 };
     float *w = (float *)malloc(ROOM * sizeof *w);
@@ -154,42 +166,65 @@ int main(void) {
         bitstack_coded_free(&coded);
     }
 
-    TEST("NaN, infinity, bad dimensions and options: refused, output untouched");
+    TEST("NaN, infinity, bad dimensions and options: refused, and what was to be filled in is zero: harmless to free");
     {
         bitstack_coded coded;
         bitstack_moments moments;
-        memset(&coded, 0x5A, sizeof coded);
-        bitstack_coded before = coded;
+        bitstack_coded nothing;
+        memset(&nothing, 0, sizeof nothing);
         bitstack_encode_options o = {.method = BITSTACK_IABS, .levels = 2, .rank = 2};
         for (uint32_t i = 0; i < 100; i++) w[i] = 1;
         w[57] = NAN;
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_NUMERIC, "NaN");
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_NUMERIC, "NaN");
         w[57] = -INFINITY;
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_NUMERIC, "infinity");
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_NUMERIC, "infinity");
         w[57] = 1;
-        CHECK(bitstack_encode_matrix(&coded, w, 0, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no rows");
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 0, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no columns");
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 9, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "stride");
-        CHECK(bitstack_encode_matrix(&coded, NULL, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no matrix");
-        CHECK(bitstack_encode_matrix(&coded, w, (1u << 30) + 1, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rows");
+        CHECK(refused(&coded, w, 0, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no rows");
+        CHECK(refused(&coded, w, 10, 0, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no columns");
+        CHECK(refused(&coded, w, 10, 10, 9, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "stride");
+        CHECK(refused(&coded, NULL, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "no matrix");
+        CHECK(refused(&coded, w, (1u << 30) + 1, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rows");
         CHECK(bitstack_moments_init(&moments, 9, 1) == BITSTACK_OK, "moments");
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, &moments, &o) == BITSTACK_ERROR_ARGUMENT, "moments of 9");
+        CHECK(refused(&coded, w, 10, 10, 10, &moments, &o) == BITSTACK_ERROR_ARGUMENT, "moments of 9");
         moments.h[8 * 9 + 8] = NAN;
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 9, 10, &moments, &o) == BITSTACK_ERROR_NUMERIC, "NaN moments");
+        CHECK(refused(&coded, w, 10, 9, 10, &moments, &o) == BITSTACK_ERROR_NUMERIC, "NaN moments");
         bitstack_moments_free(&moments);
         o.levels = 33;
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "33 levels");
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "33 levels");
         o.levels = 2, o.rank = 1025;
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rank 1025");
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rank 1025");
         o.rank = 2, o.factor_type = BITSTACK_BF16;
-        CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "factors in bf16");
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "factors in bf16");
         static const float wrong[] = {-1, INFINITY, NAN};
         o.factor_type = BITSTACK_F16, o.method = BITSTACK_NESTED;
         for (int i = 0; i < 3; i++) {
             o.level_weights[1] = wrong[i];
-            CHECK(bitstack_encode_matrix(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "a level weight of %g", (double)wrong[i]);
+            CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "a level weight of %g", (double)wrong[i]);
         }
-        CHECK(!memcmp(&coded, &before, sizeof coded), "written to");
+        o.level_weights[1] = 0, o.rank = 17;
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rank 17, nested");
+        CHECK(!memcmp(&coded, &nothing, sizeof coded), "written to");
+        memset(&moments, 0x5A, sizeof moments);
+        CHECK(bitstack_moments_init(&moments, 0, 1) == BITSTACK_ERROR_ARGUMENT && !moments.h && !moments.norms, "no channels");
+        bitstack_moments_free(&moments);
+        bitstack_view view;
+        memset(&view, 0x5A, sizeof view);
+        CHECK(bitstack_coded_view(&coded, 1, NULL, &view) == BITSTACK_ERROR_ARGUMENT && view.rows == 0 && view.planes == NULL, "a view of nothing");
+    }
+
+    TEST("the automatic rank counts its bytes: a second one is taken where the weights have two strong patterns, not where they are weak");
+    for (int strong = 0; strong < 2; strong++) {
+        enum { N = 320 };
+        float *patterned = (float *)malloc(N * N * sizeof *patterned), pattern[4][N];
+        bitstack_encode_options options = {.levels = 3};
+        bitstack_coded coded;
+        for (int k = 0; k < 4 * N; k++) pattern[k / N][k % N] = expf((strong ? 0.8f : 0.4f) * test_normal(&seed));
+        for (int i = 0; i < N * N; i++)
+            patterned[i] = test_normal(&seed) * (pattern[0][i / N] * pattern[1][i % N] + pattern[2][i / N] * pattern[3][i % N]);
+        CHECK(bitstack_encode_matrix(&coded, patterned, N, N, N, NULL, &options) == BITSTACK_OK, "encode");
+        CHECK(coded.shape.rank == (strong ? 2 : 1), "%s patterns: rank %u", strong ? "strong" : "weak", coded.shape.rank);
+        bitstack_coded_free(&coded);
+        free(patterned);
     }
 
     TEST("level weights: a level that alone counts is no worse than usual, none lost; beyond the joint levels they say nothing");

@@ -10,12 +10,13 @@
 #include <sys/wait.h>
 
 /* --- The faults: this file has an implementation of its own whose calls to the system go through here. --- */
-static long heap_used, heap_calls, heap_fail_at; /* the heap_fail_at-th allocation fails; 0 never */
+static long heap_used, heap_peak, heap_calls, heap_fail_at; /* the heap_fail_at-th allocation fails; 0 never */
 static void *heap_take(size_t bytes) {
     if (++heap_calls == heap_fail_at) return NULL;
     size_t *p = (size_t *)malloc(bytes + 64);
     if (!p) return NULL;
     *p = bytes, heap_used += (long)bytes;
+    if (heap_used > heap_peak) heap_peak = heap_used;
     return memset((char *)p + 64, 0xA5, bytes);
 }
 static void heap_give(void *pointer) {
@@ -51,7 +52,15 @@ static size_t fault_fwrite(const void *data, size_t size, size_t count, FILE *fi
     if (step(file, data, size * count)) return 0;
     return fwrite(data, size, count, file);
 }
-static int fault_fflush(FILE *file) { return step(NULL, NULL, 0) ? EOF : fflush(file); }
+static const char *steal; /* where another writer puts its own new file just before this one is done */
+static int fault_fflush(FILE *file) {
+    if (steal && file == written) {
+        FILE *theirs;
+        remove(steal);
+        if ((theirs = fopen(steal, "wb")) != NULL) fputs("theirs", theirs), fclose(theirs);
+    }
+    return step(NULL, NULL, 0) ? EOF : fflush(file);
+}
 static int fault_fsync(int file) { return step(NULL, NULL, 0) ? -1 : (flushed = 1, fsync(file)); }
 static int fault_fclose(FILE *file) {
     const int fails = step(NULL, NULL, 0), was_new = file == written;
@@ -86,6 +95,7 @@ static int fault_pthread_create(pthread_t *thread, const pthread_attr_t *attribu
 #define BITSTACK_MALLOC(bytes) heap_take(bytes)
 #define BITSTACK_FREE(pointer) heap_give(pointer)
 #define BITSTACK_STATIC
+#define BITSTACK_POOL
 #define BITSTACK_IMPLEMENTATION
 #define BITSTACK_COMPRESS_IMPLEMENTATION
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -322,6 +332,8 @@ static bitstack_result tour(int from, liar *l, bitstack_options options, bitstac
     return first;
 }
 
+static void count_run(void *context, size_t index) { __atomic_fetch_add((int *)context + index, 1, __ATOMIC_RELAXED); }
+
 int main(void) {
     uint64_t seed = 3;
     for (size_t i = 0; i < sizeof w / sizeof w[0]; i++) w[i] = test_normal(&seed);
@@ -370,6 +382,62 @@ int main(void) {
         }
         threads_refused = 0;
         for (int i = 0; i < 4; i++) bitstack_coded_free(&coded[i]);
+    }
+
+    TEST("a pool for which fewer threads start than were asked for says so, and works");
+    for (int refused = 0; refused < 4; refused++) {
+        bitstack_pool *pool;
+        int ran[9] = {0};
+        threads_refused = refused ? 1000000 : 0;
+        if (refused == 3) threads_refused = 0;
+        CHECK(bitstack_pool_open(&pool, refused == 3 ? 1000 : 4, NULL) == BITSTACK_OK, "pool");
+        threads_refused = 0;
+        const int threads = bitstack_pool_threads(pool);
+        CHECK(refused == 3 ? threads >= 1 && threads <= 256 : threads == (refused ? 1 : 4), "%d threads", threads);
+        CHECK(bitstack_pool_parallel(pool).threads == threads && bitstack_pool_threads(NULL) == 1, "%d threads", threads);
+        bitstack_pool_run(pool, count_run, ran, 9);
+        for (int i = 0; i < 9; i++) CHECK(ran[i] == 1, "task %d ran %d times", i, ran[i]);
+        bitstack_pool_close(pool);
+    }
+
+    TEST("matrices of extreme shapes take the memory that is documented");
+    for (int shape = 0; shape < 4; shape++)
+        for (int iabs = 0; iabs < 2; iabs++) {
+            static const uint32_t sizes[4][2] = {{1, 200000}, {200000, 1}, {4, 60000}, {60000, 4}};
+            const uint32_t rows = sizes[shape][0], cols = sizes[shape][1];
+            float *extreme = (float *)malloc((size_t)rows * cols * sizeof *extreme);
+            bitstack_encode_options options = {0};
+            bitstack_coded coded;
+            options.method = iabs ? BITSTACK_IABS : BITSTACK_NESTED, options.levels = 2, options.rank = 1;
+            for (size_t i = 0; i < (size_t)rows * cols; i++) extreme[i] = test_normal(&seed);
+            const double padded = iabs ? (double)rows * cols : (double)((rows + 31) / 32 * 32) * ((cols + 47) / 48 * 48);
+            const double limit = 16 * padded + 64 * ((double)rows + cols) + (8.0 * (rows < 192 ? rows : 192) + (iabs ? 0 : 256 * 2)) * cols +
+                                 8 * ((double)rows * cols / 8 + 8.0 * rows) + 4e6; /* what is returned, and what does not grow */
+            heap_used = heap_peak = 0;
+            CHECK(bitstack_encode_matrix(&coded, extreme, rows, cols, cols, NULL, &options) == BITSTACK_OK, "encode");
+            printf("      %u x %u, %s: %.1f MB at once\n", rows, cols, iabs ? "iabs" : "nested", 1e-6 * (double)heap_peak);
+            CHECK((double)heap_peak < limit, "%u x %u, %s: %ld bytes, should be %.0f", rows, cols, iabs ? "iabs" : "nested", heap_peak, limit);
+            if (heap_used) bitstack_coded_free(&coded);
+            CHECK(heap_used == 0, "%ld bytes leaked", heap_used);
+            free(extreme);
+        }
+
+    TEST("a new file that another writer has taken is left to it: an error, and the old file stays");
+    {
+        static const char *const part = "build/tests/faults.bitstack.part";
+        for (int what = 0; what < 2; what++) {
+            CHECK(write_stack(path, 4) == BITSTACK_OK, "the old file");
+            const uint64_t before = sum_of(path);
+            steal = part;
+            const bitstack_result result = what ? reorder(path, path) : write_stack(path, 1);
+            steal = NULL;
+            size_t bytes = 0;
+            char *theirs = (char *)test_read_file(part, &bytes);
+            CHECK(result == BITSTACK_ERROR_IO && sum_of(path) == before, "%s", bitstack_result_string(result));
+            CHECK(theirs && bytes == 6 && !memcmp(theirs, "theirs", 6), "their file was taken");
+            free(theirs);
+            remove(part);
+        }
     }
 
     TEST("a process killed at any step of writing leaves the old file or the new one, and writing again works");

@@ -1,7 +1,7 @@
 /* The product agrees with double precision within the bound that the header documents, on every ISA,
  * for every shape, and bit for bit between ISAs and however rows are shared out. */
 #include "bitstack.h"
-#include "test.h"
+#include "tables.h"
 
 enum { LEVELS = 5 };
 
@@ -35,7 +35,7 @@ static void make(problem *out, uint64_t *seed, uint32_t rows, uint32_t cols, uin
                  uint32_t group_cols, bitstack_type type, int own) {
     size_t tiles = (rows + 63) / 64, groups = (cols + 3) / 4, bytes = tiles * groups * 32;
     memset(out, 0, sizeof *out);
-    bitstack_view view = {rows, cols, rank, group_cols, level, type, 0.25f, NULL};
+    bitstack_view view = {rows, cols, rank, group_cols, level, type, 0.25f, NULL, BITSTACK_PLANES};
     out->view = view;
     out->view.planes = out->planes;
     out->own = own;
@@ -139,18 +139,18 @@ static int intact(const fenced *it, size_t shift) {
 static const bitstack_precision precisions[3] = {BITSTACK_FAST, BITSTACK_EXACT, BITSTACK_REFERENCE};
 static const char *const precision_names[3] = {"fast", "exact", "reference"};
 
-/* Everything about one problem; returns the largest error as a share of the bound, over FAST. */
-static double check_problem(const problem *it, uint64_t *seed) {
-    const bitstack_view *view = &it->view;
+/* Everything about one problem; returns the largest error as a share of the bound, over FAST. `own`: told on failure. */
+static double check_view(const bitstack_view *view, int own, uint64_t *seed) {
     uint32_t rows = view->rows, cols = view->cols;
     unsigned char *x_memory = (unsigned char *)malloc((size_t)cols * 4 + 8);
     float *x_odd = (float *)(void *)(x_memory + 1), *x = (float *)malloc((size_t)cols * 4 + 4), *first = (float *)malloc((size_t)rows * 4 + 4);
     double *terms = (double *)malloc((size_t)rows * 4 * sizeof *terms), worst = 0;
     for (uint32_t j = 0; j < cols; j++) x[j] = test_normal(seed) * (test_random(seed) % 40 ? 1.0f : 30.0f);
     memcpy(x_memory + 1, x, (size_t)cols * 4);
-    reference(view, x, terms, terms + rows, terms + 2 * rows, terms + 3 * rows);
+    (view->encoding == BITSTACK_TABLES ? tables_reference : reference)(view, x, terms, terms + rows, terms + 2 * rows, terms + 3 * rows);
     /* roundings of y: each plane, rank and coefficient group (cut at 1024s of columns), then each 1024 */
     double spans = cols / 1024 + 1, roundings = 20 + ((double)groups_of(view) + 2 * spans) * view->rank * view->level;
+    if (view->encoding == BITSTACK_TABLES) roundings = 20 + (double)groups_of(view);
     for (int k = 0; k < 3; k++) {
         int have = 0;
         for (int isa = 0; bitstack_isa_name(isa); isa++) {
@@ -167,10 +167,10 @@ static double check_problem(const problem *it, uint64_t *seed) {
                 double error = fabs((double)value - terms[i]);
                 if (k == 0 && bound > 0 && error / bound > worst) worst = error / bound;
                 CHECK(error <= bound, "%s %s %u x %u rank %u level %u group %u own %d row %u: %g instead of %g, bound %g",
-                      bitstack_isa(), precision_names[k], rows, cols, view->rank, view->level, view->group_cols, it->own, i,
+                      bitstack_isa(), precision_names[k], rows, cols, view->rank, view->level, view->group_cols, own, i,
                       (double)value, terms[i], bound);
             }
-            if (have) CHECK(!memcmp(first, y, (size_t)rows * 4), "%s %s %u x %u rank %u level %u group %u own %d: other bits", bitstack_isa(), precision_names[k], rows, cols, view->rank, view->level, view->group_cols, it->own);
+            if (have) CHECK(!memcmp(first, y, (size_t)rows * 4), "%s %s %u x %u rank %u level %u group %u own %d: other bits", bitstack_isa(), precision_names[k], rows, cols, view->rank, view->level, view->group_cols, own);
             else memcpy(first, y, (size_t)rows * 4);
             have = 1;
             /* any part of the rows has the same bits */
@@ -188,9 +188,9 @@ static double check_problem(const problem *it, uint64_t *seed) {
     free(x_memory), free(x), free(first), free(terms);
     return worst;
 }
+static double check_problem(const problem *it, uint64_t *seed) { return check_view(&it->view, it->own, seed); }
 
-static void check_dequantize(const problem *it) {
-    const bitstack_view *view = &it->view;
+static void check_dequantize(const bitstack_view *view) {
     size_t stride = view->cols + 3, count = (size_t)view->rows * stride;
     float *first = (float *)calloc(count, 4), *again = (float *)calloc(count, 4);
     for (int isa = 0, have = 0; bitstack_isa_name(isa); isa++) {
@@ -202,8 +202,8 @@ static void check_dequantize(const problem *it) {
     }
     for (uint32_t i = 0; i < view->rows; i++) {
         for (uint32_t j = 0; j < view->cols; j++) {
-            double want = 0, size = 0;
-            for (uint32_t p = 0; p < view->level; p++)
+            double want = view->encoding == BITSTACK_TABLES ? tables_weight(view, i, j) : 0, size = 0;
+            for (uint32_t p = 0; p < view->level && view->encoding != BITSTACK_TABLES; p++)
                 for (uint32_t r = 0; r < view->rank; r++) {
                     double term = coefficient(view, p, r, i, j) * factor(view, view->planes[p].columns, (size_t)r * view->cols + j) * (double)view->scale;
                     want += sign_of(view, p, i, j) * term, size += fabs(term);
@@ -221,10 +221,8 @@ static void check_dequantize(const problem *it) {
 }
 
 /* What is not finite or tiny. */
-static void check_special(uint64_t *seed) {
-    problem it;
+static void check_special(const bitstack_view *view) {
     float x[600], y[70];
-    make(&it, seed, 70, 600, 2, 2, 0, BITSTACK_F32, 0);
     for (int isa = 0; bitstack_isa_name(isa); isa++) {
         if (!bitstack_isa_available(isa)) continue;
         bitstack_set_isa(bitstack_isa_name(isa));
@@ -233,17 +231,23 @@ static void check_special(uint64_t *seed) {
             for (int special = 0; special < 3; special++) {
                 for (int j = 0; j < 600; j++) x[j] = 1;
                 x[(special * 277 + 13) % 600] = odd[special];
-                CHECK(bitstack_view_gemv(&it.view, precisions[k], x, y, 0, 70) == BITSTACK_OK, "failed");
+                CHECK(bitstack_view_gemv(view, precisions[k], x, y, 0, 70) == BITSTACK_OK, "failed");
                 for (int i = 0; i < 70; i++) CHECK(!isfinite(y[i]), "%s %s: %g from %g", bitstack_isa(), precision_names[k], (double)y[i], (double)odd[special]);
             }
             for (int j = 0; j < 600; j++) x[j] = 0;
-            bitstack_view_gemv(&it.view, precisions[k], x, y, 0, 70);
+            bitstack_view_gemv(view, precisions[k], x, y, 0, 70);
             for (int i = 0; i < 70; i++) CHECK(y[i] == 0, "%s: zeros give %g", bitstack_isa(), (double)y[i]);
             for (int j = 0; j < 600; j++) x[j] = 1e-40f;
-            bitstack_view_gemv(&it.view, precisions[k], x, y, 0, 70);
+            bitstack_view_gemv(view, precisions[k], x, y, 0, 70);
             for (int i = 0; i < 70; i++) CHECK(fabsf(y[i]) < 1e-27f, "%s: denormals give %g", bitstack_isa(), (double)y[i]);
         }
     }
+}
+static void check_arguments(uint64_t *seed) {
+    problem it;
+    float x[600] = {0}, y[70];
+    make(&it, seed, 70, 600, 2, 2, 0, BITSTACK_F32, 0);
+    check_special(&it.view);
     it.view.level = 0;
     y[0] = y[69] = 7;
     CHECK(bitstack_view_gemv(&it.view, BITSTACK_FAST, x, y, 0, 70) == BITSTACK_OK && y[0] == 0 && y[69] == 0, "level 0 gives %g", (double)y[0]);
@@ -253,7 +257,43 @@ static void check_special(uint64_t *seed) {
     CHECK(bitstack_view_gemv(&it.view, BITSTACK_FAST, x, y, 4000000000u, 1000000000u) == BITSTACK_ERROR_ARGUMENT, "a sum that wraps");
     it.view.group_cols = 100;
     CHECK(bitstack_view_gemv(&it.view, BITSTACK_FAST, x, y, 0, 70) == BITSTACK_ERROR_ARGUMENT, "a group of 100");
+    it.view.group_cols = 0, it.view.encoding = (bitstack_encoding)3;
+    CHECK(bitstack_view_gemv(&it.view, BITSTACK_FAST, x, y, 0, 70) == BITSTACK_ERROR_ARGUMENT, "an unknown encoding");
+    it.view.encoding = (bitstack_encoding)0;
+    CHECK(bitstack_view_gemv(&it.view, BITSTACK_FAST, x, y, 0, 70) == BITSTACK_OK, "no encoding is read as planes");
     drop(&it);
+}
+/* What a view of tables must not be; the parts that it points to included. */
+static void check_tables_arguments(uint64_t *seed) {
+    for (uint32_t level = 1; level <= 8; level++) {
+        tables_view t;
+        float x[600] = {0}, y[70], w[600];
+        tables_make(&t, seed, 70, 600, level, 128, 0);
+        check_special(&t.view);
+        const bitstack_view good = t.view;
+        unsigned char *column = t.memory[8] + 3;
+        for (int k = 0; k < 9; k++) {
+            t.view = good;
+            if (k == 0) t.view.rank = 2;
+            if (k == 1) t.view.group_cols = 0;
+            if (k == 2) t.view.group_cols = 48;
+            if (k == 3) t.view.group_cols = 1056;
+            if (k == 4) t.view.level = 9;
+            if (k == 5) t.view.scale = 3;
+            if (k == 6) column[2] ^= 1; /* the unit */
+            if (k == 7) column[9] ^= 1; /* a byte that is zero */
+            if (k == 8) tables_store(column + 16 + 2, 0xFF80, 2); /* -128 */
+            const bitstack_result want = k == 8 && level > 6 ? BITSTACK_OK : BITSTACK_ERROR_ARGUMENT;
+            CHECK(bitstack_view_gemv(&t.view, BITSTACK_FAST, x, y, 0, 70) == want, "level %u, fault %d", level, k);
+            CHECK(bitstack_view_dequantize(&t.view, 69, 1, w, 600) == want, "level %u, fault %d, a row", level, k);
+            if (k == 6) column[2] ^= 1;
+            if (k == 7) column[9] ^= 1;
+        }
+        t.view = good, t.view.level = 0, y[0] = w[599] = 7;
+        CHECK(bitstack_view_gemv(&t.view, BITSTACK_FAST, x, y, 0, 70) == BITSTACK_OK && y[0] == 0, "level 0");
+        CHECK(bitstack_view_dequantize(&t.view, 69, 1, w, 600) == BITSTACK_OK && w[599] == 0, "level 0, a row");
+        tables_drop(&t);
+    }
 }
 
 /* The same bits from every compiler and machine: inputs made with integers only, so that they are the
@@ -264,7 +304,7 @@ static uint64_t golden(bitstack_precision precision) {
     static float u[LEVEL][2 * RANK * ROWS], v[RANK * COLS], x[COLS], y[ROWS];
     uint64_t seed = 77;
     bitstack_plane planes[LEVEL];
-    bitstack_view view = {ROWS, COLS, RANK, 512, LEVEL, BITSTACK_F32, 1, planes};
+    bitstack_view view = {ROWS, COLS, RANK, 512, LEVEL, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
     for (size_t p = 0; p < LEVEL; p++) {
         for (size_t i = 0; i < sizeof signs[0]; i++) signs[p][i] = (unsigned char)(test_random(&seed) >> 56);
         for (size_t i = 0; i < 2 * RANK * ROWS; i++) u[p][i] = (float)((int64_t)test_random(&seed) >> 40) * 0x1p-22f;
@@ -276,6 +316,19 @@ static uint64_t golden(bitstack_precision precision) {
     if (bitstack_view_gemv(&view, precision, x, y, 0, ROWS) != BITSTACK_OK) return 0;
     test_little(y, sizeof y, 4);
     return bitstack_checksum(y, sizeof y);
+}
+
+static uint64_t golden_tables(uint32_t level, bitstack_precision precision) {
+    enum { ROWS = 150, COLS = 900 };
+    static float x[COLS], y[ROWS];
+    uint64_t seed = 78 + level;
+    tables_view t;
+    tables_make(&t, &seed, ROWS, COLS, level, 128, 0);
+    for (size_t j = 0; j < COLS; j++) x[j] = (float)((int64_t)test_random(&seed) >> 40) * 0x1p-20f;
+    const int good = bitstack_view_gemv(&t.view, precision, x, y, 0, ROWS) == BITSTACK_OK;
+    tables_drop(&t);
+    test_little(y, sizeof y, 4);
+    return good ? bitstack_checksum(y, sizeof y) : 0;
 }
 
 int main(void) {
@@ -312,7 +365,7 @@ int main(void) {
              dice >> 42 & 1 ? BITSTACK_F16 : BITSTACK_F32, (int)(dice >> 43 & 1));
         double share = check_problem(&it, &seed);
         if (share > worst) worst = share;
-        if (i % 8 == 0) check_dequantize(&it);
+        if (i % 8 == 0) check_dequantize(&it.view);
         drop(&it);
     }
     printf("      largest error of FAST: %.2f of the bound\n", worst);
@@ -325,8 +378,33 @@ int main(void) {
     for (size_t i = 0; i < sizeof real / sizeof real[0]; i++) {
         make(&it, &seed, real[i][0], real[i][1], real[i][2], real[i][3], real[i][4], i & 1 ? BITSTACK_F32 : BITSTACK_F16, (int)real[i][5]);
         check_problem(&it, &seed);
-        if (i < 3) check_dequantize(&it);
+        if (i < 3) check_dequantize(&it.view);
         drop(&it);
+    }
+
+    TEST("tables: sizes 1..130 x 1..300, every level, groups and rare scales agree");
+    tables_view t;
+    worst = 0;
+    for (int i = 0; i < 240; i++) {
+        static const uint32_t groups[4] = {32, 64, 96, 128};
+        uint32_t rows = 1 + (uint32_t)(test_random(&seed) % 130), cols = 1 + (uint32_t)(test_random(&seed) % 300);
+        uint64_t dice = test_random(&seed);
+        tables_make(&t, &seed, rows, cols, 1 + (uint32_t)i % 8, groups[dice & 3], dice >> 2 & 1);
+        double share = check_view(&t.view, 0, &seed);
+        if (share > worst) worst = share;
+        if (i % 8 == i / 8 % 8) check_dequantize(&t.view);
+        tables_drop(&t);
+    }
+    printf("      largest error of FAST from tables: %.2f of the bound\n", worst);
+    TEST("tables: real sizes agree");
+    static const uint32_t real_tables[][4] = {/* rows, cols, level, group_cols */
+                                              {576, 576, 4, 64}, {192, 576, 3, 64}, {130, 1536, 5, 128}, {70, 4096, 6, 128}, {33, 14336, 2, 1024}, {17, 3000, 8, 992},
+                                              {9, 70000, 4, 128}, {1, 140000, 7, 32}, {50, 1100, 1, 512}, {16, 2048, 7, 1024}};
+    for (size_t i = 0; i < sizeof real_tables / sizeof real_tables[0]; i++) {
+        tables_make(&t, &seed, real_tables[i][0], real_tables[i][1], real_tables[i][2], real_tables[i][3], i & 1);
+        check_view(&t.view, 0, &seed);
+        if (i < 3) check_dequantize(&t.view);
+        tables_drop(&t);
     }
 
     TEST("results have the same bits from every compiler and machine");
@@ -334,10 +412,21 @@ int main(void) {
         if (!bitstack_isa_available(isa)) continue;
         bitstack_set_isa(bitstack_isa_name(isa));
         CHECK(golden(BITSTACK_FAST) == 0xc6e9580a7cff2060u, "%s fast: %llx", bitstack_isa(), (unsigned long long)golden(BITSTACK_FAST));
+        for (uint32_t level = 1; level <= 8; level++) {
+            static const uint64_t want[8][2] = {{0xf34d2efa835bc5c9u, 0x176012b5ac9fe78au}, {0x64cf95aebf420e17u, 0xd3d294090f1fb74cu},
+                                               {0xb98108cffd4333d6u, 0x39f98b76570efe59u}, {0x45876cae5d3cf205u, 0x6679b92574889724u},
+                                               {0x12e097a6f7cd1301u, 0xb4850d0132ab3f3u}, {0x9c7200a23fcbad8au, 0x71b335496abfd9c7u},
+                                               {0x3cb5784439ea0283u, 0x3cb5784439ea0283u}, {0xc50294a463107636u, 0xc50294a463107636u}};
+            for (int k = 0; k < 2; k++)
+                CHECK(golden_tables(level, precisions[k]) == want[level - 1][k], "%s %s, tables of level %u: 0x%llxu", bitstack_isa(), precision_names[k], level,
+                      (unsigned long long)golden_tables(level, precisions[k]));
+        }
         CHECK(golden(BITSTACK_EXACT) == 0x49ff1c067ff1db84u, "%s exact: %llx", bitstack_isa(), (unsigned long long)golden(BITSTACK_EXACT));
     }
 
     TEST("NaN, infinity, denormals, zeros and bad arguments behave as documented");
-    check_special(&seed);
+    check_arguments(&seed);
+    TEST("tables: the same, at every level");
+    check_tables_arguments(&seed);
     return TEST_DONE();
 }

@@ -4,6 +4,14 @@
 
 static uint64_t seed = 3;
 
+/* The errors of a coded matrix without padding between rows, at a level, measured. */
+static bitstack_result measure(const bitstack_coded *coded, uint32_t level, const float *w, const bitstack_moments *moments, double *rel, double *out) {
+    bitstack_plane planes[BITSTACK_MAX_LEVELS];
+    bitstack_view view;
+    bitstack_result result = bitstack_coded_view(coded, level, planes, &view);
+    return result == BITSTACK_OK ? bitstack_measure_error(&view, w, view.cols, moments, 1, rel, out) : result;
+}
+
 int main(void) {
     static const uint32_t size[] = {1, 5, 16, 47, 191, 192, 193, 400};
     static const size_t tokens[] = {1, 2, 127, 128, 129, 300};
@@ -74,6 +82,26 @@ int main(void) {
         bitstack_moments_free(&all), bitstack_moments_free(&part[0]), bitstack_moments_free(&part[1]);
     }
 
+    TEST("merging what does not go together is refused and changes nothing; norms alone may be taken from both");
+    {
+        bitstack_moments whole, norms, other, before;
+        float x[4 * 3];
+        double h[9], n[3];
+        for (int i = 0; i < 12; i++) x[i] = test_normal(&seed);
+        CHECK(bitstack_moments_init(&whole, 3, 1) == BITSTACK_OK && bitstack_moments_init(&norms, 3, 0) == BITSTACK_OK &&
+              bitstack_moments_init(&other, 2, 1) == BITSTACK_OK, "init");
+        bitstack_moments_add(&whole, x, 2, 3), bitstack_moments_add(&norms, x + 6, 2, 3), bitstack_moments_add(&other, x, 2, 2);
+        before = whole;
+        memcpy(h, whole.h, sizeof h), memcpy(n, whole.norms, sizeof n);
+        CHECK(bitstack_moments_merge(&whole, &norms) == BITSTACK_ERROR_ARGUMENT, "H would lack inputs that are counted");
+        CHECK(bitstack_moments_merge(&whole, &other) == BITSTACK_ERROR_ARGUMENT, "other channels");
+        CHECK(bitstack_moments_merge(NULL, &other) == BITSTACK_ERROR_ARGUMENT && bitstack_moments_merge(&whole, NULL) == BITSTACK_ERROR_ARGUMENT, "NULL");
+        CHECK(!memcmp(&whole, &before, sizeof whole) && !memcmp(whole.h, h, sizeof h) && !memcmp(whole.norms, n, sizeof n), "changed");
+        const double sum = whole.norms[1] + norms.norms[1];
+        CHECK(bitstack_moments_merge(&norms, &whole) == BITSTACK_OK && norms.count == 4 && norms.samples == 2 && norms.norms[1] == sum, "norms");
+        bitstack_moments_free(&whole), bitstack_moments_free(&norms), bitstack_moments_free(&other);
+    }
+
     TEST("the scale alone, huge inputs, no inputs, and refused arguments");
     {
         bitstack_moments moments;
@@ -141,8 +169,6 @@ int main(void) {
             for (int method = wide; method < 2; method++) {
                 bitstack_moments moments;
                 bitstack_coded coded;
-                bitstack_plane planes[2];
-                bitstack_view view;
                 double rel, out;
                 bitstack_encode_options options = {.method = method ? BITSTACK_NESTED : BITSTACK_IABS, .levels = 2, .rank = 1};
                 for (size_t i = 0; i < (size_t)rows * cols; i++) w[i] = test_normal(&seed) * (wide && s ? 1e20f : 1);
@@ -151,8 +177,7 @@ int main(void) {
                 bitstack_moments_add(&moments, x, 40, cols);
                 CHECK(bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, &options) == BITSTACK_OK, "inputs of %g", (double)sizes[s]);
                 for (uint32_t level = 1; level <= 2 && !test_bad_; level++) {
-                    bitstack_coded_view(&coded, level, planes, &view);
-                    CHECK(bitstack_measure_error(&view, w, cols, &moments, 1, &rel, &out) == BITSTACK_OK, "measure");
+                    CHECK(measure(&coded, level, w, &moments, &rel, &out) == BITSTACK_OK, "measure");
                     CHECK(out > 0 && fabs(coded.out_err2[level] / out - 1) < 0.01, "%s, inputs of %g, level %u: told %g, measured %g",
                           method ? "nested" : "iabs", (double)sizes[s], level, coded.out_err2[level], out);
                 }
@@ -168,8 +193,6 @@ int main(void) {
         static float w[30 * 20];
         bitstack_moments moments;
         bitstack_coded coded;
-        bitstack_plane planes[2];
-        bitstack_view view;
         double rel, out;
         bitstack_encode_options options = {.method = method ? BITSTACK_NESTED : BITSTACK_IABS, .levels = 2, .rank = 1};
         for (int i = 0; i < 30 * 20; i++) w[i] = test_normal(&seed);
@@ -177,11 +200,10 @@ int main(void) {
         CHECK(bitstack_encode_matrix(&coded, w, 30, 20, 20, &moments, &options) == BITSTACK_OK, "encode");
         for (uint32_t level = 1; level <= 2; level++) {
             CHECK(coded.out_err2[level] == coded.rel_err2[level], "level %u: told %g, of the weights %g", level, coded.out_err2[level], coded.rel_err2[level]);
-            bitstack_coded_view(&coded, level, planes, &view);
-            CHECK(bitstack_measure_error(&view, w, 20, &moments, 1, &rel, &out) == BITSTACK_OK && rel == out, "measured %g and %g", rel, out);
+            CHECK(measure(&coded, level, w, &moments, &rel, &out) == BITSTACK_OK && rel == out, "measured %g and %g", rel, out);
         }
         moments.h[3 * 20 + 7] = moments.h[7 * 20 + 3] = NAN;
-        CHECK(bitstack_measure_error(&view, w, 20, &moments, 1, &rel, &out) == BITSTACK_ERROR_NUMERIC, "measured by NaN");
+        CHECK(measure(&coded, 2, w, &moments, &rel, &out) == BITSTACK_ERROR_NUMERIC, "measured by NaN");
         for (int j = 0; j < 20; j++) moments.h[j * 20 + j] = 1, moments.norms[j] = 1;
         moments.count = 1;
         bitstack_coded_free(&coded);

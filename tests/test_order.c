@@ -168,6 +168,21 @@ int main(void) {
         CHECK(out[2].score == 0.5f && out[3].score == 0.5f, "%g", (double)out[2].score);
     }
 
+    TEST("predicted: of equally steep chords the longer one is taken: a block that costs nothing more comes with the one before");
+    {
+        const uint32_t levels[2] = {2, 1};
+        const double loss[2][3] = {{10, 0, 0}, {10, 5}};
+        const uint64_t bytes[2][3] = {{0, 10, 10}, {0, 10}};
+        const double *const loss_at[2] = {loss[0], loss[1]};
+        const uint64_t *const bytes_at[2] = {bytes[0], bytes[1]};
+        const uint32_t want[3][2] = {{0, 1}, {0, 2}, {1, 1}};
+        bitstack_order_entry out[3];
+        CHECK(bitstack_order_predicted(levels, 2, loss_at, bytes_at, out) == BITSTACK_OK, "order");
+        for (int i = 0; i < 3; i++)
+            CHECK(out[i].matrix == want[i][0] && out[i].level == want[i][1], "entry %d: %u.%u", i, out[i].matrix, out[i].level);
+        CHECK(out[1].score == 1 && out[2].score == 0.5f, "%g, %g", (double)out[1].score, (double)out[2].score);
+    }
+
     TEST("predicted, by the writer: error of the outputs times sensitivity, not error of the weights");
     for (int loud = 0; loud < 3; loud++) { /* the outputs say: b first; a counts a hundred times as much; b does */
         static const char *const path = "build/tests/order.bitstack";

@@ -248,6 +248,40 @@ int main(void) {
         free(da), free(du), free(dv);
     }
 
+    TEST("truncated: sides of millions are within the bound too: entries of one sign, whose sums grow long");
+    {
+        static const uint32_t shapes[][3] = {{1, 4300000, 1}, {2100000, 2, 2}, {4, 1100000, 4}, {1, 16800000, 1}, {16800000, 1, 1}};
+        for (int i = 0; i < (test_full() ? 5 : 3); i++) {
+            const uint32_t rows = shapes[i][0], cols = shapes[i][1], rank = shapes[i][2];
+            const size_t all = (size_t)rows * cols;
+            float *l = (float *)malloc(all * 4), *lu = (float *)malloc((size_t)rows * rank * 4), *lv = (float *)malloc((size_t)cols * rank * 4), ls[4];
+            for (size_t j = 0; j < all; j++) l[j] = (float)test_uniform(&seed) + (float)(j % 3 == 0);
+            CHECK(bitstack_svd_truncated(l, rows, cols, cols, rank, NULL, 1, 2, lu, ls, lv) == BITSTACK_OK, "%u x %u", rows, cols);
+            const double error = error_of(l, rows, cols, rank, lu, ls, lv, 1);
+            CHECK(error <= 1e-8, "%u x %u: squared error %g", rows, cols, error); /* the optimum is 0; 3e-7 is promised */
+            free(l), free(lu), free(lv);
+        }
+    }
+
+    TEST("full: columns of a million are orthogonal to working precision");
+    {
+        const uint32_t rows = 1200000, cols = 3;
+        double *l = (double *)malloc(rows * cols * 8), *lu = (double *)malloc(rows * cols * 8), ls[3], lv[9], error = 0, norm = 0, dot = 0;
+        for (size_t i = 0; i < (size_t)rows * cols; i++) l[i] = test_uniform(&seed);
+        CHECK(bitstack_svd(l, rows, cols, cols, lu, ls, lv) == BITSTACK_OK, "svd");
+        for (uint32_t i = 0; i < rows; i++) {
+            for (uint32_t j = 0; j < cols; j++) {
+                double t = l[i * cols + j];
+                norm += t * t;
+                for (uint32_t r = 0; r < cols; r++) t -= lu[i * cols + r] * ls[r] * lv[r * cols + j];
+                error += t * t;
+            }
+            dot += lu[i * cols] * lu[i * cols + 1];
+        }
+        CHECK(sqrt(error / norm) < 1e-12 && fabs(dot) < 1e-12, "error %g, orthogonal to %g", sqrt(error / norm), dot);
+        free(l), free(lu);
+    }
+
     TEST("truncated: a large matrix of known, nearly flat spectrum, rank 16: within 0.1 % of the optimum");
     {
         const uint32_t big = test_full() ? 4096 : 1024;

@@ -7,7 +7,7 @@ ok() { echo "ok    $1"; pass=$((pass + 1)); }
 bad() { echo "FAIL  $1"; fail=$((fail + 1)); head -5 "$out/log"; }
 # of at most 512 columns times ranks: BITSTACK_CHUNK_COLS may change last bits of larger ones
 files="tests/golden/everything.golden tests/golden/nested.golden tests/golden/shapes.golden tests/golden/scales.golden"
-warn="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-align -Wstrict-prototypes -Wno-unused-function -Werror"
+warn="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-align -Wstrict-prototypes -Werror"
 built=0 first="" cc=${CC:-cc}
 one() { # description, flags
     what=$1; shift

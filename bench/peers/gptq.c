@@ -17,7 +17,7 @@ typedef struct gptq_run {
     const uint32_t *order; /* NULL: as they are */
     peer_uniform *out;
     const float *diagonal; /* of H: 0 is a dead input */
-    int search;
+    int search, weighted;
 } gptq_run;
 
 static void gptq_rows(void *user, size_t block_of_rows) {
@@ -35,7 +35,9 @@ static void gptq_rows(void *user, size_t block_of_rows) {
         }
         for (size_t g = 0; run->order && g < q->groups; g++) {
             size_t at = g * q->group, size = n - at < q->group ? n - at : q->group;
-            peer_uniform_grid(from + at, size, q->bits, run->search, 1, &scale[i * q->groups + g], &zero[i * q->groups + g]);
+            float *s = &scale[i * q->groups + g], *z = &zero[i * q->groups + g];
+            if (run->weighted) peer_uniform_grid_weighted(from + at, run->diagonal + at, size, q->bits, s, z);
+            else peer_uniform_grid(from + at, size, q->bits, run->search, 1, s, z);
         }
     }
     for (size_t at = 0; at < n; at += BLOCK) {
@@ -77,7 +79,8 @@ static int descending(const void *a, const void *b) {
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
 
-/* peer.option: bit 0 searches the grid, bit 1 is act-order. */
+/* peer.option: bit 0 searches the grid, bit 1 is act-order; bit 2 (with it) searches for the least error of the output
+ * as the inputs' mean squares have it. */
 bitstack_result peer_gptq_encode(peer_coded *out, const float *w, const bitstack_moments *moments, int threads) {
     size_t n = out->cols;
     int act_order = out->peer->option & 2;
@@ -93,7 +96,7 @@ bitstack_result peer_gptq_encode(peer_coded *out, const float *w, const bitstack
     bitstack_result result = peer_inverse_factor(u, out->cols, moments, act_order ? order : NULL, 0.01, threads);
     if (result == BITSTACK_OK) {
         peer_uniform *q = peer_uniform_new(out->rows, out->cols, out->peer->bits, out->peer->group);
-        gptq_run run = {w, u, act_order ? order : NULL, q, diagonal, out->peer->option & 1};
+        gptq_run run = {w, u, act_order ? order : NULL, q, diagonal, out->peer->option & 1, out->peer->option & 4};
         peer_parallel(threads, (out->rows + ROWS - 1) / ROWS, gptq_rows, &run);
         peer_uniform_adopt(out, q);
     }

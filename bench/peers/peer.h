@@ -101,6 +101,8 @@ void peer_uniform_pack(peer_uniform *u, uint32_t row, const unsigned char *codes
 /* The grid of a group from its least and largest value times `shrink`, or, with search, the one of least
  * sum of |error|^2.4 among 80 shrunken ones (GPTQ's settings). The scale is rounded to half precision. */
 void peer_uniform_grid(const float *w, size_t count, int bits, int search, float shrink, float *scale, float *zero);
+/* The same search for the least sum of weight * error^2. */
+void peer_uniform_grid_weighted(const float *w, const float *weight, size_t count, int bits, float *scale, float *zero);
 static inline float peer_round(float value) { return (value + 12582912.0f) - 12582912.0f; } /* |value| < 2^22 */
 static inline float peer_clamp(float value, float low, float high) {
     return value < low ? low : value > high ? high : value;

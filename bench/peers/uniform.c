@@ -233,7 +233,7 @@ void peer_uniform_gemv(const peer_coded *coded, uint32_t level, const float *x, 
     free(scaled);
 }
 
-void peer_uniform_grid(const float *w, size_t count, int bits, int search, float shrink, float *scale, float *zero) {
+static void grid(const float *w, const float *weight, size_t count, int bits, int search, float shrink, float *scale, float *zero) {
     float low = 0, high = 0, top = (float)((1 << bits) - 1);
     double best = HUGE_VAL;
     for (size_t i = 0; i < count; i++) {
@@ -247,11 +247,19 @@ void peer_uniform_grid(const float *w, size_t count, int bits, int search, float
         if (s == 0) s = 5.9604645e-8f; /* the least half */
         z = peer_clamp(peer_round(-low * p / s), 0, top);
         for (size_t i = 0; search && i < count; i++) {
-            float code = peer_clamp(peer_round(w[i] / s) + z, 0, top);
-            error += powf(fabsf(s * (code - z) - w[i]), 2.4f);
+            float e = s * (peer_clamp(peer_round(w[i] / s) + z, 0, top) - z) - w[i];
+            error += weight ? weight[i] * e * e : powf(fabsf(e), 2.4f);
         }
         if (error < best) best = error, *scale = s, *zero = z;
     }
+}
+
+void peer_uniform_grid(const float *w, size_t count, int bits, int search, float shrink, float *scale, float *zero) {
+    grid(w, NULL, count, bits, search, shrink, scale, zero);
+}
+
+void peer_uniform_grid_weighted(const float *w, const float *weight, size_t count, int bits, float *scale, float *zero) {
+    grid(w, weight, count, bits, 1, 1, scale, zero);
 }
 
 /* ---------------------------------------------------------------------------- round to nearest */

@@ -110,7 +110,11 @@ int command_perplexity(int argc, char **argv) {
     llm_model model, full;
     llm_error error;
     llm_rows rows = {NULL, 0, 0};
-    if (llm_model_open(&model, path, NULL, &error) != 0) return cli_failed("%s", error.message);
+    llm_model_options load;
+    memset(&load, 0, sizeof load);
+    load.threads = threads ? (int)threads : 1;
+    load.unpack_bytes = (uint64_t)2 << 30;
+    if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     llm_reference reference = {&full, NULL};
     int status = CLI_OK, opened = 0;
     if (budgets && !model.source.stack) status = cli_failed("%s: --budgets needs a stack, this is a GGUF model", path);
@@ -119,7 +123,7 @@ int command_perplexity(int argc, char **argv) {
         status = cli_failed("%s: expected --context up to %u", path, model.config.context);
     if (status == CLI_OK) status = read_rows(&rows, &model, text, tokens, context);
     if (status == CLI_OK && against) {
-        opened = llm_model_open(&full, against, NULL, &error) == 0;
+        opened = llm_model_open(&full, against, &load, &error) == 0;
         if (!opened) status = cli_failed("%s", error.message);
         else if (full.config.vocabulary != model.config.vocabulary)
             status = cli_failed("%s: expected %u tokens, it has %u", against, model.config.vocabulary, full.config.vocabulary);

@@ -56,15 +56,10 @@ typedef struct sizes {
     uint64_t layers[BITSTACK_MAX_LEVELS + 1], coded[BITSTACK_MAX_LEVELS + 1]; /* at each level: layers; embedding and head */
 } sizes;
 
-static void add_matrix(uint64_t *at, const llm_linear *linear, const bitstack_encode_options *o, uint32_t levels, uint32_t more) {
-    bitstack_shape shape = {linear->rows, linear->cols, levels + more, o->rank ? o->rank : o->method == BITSTACK_IABS ? 16 : 1, 0,
-                            BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1};
-    uint32_t least = linear->rows < linear->cols ? linear->rows : linear->cols;
-    if (o->method == BITSTACK_IABS) shape.columns = BITSTACK_COLUMNS_OWN, shape.coefficients = BITSTACK_COEFFICIENTS_OWN;
-    if (shape.rank > least) shape.rank = least;
-    if (shape.levels > BITSTACK_MAX_LEVELS) shape.levels = BITSTACK_MAX_LEVELS;
-    for (uint32_t l = 1; l <= levels; l++) /* more planes are spread over the levels */
-        at[l] += bitstack_live_bytes(&shape, l + l * (shape.levels - levels) / levels);
+static void add_matrix(uint64_t *at, const llm_linear *linear, const bitstack_encode_options *o, uint32_t levels) {
+    bitstack_shape shape;
+    if (bitstack_encode_shape(&shape, linear->rows, linear->cols, o) != BITSTACK_OK) return;
+    for (uint32_t l = 1; l <= levels; l++) at[l] += bitstack_live_bytes(&shape, l);
 }
 
 static void measure(const llm_model *m, const bitstack_encode_options *o, uint32_t levels, sizes *s) {
@@ -84,14 +79,14 @@ static void measure(const llm_model *m, const bitstack_encode_options *o, uint32
     for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++) {
         const llm_linear *linear = &m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS];
         s->weights += (double)linear->rows * linear->cols;
-        add_matrix(s->layers, linear, o, levels, 0);
+        add_matrix(s->layers, linear, o, levels);
     }
     for (int i = 0; i < (m->head.tensor == m->embedding.tensor ? 1 : 2); i++) {
         const llm_tensor *tensor = vocabulary[i]->tensor;
         int blocks = llm_packing_of((uint32_t)tensor->type)->elements > 1; /* F16 in a stack */
         s->vocabulary += (double)vocabulary[i]->rows * vocabulary[i]->cols;
         s->kept += blocks ? 2 * (uint64_t)vocabulary[i]->rows * vocabulary[i]->cols : tensor->bytes;
-        add_matrix(s->coded, vocabulary[i], o, levels, o->method == BITSTACK_NESTED ? 2 : 0);
+        add_matrix(s->coded, vocabulary[i], o, levels);
     }
 }
 
@@ -204,7 +199,7 @@ int command_plan(int argc, char **argv) {
     }
     if (status == CLI_OK) {
         sizes s;
-        uint32_t levels = options.levels ? options.levels : options.method == BITSTACK_IABS ? 16 : 5;
+        uint32_t levels = options.levels ? options.levels : options.method == BITSTACK_IABS ? 16 : 8;
         uint64_t state = llm_state_bytes(&model, context, 0) + (uint64_t)model.config.vocabulary * sizeof(float);
         int method = options.method == BITSTACK_IABS;
         measure(&model, &options, levels, &s);

@@ -22,11 +22,11 @@ bitstack_result write_meta(bitstack_writer *writer, const llm_meta *meta) {
         free(strings), free(bytes);
     } else if (llm_value_bytes((int)meta->type) == (types[meta->type] == BITSTACK_META_U8 ? 1u : 4u) ||
                llm_value_bytes((int)meta->type) == 8)
-        result = bitstack_writer_meta(writer, key, types[meta->type], meta->numbers, count, 0);
+        result = bitstack_writer_meta(writer, key, types[meta->type], meta->numbers, count);
     else { /* small integers become 32-bit ones */
         int32_t *wide = malloc((count + 1) * sizeof *wide);
         for (size_t i = 0; i < count && wide; i++) wide[i] = (int32_t)llm_meta_element(meta, i);
-        if (wide) result = bitstack_writer_meta(writer, key, types[meta->type], wide, count, 0);
+        if (wide) result = bitstack_writer_meta(writer, key, types[meta->type], wide, count);
         free(wide);
     }
     free(key);

@@ -1,3 +1,4 @@
+#define BITSTACK_POOL
 #include "evaluate.h"
 #include "dense.h"
 #include "parallel.h"
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { AT_ONCE = 32 }; /* logits held at a time, tokens */
+enum { AT_ONCE = 128, BATCH = 512 }; /* tokens whose logits are held; that go through the model at once */
 
 double llm_seconds(void) {
     struct timespec now;
@@ -49,6 +50,8 @@ void llm_score(const float *logits, const float *reference, uint32_t count, uint
     *kl += llm_exp_difference(reference, logits, count, (float)reference_norm, (float)(reference_norm - norm));
 }
 
+/* One row after the other with all threads on each, or rows shared out over the threads: with few rows, or a model
+ * that has a pool, the first. */
 typedef struct job {
     const llm_model *model, *against; /* against: NULL once the cache is full */
     float *cache;                     /* the reference's logits, all rows, or NULL */
@@ -58,9 +61,40 @@ typedef struct job {
     llm_quality *results; /* one a row, so that sums do not depend on threads */
     llm_progress progress;
     void *user;
-    size_t done;
+    size_t done; /* tokens */
     pthread_mutex_t lock;
 } job;
+
+typedef struct scoring {
+    const float *logits, *reference; /* reference: or NULL */
+    const uint32_t *next;
+    size_t vocabulary, count, step;
+    double nll[AT_ONCE], kl[AT_ONCE];
+} scoring;
+
+static void score_tokens(void *context, size_t part) {
+    scoring *s = context;
+    for (size_t t = part * s->step; t < (part + 1) * s->step && t < s->count; t++) {
+        s->nll[t] = s->kl[t] = 0;
+        llm_score(s->logits + t * s->vocabulary, s->reference ? s->reference + t * s->vocabulary : NULL,
+                  (uint32_t)s->vocabulary, s->next[t], &s->nll[t], &s->kl[t]);
+    }
+}
+
+static void score(const llm_model *m, scoring *s, llm_quality *q) {
+    size_t parts = m->parallel.threads > 1 ? (size_t)m->parallel.threads : 1;
+    s->step = (s->count + parts - 1) / parts;
+    if (parts > 1) m->parallel.run(m->parallel.user, score_tokens, s, parts);
+    else score_tokens(s, 0);
+    for (size_t t = 0; t < s->count; t++) q->nll += s->nll[t], q->kl += s->kl[t];
+}
+
+static void show(job *j, size_t tokens) {
+    pthread_mutex_lock(&j->lock);
+    j->done += tokens;
+    if (j->progress) j->progress(j->user, (double)j->done / ((double)j->rows->count * (double)(j->rows->length - 1)));
+    pthread_mutex_unlock(&j->lock);
+}
 
 static void evaluate_row(void *user, size_t row, int thread) {
     job *j = user;
@@ -85,29 +119,39 @@ static void evaluate_row(void *user, size_t row, int thread) {
             llm_logits(j->model, state, first, some, logits);
             q->seconds += llm_seconds() - start;
             if (j->against) llm_logits(j->against, other, first, some, reference);
-            for (uint32_t t = 0; t < some; t++)
-                llm_score(logits + t * vocabulary, j->against || j->cache ? reference + t * vocabulary : NULL,
-                          (uint32_t)vocabulary, ids[done + first + t + 1], &q->nll, &q->kl);
+            scoring s = {logits, j->against || j->cache ? reference : NULL, ids + done + first + 1, vocabulary, some, 0, {0}, {0}};
+            score(j->model, &s, q);
+            show(j, some);
         }
         done += count;
     }
     q->tokens = tokens;
-    pthread_mutex_lock(&j->lock);
-    j->done++;
-    if (j->progress) j->progress(j->user, (double)j->done / (double)j->rows->count);
-    pthread_mutex_unlock(&j->lock);
+}
+
+/* A copy of the model that shares its work out over a pool: for models that have none and no stack (a stack's
+ * products have the threads that it was opened with). */
+static const llm_model *with_pool(const llm_model *m, bitstack_pool *pool, llm_model *copy) {
+    if (!m || m->pool || m->source.stack) return m;
+    *copy = *m;
+    copy->pool = pool;
+    copy->parallel = bitstack_pool_parallel(pool);
+    return copy;
 }
 
 int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows *rows, int threads,
                  llm_progress progress, void *user, llm_quality *quality) {
+    llm_model copies[2];
+    bitstack_pool *pool = NULL;
+    int whole = model->pool || (!model->source.stack && threads > 1 && bitstack_pool_open(&pool, threads, NULL) == BITSTACK_OK);
     job j = {model, against && !against->logits ? against->model : NULL, NULL, rows, NULL, NULL, NULL, progress, user,
              0, PTHREAD_MUTEX_INITIALIZER};
     int failed = 0;
-    if (threads < 1) threads = 1;
+    if (pool) j.model = with_pool(j.model, pool, &copies[0]), j.against = with_pool(j.against, pool, &copies[1]);
+    if (threads < 1 || whole) threads = 1;
     if ((size_t)threads > rows->count) threads = (int)rows->count;
     size_t vocabulary = model->config.vocabulary;
     double all = (double)rows->count * (double)(rows->length - 1) * (double)vocabulary * sizeof(float);
-    if (j.against && all < 1e9) against->logits = malloc((size_t)all); /* without it, they are made each time */
+    if (j.against && all < 2e9) against->logits = malloc((size_t)all); /* without it, they are made each time */
     if (against) j.cache = against->logits;
     j.states = calloc(2 * (size_t)threads, sizeof *j.states);
     j.results = calloc(rows->count, sizeof *j.results);
@@ -115,7 +159,7 @@ int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows 
     failed = !j.states || !j.results || !j.logits;
     for (int i = 0; i < 2 * threads && !failed; i++)
         if (i % 2 == 0 || j.against)
-            failed = llm_state_init(&j.states[i], i % 2 ? j.against : model, (uint32_t)rows->length, 0) != 0;
+            failed = llm_state_init(&j.states[i], i % 2 ? j.against : j.model, (uint32_t)rows->length, BATCH) != 0;
     if (!failed) {
         llm_parallel(threads, rows->count, evaluate_row, &j);
         memset(quality, 0, sizeof *quality);
@@ -131,6 +175,7 @@ int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows 
     }
     for (int i = 0; j.states && i < 2 * threads; i++) llm_state_free(&j.states[i]);
     free(j.states), free(j.results), free(j.logits);
+    bitstack_pool_close(pool);
     if (failed && j.against) free(against->logits), against->logits = NULL;
     return failed ? -1 : 0;
 }

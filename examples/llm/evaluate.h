@@ -22,14 +22,15 @@ typedef struct llm_quality {
 typedef void (*llm_progress)(void *user, double fraction);
 
 /* What to compare with: the full-precision model, and its logits on the rows once they are known, if they take
- * less than a gigabyte. Start with {model, NULL}; evaluate the same rows each time; free the logits. */
+ * less than two gigabytes. Start with {model, NULL}; evaluate the same rows each time; free the logits. */
 typedef struct llm_reference {
     const llm_model *model;
     float *logits;
 } llm_reference;
 
-/* `against` may be NULL (kl is then 0). The result is the same for every number of threads. -1 for lack of
- * memory. */
+/* `against` may be NULL (kl is then 0). All threads work on each row, those of the model's own pool where it has one
+ * (see llm_model_options); only a stack without a pool has its rows shared out instead. The result is the same for
+ * every number of threads. -1 for lack of memory. */
 int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows *rows, int threads,
                  llm_progress progress, void *user, llm_quality *quality);
 

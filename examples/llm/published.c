@@ -170,7 +170,7 @@ int llm_published_code(const llm_published *p, uint32_t index, bitstack_coded *c
     const llm_published_linear *l = &p->linears[index];
     const char *what = llm_linear_names[index % LLM_LINEARS];
     bitstack_shape shape = {l->rows, l->cols, l->levels, l->rank, 0, BITSTACK_COLUMNS_OWN, BITSTACK_COEFFICIENTS_OWN,
-                            l->f16 ? BITSTACK_F16 : BITSTACK_F32, 1.0f};
+                            l->f16 ? BITSTACK_F16 : BITSTACK_F32, 1.0f, BITSTACK_PLANES, 0};
     memset(coded, 0, sizeof *coded);
     coded->shape = shape;
     if (!bitstack_shape_valid(&shape)) return llm_fail(error, "layer %u, %s: expected a matrix that a stack can hold", index / LLM_LINEARS, what);

@@ -56,9 +56,9 @@ static void mend(unsigned char *d, uint64_t bytes) {
             if (m >= matrices) continue;
             const unsigned char *r = matrix + m * 64;
             bitstack_shape shape = {(uint32_t)fuzz_load(r + 8, 4), (uint32_t)fuzz_load(r + 12, 4), (uint32_t)fuzz_load(r + 20, 4), (uint32_t)fuzz_load(r + 24, 4),
-                                    (uint32_t)fuzz_load(r + 32, 4), (bitstack_columns)r[28], (bitstack_coefficients)r[29], (bitstack_type)r[30], 1};
+                                    (uint32_t)fuzz_load(r + 32, 4), (bitstack_columns)r[28], (bitstack_coefficients)r[29], (bitstack_type)r[30], 1, (bitstack_encoding)fuzz_load(r + 16, 4)};
             size[0] = bitstack_column_bytes(&shape, (uint32_t)level), size[1] = bitstack_coefficient_bytes(&shape, (uint32_t)level);
-            size[2] = bitstack_plane_bytes(shape.rows, shape.cols);
+            size[2] = bitstack_plane_part_bytes(&shape);
             for (int part = 0; part < 3; part++, at += size[part - 1]) {
                 if (at > bytes || size[part] > bytes - at) break;
                 fuzz_store(block + 24 + 8 * part, 8, bitstack_checksum(d + at, (size_t)size[part]));

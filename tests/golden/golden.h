@@ -18,25 +18,26 @@ typedef struct golden_matrix {
 #define ALL BITSTACK_COEFFICIENTS_ALL
 #define F16 BITSTACK_F16
 #define F32 BITSTACK_F32
-/* name, {rows, cols, levels, rank, group_cols, columns, coefficients, factor_type, scale} */
-static const golden_matrix golden_iabs[] = {{"rank one", {70, 30, 3, 1, 0, OWN, ALONE, F16, 1}},
-                                            {"rank three", {33, 65, 2, 3, 0, OWN, ALONE, F32, 1}},
-                                            {"two tiles", {65, 130, 2, 2, 0, OWN, ALONE, F16, 1}}};
-static const golden_matrix golden_nested[] = {{"shared column", {65, 100, 5, 1, 0, FIRST, ALL, F16, 1}},
-                                              {"column a level", {20, 77, 3, 2, 0, EVERY, ALL, F32, 1}},
-                                              {"first, own", {9, 13, 2, 1, 0, FIRST, ALONE, F32, 1}},
-                                              {"every, own", {9, 13, 2, 1, 0, EVERY, ALONE, F16, 1}},
-                                              {"own, all", {9, 13, 2, 2, 0, OWN, ALL, F16, 1}}};
-static const golden_matrix golden_groups[] = {{"groups of 64", {20, 200, 2, 1, 64, FIRST, ALL, F16, 1}},
-                                              {"groups of 128", {10, 300, 2, 2, 128, OWN, ALONE, F32, 1}}};
+#define PLANES BITSTACK_PLANES
+/* name, {rows, cols, levels, rank, group_cols, columns, coefficients, factor_type, scale, encoding} */
+static const golden_matrix golden_iabs[] = {{"rank one", {70, 30, 3, 1, 0, OWN, ALONE, F16, 1, PLANES}},
+                                            {"rank three", {33, 65, 2, 3, 0, OWN, ALONE, F32, 1, PLANES}},
+                                            {"two tiles", {65, 130, 2, 2, 0, OWN, ALONE, F16, 1, PLANES}}};
+static const golden_matrix golden_nested[] = {{"shared column", {65, 100, 5, 1, 0, FIRST, ALL, F16, 1, PLANES}},
+                                              {"column a level", {20, 77, 3, 2, 0, EVERY, ALL, F32, 1, PLANES}},
+                                              {"first, own", {9, 13, 2, 1, 0, FIRST, ALONE, F32, 1, PLANES}},
+                                              {"every, own", {9, 13, 2, 1, 0, EVERY, ALONE, F16, 1, PLANES}},
+                                              {"own, all", {9, 13, 2, 2, 0, OWN, ALL, F16, 1, PLANES}}};
+static const golden_matrix golden_groups[] = {{"groups of 64", {20, 200, 2, 1, 64, FIRST, ALL, F16, 1, PLANES}},
+                                              {"groups of 128", {10, 300, 2, 2, 128, OWN, ALONE, F32, 1, PLANES}}};
 static const golden_matrix golden_shapes[] = {
-    {"1x1", {1, 1, 1, 1, 0, OWN, ALONE, F16, 1}},   {"1x300", {1, 300, 2, 1, 0, FIRST, ALL, F16, 1}},
-    {"64x4", {64, 4, 2, 1, 0, FIRST, ALL, F32, 1}}, {"65x5", {65, 5, 2, 1, 0, FIRST, ALL, F16, 1}},
-    {"63x3", {63, 3, 2, 1, 0, OWN, ALONE, F16, 1}}, {"3x1000", {3, 1000, 1, 1, 0, OWN, ALONE, F32, 1}},
-    {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1}}};
-static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f}},
-                                              {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f}}};
-static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1}}};
+    {"1x1", {1, 1, 1, 1, 0, OWN, ALONE, F16, 1, PLANES}},   {"1x300", {1, 300, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}},
+    {"64x4", {64, 4, 2, 1, 0, FIRST, ALL, F32, 1, PLANES}}, {"65x5", {65, 5, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}},
+    {"63x3", {63, 3, 2, 1, 0, OWN, ALONE, F16, 1, PLANES}}, {"3x1000", {3, 1000, 1, 1, 0, OWN, ALONE, F32, 1, PLANES}},
+    {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1, PLANES}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1, PLANES}}};
+static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f, PLANES}},
+                                              {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f, PLANES}}};
+static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}}};
 
 /* What is done to a file after it is written, checksums mended. */
 typedef struct golden_patch {
@@ -48,7 +49,7 @@ typedef struct golden_file {
     const char *name;
     const golden_matrix *matrices;
     int count;
-    int extras; /* 1 metadata of every kind, 2 tensors of every kind, 4 a metadata entry that is mandatory */
+    int extras; /* 1 metadata of every kind, 2 tensors of every kind, 4 a metadata entry nobody knows */
     golden_patch patch;
 } golden_file;
 #define COUNTED(list) list, (int)(sizeof list / sizeof list[0])
@@ -65,7 +66,7 @@ static const golden_file golden_files[] = {
     {"prefix", COUNTED(golden_nested), 0, {3000, 0, -2}},
     {"damaged", COUNTED(golden_one), 0, {512, 0, -1}},                     /* in the first plane */
     {"unknown-optional-type", NULL, 0, 1, {128 + 4, 99, 2}},               /* of the first metadata entry */
-    {"unknown-mandatory", NULL, 0, 4, {0, 0, 0}},
+    {"unknown-mandatory", NULL, 0, 4, {128 + 6, 1, 2}},
     {"unknown-version", COUNTED(golden_one), 0, {8, 2, 4}},
     {"unknown-header-bytes", COUNTED(golden_one), 0, {72, 1, 4}},
     {"unknown-meta-flag", NULL, 0, 1, {128 + 6, 2, 2}},
@@ -122,10 +123,10 @@ static inline int golden_metadata(bitstack_writer *w) {
     static const char *const strings[] = {"one", "", "\xC3\xA9t\xC3\xA9", "\xF0\x9F\xA6\x86"};
     char key[301];
     memset(key, 'k', 300), key[300] = 0;
-    return bitstack_writer_meta(w, "u8", BITSTACK_META_U8, bytes, 3, 0) || bitstack_writer_meta(w, "u32", BITSTACK_META_U32, u32, 2, 0) ||
-           bitstack_writer_meta(w, "i32", BITSTACK_META_I32, i32, 2, 0) || bitstack_writer_meta(w, "f32", BITSTACK_META_F32, f32, 3, 0) ||
-           bitstack_writer_meta(w, "u64", BITSTACK_META_U64, u64, 1, 0) || bitstack_writer_meta(w, "i64", BITSTACK_META_I64, i64, 1, 0) ||
-           bitstack_writer_meta(w, "f64", BITSTACK_META_F64, f64, 2, 0) || bitstack_writer_meta(w, "none", BITSTACK_META_F64, NULL, 0, 0) ||
+    return bitstack_writer_meta(w, "u8", BITSTACK_META_U8, bytes, 3) || bitstack_writer_meta(w, "u32", BITSTACK_META_U32, u32, 2) ||
+           bitstack_writer_meta(w, "i32", BITSTACK_META_I32, i32, 2) || bitstack_writer_meta(w, "f32", BITSTACK_META_F32, f32, 3) ||
+           bitstack_writer_meta(w, "u64", BITSTACK_META_U64, u64, 1) || bitstack_writer_meta(w, "i64", BITSTACK_META_I64, i64, 1) ||
+           bitstack_writer_meta(w, "f64", BITSTACK_META_F64, f64, 2) || bitstack_writer_meta(w, "none", BITSTACK_META_F64, NULL, 0) ||
            bitstack_writer_meta_strings(w, "strings", strings, NULL, 4) || bitstack_writer_meta_u32(w, key, 1);
 }
 static inline int golden_tensors(bitstack_writer *w) {
@@ -147,7 +148,7 @@ static inline int golden_write(int n, const char *path) {
     int i, bad;
     if (bitstack_writer_open(&writer, path, NULL, NULL) != BITSTACK_OK) return 1;
     bad = (file->extras & 1 && golden_metadata(writer)) || (file->extras & 2 && golden_tensors(writer)) ||
-          (file->extras & 4 && bitstack_writer_meta(writer, "a new idea", BITSTACK_META_U32, &one, 1, 1));
+          (file->extras & 4 && bitstack_writer_meta(writer, "a new idea", BITSTACK_META_U32, &one, 1));
     for (i = 0; i < file->count && !bad; i++) {
         bitstack_coded coded;
         golden_code(&coded, &file->matrices[i].shape, (uint64_t)(100 * n + i), !strcmp(file->name, "scales"));
