@@ -641,12 +641,9 @@ static inline uint64_t bitstack_factor_size_(bitstack_type type) { return type =
 #define BITSTACK_TABLE_AT_ 16u
 #define BITSTACK_SCALES_AT_(level) (BITSTACK_TABLE_AT_ + (2u << (level)))
 
-/* The value of a logarithmic code: 0, or 2^((code - 128) / 16) rounded to float. */
-static const uint32_t bitstack_log_mantissas_[16] = {0x3F800000u, 0x3F85AAC3u, 0x3F8B95C2u, 0x3F91C3D3u, 0x3F9837F0u, 0x3F9EF532u,
-                                                     0x3FA5FED7u, 0x3FAD583Fu, 0x3FB504F3u, 0x3FBD08A4u, 0x3FC5672Au, 0x3FCE248Cu,
-                                                     0x3FD744FDu, 0x3FE0CCDFu, 0x3FEAC0C7u, 0x3FF5257Du}; /* 2^(i / 16) */
-static inline float bitstack_log_value_(unsigned code) {
-    return code ? bitstack_float_from_bits_(bitstack_log_mantissas_[code & 15u] + ((uint32_t)(code >> 4) << 23) - (8u << 23)) : 0.0f;
+/* The value of a code of one byte, three bits of exponent and five of mantissa: 0, or (1 + (code % 32) / 32) * 2^(code / 32 - 7). */
+static inline float bitstack_small_value_(unsigned code) {
+    return code ? bitstack_float_from_bits_(((uint32_t)code << 18) + (120u << 23)) : 0.0f;
 }
 
 /* The three parts of a block. A part of block `block` is live at level `level` when the product there
@@ -1864,10 +1861,10 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
     size_t row, col, j;
     for (row = begin; row < begin + count; row++)
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
-            const double s = (double)bitstack_log_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+            const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
-                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_log_value_(scales[col + j]); /* the first product is exact */
+                const double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* exact */
                 bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
             }
         }
@@ -1884,8 +1881,8 @@ static void bitstack_tables_reference_(const bitstack_view *view, const float *x
             double sum = 0;
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
-                sum += (double)value[j] * (double)bitstack_log_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
-            total += sum * (double)bitstack_log_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+                sum += (double)value[j] * (double)bitstack_small_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
+            total += sum * (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
         }
         bitstack_put_float_(y, row - begin, (float)(unit * total));
     }
@@ -2064,7 +2061,7 @@ typedef struct bitstack_kernels_ {
                    float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
     void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
     /* See [DECODE]. */
-    void (*logs)(float *to, const unsigned char *codes, size_t count);
+    void (*smalls)(float *to, const unsigned char *codes, size_t count);
     uint32_t (*largest)(const float *z, size_t cols);
     void (*round)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
     void (*decode)(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
@@ -2792,6 +2789,9 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
 #if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
 #define BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_
+#if defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || defined(__linux__)) && !defined(BITSTACK_NO_DOTPROD)
+#define BITSTACK_HAS_DOTPROD_ /* a kernel of its own in [DECODE] */
+#endif
 #elif defined(__arm__) && defined(__linux__) && !defined(__clang__) && defined(__ARM_FP) && __ARM_ARCH >= 7
 #define BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_ __attribute__((target("fpu=neon")))
@@ -3175,9 +3175,9 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
 #define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
 
-static void bitstack_logs_scalar_(float *to, const unsigned char *codes, size_t count) {
+static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
     size_t i;
-    for (i = 0; i < count; i++) to[i] = bitstack_log_value_(codes[i]);
+    for (i = 0; i < count; i++) to[i] = bitstack_small_value_(codes[i]);
 }
 static uint32_t bitstack_largest_scalar_(const float *z, size_t cols) {
     uint32_t most = 0;
@@ -3322,8 +3322,8 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
             V index[8];                                                                                              \
             bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
             for (k = 0; k < 8; k++) {                                                                                \
-                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(table, index[k], level));               \
-                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(lows, index[k], level)); \
+                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(&table, index[k], level));               \
+                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(&lows, index[k], level)); \
             }                                                                                                        \
         }                                                                                                            \
     }                                                                                                                \
@@ -3357,18 +3357,18 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
                 for (h = 0; h < N; h++) {                                                                            \
                     V index[8];                                                                                      \
                     bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[0], level), q)              \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[1], level), q + 4)          \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[2], level), q + 8)          \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[3], level), q + 12)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[4], level), q + 16)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[5], level), q + 20)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[6], level), q + 24)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[7], level), q + 28)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[0], level), q)              \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[1], level), q + 4)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[2], level), q + 8)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[3], level), q + 12)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[4], level), q + 16)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[5], level), q + 20)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[6], level), q + 24)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[7], level), q + 28)         \
                 }                                                                                                    \
             }                                                                                                        \
-            for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
-            bitstack_logs_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
+            for (h = 0; h < N; h++) BITSTACK_PUT_SUM_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h]));\
+            bitstack_smalls_##isa##_(scales, codes, BITSTACK_LANES_);                                                \
             bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
         }                                                                                                            \
     }                                                                                                                \
@@ -3442,9 +3442,9 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_look_sixteens_sse4_(const __m128i *entrie
     for (i = 1; i < count; i++) value = _mm_xor_si128(value, _mm_shuffle_epi8(entries[i], _mm_sub_epi8(index, _mm_set1_epi8((char)(16 * i)))));
     return value;
 }
-BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(bitstack_entries_sse4_ table, __m128i index, const uint32_t level) {
-    if (level <= 7) return bitstack_look_sixteens_sse4_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
-    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table.entries, index, 8), bitstack_look_sixteens_sse4_(table.entries + 8, index, 8), index);
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(const bitstack_entries_sse4_ *table, __m128i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_sse4_(table->entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table->entries, index, 8), bitstack_look_sixteens_sse4_(table->entries + 8, index, 8), index);
 }
 BITSTACK_SSE4_INLINE_ __m128i bitstack_four_inputs_sse4_(const signed char *q) {
     int32_t four;
@@ -3459,7 +3459,7 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
     sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(bytes, 8), _mm_srai_epi16(q, 8)));
     return _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8), _mm_srai_epi16(_mm_slli_epi16(q, 8), 8)));
 }
-#define bitstack_logs_sse4_ bitstack_logs_scalar_
+#define bitstack_smalls_sse4_ bitstack_smalls_scalar_
 #define BITSTACK_LOADI_sse4_(from) bitstack_load_sse4_(from)
 #define BITSTACK_STOREI_sse4_(to, value) _mm_storeu_si128((__m128i *)(void *)(to), value)
 #define BITSTACK_SHL_sse4_(value, n) _mm_slli_epi16(value, n)
@@ -3470,6 +3470,7 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
 #define BITSTACK_DOT_sse4_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
 #define BITSTACK_DOT_WORDS_sse4_(partial, bytes, q) (partial) = bitstack_dot_words_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
 #define BITSTACK_SUM_sse4_(partial) (partial)
+#define BITSTACK_PUT_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, value)
 #define BITSTACK_ADD_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, _mm_add_epi32(BITSTACK_LOADI_sse4_(to), value))
 #define BITSTACK_LOAD_sse4_(from) _mm_loadu_ps(from)
 #define BITSTACK_STORE_sse4_(to, value) _mm_storeu_ps(to, value)
@@ -3506,9 +3507,9 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_look_sixteens_avx2_(const __m256i *entrie
         value = _mm256_xor_si256(value, _mm256_shuffle_epi8(entries[i], _mm256_sub_epi8(index, _mm256_set1_epi8((char)(16 * i)))));
     return value;
 }
-BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(bitstack_entries_avx2_ table, __m256i index, const uint32_t level) {
-    if (level <= 7) return bitstack_look_sixteens_avx2_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
-    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table.entries, index, 8), bitstack_look_sixteens_avx2_(table.entries + 8, index, 8), index);
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(const bitstack_entries_avx2_ *table, __m256i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_avx2_(table->entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table->entries, index, 8), bitstack_look_sixteens_avx2_(table->entries + 8, index, 8), index);
 }
 BITSTACK_AVX2_INLINE_ __m256i bitstack_four_inputs_avx2_(const signed char *q) {
     int32_t four;
@@ -3523,17 +3524,13 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_words_avx2_(__m256i sum, __m256i byte
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(bytes, 8), _mm256_srai_epi16(q, 8)));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8)));
 }
-BITSTACK_AVX2_ static void bitstack_logs_avx2_(float *to, const unsigned char *codes, size_t count) {
-    const __m256i low = bitstack_load_avx2_(bitstack_log_mantissas_), high = bitstack_load_avx2_(bitstack_log_mantissas_ + 8);
+BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char *codes, size_t count) {
     for (; count >= 8; count -= 8, to += 8, codes += 8) {
         const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes));
-        const __m256 mantissa = _mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, code)),
-                                                 _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, code)), _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
-        const __m256i exponent = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_srli_epi32(code, 4), _mm256_set1_epi32(8)), 23);
-        const __m256i zero = _mm256_cmpeq_epi32(code, _mm256_setzero_si256());
-        bitstack_store_avx2_(to, _mm256_andnot_si256(zero, _mm256_add_epi32(_mm256_castps_si256(mantissa), exponent)));
+        const __m256i value = _mm256_add_epi32(_mm256_slli_epi32(code, 18), _mm256_set1_epi32(120 << 23));
+        bitstack_store_avx2_(to, _mm256_andnot_si256(_mm256_cmpeq_epi32(code, _mm256_setzero_si256()), value));
     }
-    bitstack_logs_scalar_(to, codes, count);
+    bitstack_smalls_scalar_(to, codes, count);
 }
 #define BITSTACK_LOADI_avx2_(from) bitstack_load_avx2_(from)
 #define BITSTACK_STOREI_avx2_(to, value) bitstack_store_avx2_(to, value)
@@ -3545,6 +3542,7 @@ BITSTACK_AVX2_ static void bitstack_logs_avx2_(float *to, const unsigned char *c
 #define BITSTACK_DOT_avx2_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
 #define BITSTACK_DOT_WORDS_avx2_(partial, bytes, q) (partial) = bitstack_dot_words_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
 #define BITSTACK_SUM_avx2_(partial) (partial)
+#define BITSTACK_PUT_SUM_avx2_(to, value) bitstack_store_avx2_(to, value)
 #define BITSTACK_ADD_SUM_avx2_(to, value) bitstack_store_avx2_(to, _mm256_add_epi32(bitstack_load_avx2_(to), value))
 #define BITSTACK_MUL_avx2_(a, b) _mm256_mul_ps(a, b)
 #define BITSTACK_SCALED_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
@@ -3590,15 +3588,13 @@ BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, i
 #endif
 
 #ifdef BITSTACK_HAS_AVX512_
-BITSTACK_AVX512_INLINE_ void bitstack_logs_16_avx512_(float *to, const unsigned char *codes) {
-    const __m512i mantissas = _mm512_loadu_si512(bitstack_log_mantissas_);
+BITSTACK_AVX512_INLINE_ void bitstack_smalls_16_avx512_(float *to, const unsigned char *codes) {
     const __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)codes));
-    const __m512i value = _mm512_add_epi32(_mm512_permutexvar_epi32(code, mantissas), _mm512_slli_epi32(_mm512_srli_epi32(code, 4), 23));
-    _mm512_storeu_si512(to, _mm512_maskz_sub_epi32(_mm512_test_epi32_mask(code, code), value, _mm512_set1_epi32(8 << 23)));
+    _mm512_storeu_si512(to, _mm512_maskz_add_epi32(_mm512_test_epi32_mask(code, code), _mm512_slli_epi32(code, 18), _mm512_set1_epi32(120 << 23)));
 }
-BITSTACK_AVX512_ static void bitstack_logs_avx512_(float *to, const unsigned char *codes, size_t count) {
-    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_logs_16_avx512_(to, codes);
-    bitstack_logs_scalar_(to, codes, count);
+BITSTACK_AVX512_ static void bitstack_smalls_avx512_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_smalls_16_avx512_(to, codes);
+    bitstack_smalls_scalar_(to, codes, count);
 }
 /* Entries are looked up 64 at a time, and VNNI multiplies unsigned bytes (each 128 too large) with signed ones. */
 typedef struct bitstack_entries_avx512_ {
@@ -3613,11 +3609,11 @@ BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const si
     for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
     return it;
 }
-BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(bitstack_entries_avx512_ table, __m512i index, const uint32_t level) {
-    if (level <= 6) return _mm512_permutexvar_epi8(index, table.entries[0]);
-    if (level == 7) return _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]);
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]),
-                                  _mm512_permutex2var_epi8(table.entries[2], index, table.entries[3]));
+BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(const bitstack_entries_avx512_ *table, __m512i index, const uint32_t level) {
+    if (level <= 6) return _mm512_permutexvar_epi8(index, table->entries[0]);
+    if (level == 7) return _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]),
+                                  _mm512_permutex2var_epi8(table->entries[2], index, table->entries[3]));
 }
 BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
     bitstack_partial_avx512_ it;
@@ -3643,6 +3639,7 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
 #define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
 #define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
+#define BITSTACK_PUT_SUM_avx512_(to, value) _mm512_storeu_si512(to, value)
 #define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
 BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512, 16)
 BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
@@ -3651,33 +3648,214 @@ BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m51
 #endif
 #endif
 
+#ifdef BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_INLINE_ BITSTACK_NEON_ static inline __attribute__((always_inline))
+/* Indices beyond a table find 0, or leave what is there. */
+#ifdef __aarch64__
+typedef struct bitstack_entries_neon_ {
+    uint8x16x4_t entries[4];
+} bitstack_entries_neon_;
+BITSTACK_NEON_INLINE_ bitstack_entries_neon_ bitstack_table_neon_(const signed char *table, const uint32_t level) {
+    bitstack_entries_neon_ it;
+    size_t i, k;
+    for (i = 0; i < (size_t)(level > 6 ? 1 << (level - 6) : 1); i++)
+        for (k = 0; k < 4; k++) it.entries[i].val[k] = vld1q_u8((const uint8_t *)table + 64 * i + 16 * k);
+    return it;
+}
+BITSTACK_NEON_INLINE_ uint8x16_t bitstack_look_bytes_neon_(const bitstack_entries_neon_ *table, uint8x16_t index, const uint32_t level) {
+    uint8x16_t value;
+    size_t i;
+    index = vandq_u8(index, vdupq_n_u8((uint8_t)(level < 4 ? 15 : (1 << level) - 1)));
+    if (level <= 4) return vqtbl1q_u8(table->entries[0].val[0], index);
+    if (level == 5) {
+        uint8x16x2_t two;
+        two.val[0] = table->entries[0].val[0], two.val[1] = table->entries[0].val[1];
+        return vqtbl2q_u8(two, index);
+    }
+    value = vqtbl4q_u8(table->entries[0], index);
+    for (i = 1; i < (size_t)(level > 6 ? 1 << (level - 6) : 1); i++)
+        value = vqtbx4q_u8(value, table->entries[i], vsubq_u8(index, vdupq_n_u8((uint8_t)(64 * i))));
+    return value;
+}
+static uint32_t bitstack_largest_neon_(const float *z, size_t cols) {
+    uint32x4_t most = vdupq_n_u32(0);
+    uint32_t rest, lanes;
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4) most = vmaxq_u32(most, vreinterpretq_u32_f32(vabsq_f32(vld1q_f32(z + j))));
+    rest = bitstack_largest_scalar_(z + j, cols - j), lanes = vmaxvq_u32(most);
+    return lanes > rest ? lanes : rest;
+}
+static void bitstack_round_neon_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    int32x4_t sum[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+    size_t j;
+    for (j = 0; j + 8 <= cols; j += 8) {
+        const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j), inverse)), b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j + 4), inverse));
+        int16x8_t high = vcombine_s16(vmovn_s32(a), vmovn_s32(b));
+        if (stride) {
+            const int16x8_t low = vshrq_n_s16(vshlq_n_s16(high, 8), 8);
+            high = vshrq_n_s16(vsubq_s16(high, low), 8);
+            sum[1] = vpadalq_s16(sum[1], low);
+            vst1_s8((int8_t *)q + stride + j, vmovn_s16(low));
+        }
+        sum[0] = vpadalq_s16(sum[0], high);
+        vst1_s8((int8_t *)q + j, vmovn_s16(high));
+    }
+    sums[0] += vaddvq_s32(sum[0]), sums[1] += vaddvq_s32(sum[1]);
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+#define BITSTACK_SCALED_neon_(a, scalar) vmulq_n_f32(a, scalar)
+#define BITSTACK_MUL_neon_(a, b) vmulq_f32(a, b)
+#define BITSTACK_FLOATS_neon_(from) vcvtq_f32_s32(vld1q_s32(from))
+#define BITSTACK_KEEP_neon_(value) __asm__("" : "+w"(value));
+BITSTACK_DEFINE_FOLD_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, float32x4_t, 4)
+#define BITSTACK_PAIRWISE_NEON_(a, b) vpaddq_s32(a, b)
+#else
+typedef struct bitstack_entries_neon_ {
+    uint8x8x4_t entries[8];
+} bitstack_entries_neon_;
+BITSTACK_NEON_INLINE_ bitstack_entries_neon_ bitstack_table_neon_(const signed char *table, const uint32_t level) {
+    bitstack_entries_neon_ it;
+    size_t i, k;
+    for (i = 0; i < (size_t)(level > 5 ? 1 << (level - 5) : 1); i++)
+        for (k = 0; k < 4; k++) it.entries[i].val[k] = vld1_u8((const uint8_t *)table + 32 * i + 8 * k);
+    return it;
+}
+BITSTACK_NEON_INLINE_ uint8x8_t bitstack_look_half_neon_(const bitstack_entries_neon_ *table, uint8x8_t index, const uint32_t level) {
+    uint8x8_t value;
+    size_t i;
+    index = vand_u8(index, vdup_n_u8((uint8_t)(level < 5 ? 31 : (1 << level) - 1)));
+    value = vtbl4_u8(table->entries[0], index);
+    for (i = 1; i < (size_t)(level > 5 ? 1 << (level - 5) : 1); i++)
+        value = vtbx4_u8(value, table->entries[i], vsub_u8(index, vdup_n_u8((uint8_t)(32 * i))));
+    return value;
+}
+BITSTACK_NEON_INLINE_ uint8x16_t bitstack_look_bytes_neon_(const bitstack_entries_neon_ *table, uint8x16_t index, const uint32_t level) {
+    return vcombine_u8(bitstack_look_half_neon_(table, vget_low_u8(index), level), bitstack_look_half_neon_(table, vget_high_u8(index), level));
+}
+#define bitstack_largest_neon_ bitstack_largest_scalar_
+#define bitstack_round_neon_ bitstack_round_scalar_
+#define bitstack_fold_neon_ bitstack_fold_scalar_
+#define bitstack_fold_some_neon_ bitstack_fold_scalar_
+#define BITSTACK_PAIRWISE_NEON_(a, b) \
+    vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)))
+#endif
+#define bitstack_smalls_neon_ bitstack_smalls_scalar_
+
+/* Two vectors' products together fit 16 bits; then they are added in pairs. */
+typedef struct bitstack_partial_neon_ {
+    int32x4_t low, high;
+    int16x8_t low_pair, high_pair;
+} bitstack_partial_neon_;
+BITSTACK_NEON_INLINE_ bitstack_partial_neon_ bitstack_start_neon_(void) {
+    bitstack_partial_neon_ it;
+    it.low = it.high = vdupq_n_s32(0), it.low_pair = it.high_pair = vdupq_n_s16(0);
+    return it;
+}
+BITSTACK_NEON_INLINE_ int32_t bitstack_four_inputs_neon_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return four;
+}
+BITSTACK_NEON_INLINE_ void bitstack_dot_bytes_neon_(bitstack_partial_neon_ *partial, const int which, uint8x16_t bytes, int32_t four) {
+    const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four)), low = vreinterpret_s8_u8(vget_low_u8(bytes)), high = vreinterpret_s8_u8(vget_high_u8(bytes));
+    if (which == 0) partial->low_pair = vmull_s8(low, q), partial->high_pair = vmull_s8(high, q);
+    else {
+        partial->low = vpadalq_s16(partial->low, vmlal_s8(partial->low_pair, low, q));
+        partial->high = vpadalq_s16(partial->high, vmlal_s8(partial->high_pair, high, q));
+    }
+}
+BITSTACK_NEON_INLINE_ void bitstack_dot_words_neon_(bitstack_partial_neon_ *partial, uint8x16_t bytes, int32_t four) {
+    const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four));
+    partial->low = vpadalq_s16(partial->low, vmull_s8(vreinterpret_s8_u8(vget_low_u8(bytes)), q));
+    partial->high = vpadalq_s16(partial->high, vmull_s8(vreinterpret_s8_u8(vget_high_u8(bytes)), q));
+}
+#define BITSTACK_LOADI_neon_(from) vld1q_u8((const uint8_t *)(from))
+#define BITSTACK_STOREI_neon_(to, value) vst1q_u8((uint8_t *)(to), value)
+#define BITSTACK_SHL_neon_(value, n) vshlq_n_u8(value, n)
+#define BITSTACK_SHR_neon_(value, n) vshrq_n_u8(value, n)
+#define BITSTACK_SELECT_neon_(mask, a, b) vbslq_u8(vdupq_n_u8(mask), a, b)
+#define BITSTACK_LOOK_neon_ bitstack_look_bytes_neon_
+#define BITSTACK_START_neon_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_neon_())
+#define BITSTACK_DOT_neon_(partial, which, bytes, q) bitstack_dot_bytes_neon_(&(partial), which, bytes, bitstack_four_inputs_neon_(q));
+#define BITSTACK_DOT_WORDS_neon_(partial, bytes, q) bitstack_dot_words_neon_(&(partial), bytes, bitstack_four_inputs_neon_(q));
+#define BITSTACK_SUM_neon_(partial) BITSTACK_PAIRWISE_NEON_((partial).low, (partial).high)
+#define BITSTACK_PUT_SUM_neon_(to, value) vst1q_s32(to, value)
+#define BITSTACK_ADD_SUM_neon_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
+BITSTACK_DEFINE_DECODE_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, uint8x16_t, 4)
+#endif
+
+#ifdef BITSTACK_HAS_DOTPROD_
+#ifdef __clang__
+#define BITSTACK_DOTPROD_TARGET_ target("dotprod")
+#else
+#define BITSTACK_DOTPROD_TARGET_ target("arch=armv8.2-a+dotprod")
+#endif
+#define BITSTACK_DOTPROD_ __attribute__((BITSTACK_DOTPROD_TARGET_))
+#define BITSTACK_DOTPROD_INLINE_ static inline __attribute__((BITSTACK_DOTPROD_TARGET_, always_inline))
+#if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+static int bitstack_available_dotprod_(void) { return (getauxval(AT_HWCAP) & 1ul << 20) != 0; } /* ASIMDDP */
+#else
+static int bitstack_available_dotprod_(void) { return 1; }
+#endif
+typedef bitstack_entries_neon_ bitstack_entries_dotprod_;
+typedef int32x4x2_t bitstack_partial_dotprod_;
+BITSTACK_DOTPROD_INLINE_ int32x4x2_t bitstack_start_dotprod_(void) {
+    int32x4x2_t it;
+    it.val[0] = it.val[1] = vdupq_n_s32(0);
+    return it;
+}
+#define bitstack_table_dotprod_ bitstack_table_neon_
+#define bitstack_smalls_dotprod_ bitstack_smalls_scalar_
+#define bitstack_fold_some_dotprod_ bitstack_fold_some_neon_
+#define BITSTACK_LOADI_dotprod_(from) BITSTACK_LOADI_neon_(from)
+#define BITSTACK_STOREI_dotprod_(to, value) BITSTACK_STOREI_neon_(to, value)
+#define BITSTACK_SHL_dotprod_(value, n) vshlq_n_u8(value, n)
+#define BITSTACK_SHR_dotprod_(value, n) vshrq_n_u8(value, n)
+#define BITSTACK_SELECT_dotprod_(mask, a, b) vbslq_u8(vdupq_n_u8(mask), a, b)
+#define BITSTACK_LOOK_dotprod_ bitstack_look_bytes_neon_
+#define BITSTACK_START_dotprod_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_dotprod_())
+#define BITSTACK_DOT_dotprod_(partial, which, bytes, q) /* as assembly: older clangs have the intrinsic only where all code may use it */ \
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"((partial).val[which]) : "w"(bytes), "w"(vdupq_n_s32(bitstack_four_inputs_neon_(q))));
+#define BITSTACK_DOT_WORDS_dotprod_(partial, bytes, q) BITSTACK_DOT_dotprod_(partial, 0, bytes, q)
+#define BITSTACK_SUM_dotprod_(partial) vaddq_s32((partial).val[0], (partial).val[1])
+#define BITSTACK_PUT_SUM_dotprod_(to, value) vst1q_s32(to, value)
+#define BITSTACK_ADD_SUM_dotprod_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
+BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, 4)
+#endif
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
-    bitstack_logs_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
+    bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
     bitstack_fold_scalar_, NULL, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
-     bitstack_logs_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
+     bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
      bitstack_stream_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_,
-     bitstack_logs_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
+     bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
      bitstack_stream_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
-     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_logs_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
      bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, 0},
+#endif
+#ifdef BITSTACK_HAS_DOTPROD_
+    {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_stream_dotprod_, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
-     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_stream_neon_, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -3945,7 +4123,7 @@ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, 
                     signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
                     cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
                     if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
-                        kernels->logs(z, codes + col, cols);
+                        kernels->smalls(z, codes + col, cols);
                         kernels->product(z, z, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
                     }
                     if (pass == 0) {
@@ -3985,7 +4163,7 @@ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitst
             for (h = 0; h < halves; h++)
                 kernels->dot(sums + h, halves, bytes[h], some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1 || in->parts > 1);
         }
-        kernels->logs(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
+        kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         for (v = 0; v < in->batch; v++)
             kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
     }
