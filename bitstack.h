@@ -2008,7 +2008,7 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
             const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
-                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* the first product is exact */
+                const double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* exact */
                 bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
             }
         }
@@ -2960,6 +2960,9 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
 #if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
 #define BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_
+#if defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || defined(__linux__)) && !defined(BITSTACK_NO_DOTPROD)
+#define BITSTACK_HAS_DOTPROD_ /* a kernel of its own in [DECODE] */
+#endif
 #elif defined(__arm__) && defined(__linux__) && !defined(__clang__) && defined(__ARM_FP) && __ARM_ARCH >= 7
 #define BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_ __attribute__((target("fpu=neon")))
@@ -3490,8 +3493,8 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
             V index[8];                                                                                              \
             bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
             for (k = 0; k < 8; k++) {                                                                                \
-                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(table, index[k], level));               \
-                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(lows, index[k], level)); \
+                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(&table, index[k], level));               \
+                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(&lows, index[k], level)); \
             }                                                                                                        \
         }                                                                                                            \
     }                                                                                                                \
@@ -3525,18 +3528,18 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
                 for (h = 0; h < N; h++) {                                                                            \
                     V index[8];                                                                                      \
                     bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[0], level), q)              \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[1], level), q + 4)          \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[2], level), q + 8)          \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[3], level), q + 12)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[4], level), q + 16)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[5], level), q + 20)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[6], level), q + 24)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[7], level), q + 28)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[0], level), q)              \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[1], level), q + 4)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[2], level), q + 8)          \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[3], level), q + 12)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[4], level), q + 16)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[5], level), q + 20)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[6], level), q + 24)         \
+                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[7], level), q + 28)         \
                 }                                                                                                    \
             }                                                                                                        \
-            for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
-            bitstack_smalls_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
+            for (h = 0; h < N; h++) BITSTACK_PUT_SUM_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h]));\
+            bitstack_smalls_##isa##_(scales, codes, BITSTACK_LANES_);                                                \
             bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
         }                                                                                                            \
     }                                                                                                                \
@@ -3610,9 +3613,9 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_look_sixteens_sse4_(const __m128i *entrie
     for (i = 1; i < count; i++) value = _mm_xor_si128(value, _mm_shuffle_epi8(entries[i], _mm_sub_epi8(index, _mm_set1_epi8((char)(16 * i)))));
     return value;
 }
-BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(bitstack_entries_sse4_ table, __m128i index, const uint32_t level) {
-    if (level <= 7) return bitstack_look_sixteens_sse4_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
-    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table.entries, index, 8), bitstack_look_sixteens_sse4_(table.entries + 8, index, 8), index);
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(const bitstack_entries_sse4_ *table, __m128i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_sse4_(table->entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table->entries, index, 8), bitstack_look_sixteens_sse4_(table->entries + 8, index, 8), index);
 }
 BITSTACK_SSE4_INLINE_ __m128i bitstack_four_inputs_sse4_(const signed char *q) {
     int32_t four;
@@ -3638,6 +3641,7 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
 #define BITSTACK_DOT_sse4_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
 #define BITSTACK_DOT_WORDS_sse4_(partial, bytes, q) (partial) = bitstack_dot_words_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
 #define BITSTACK_SUM_sse4_(partial) (partial)
+#define BITSTACK_PUT_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, value)
 #define BITSTACK_ADD_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, _mm_add_epi32(BITSTACK_LOADI_sse4_(to), value))
 #define BITSTACK_LOAD_sse4_(from) _mm_loadu_ps(from)
 #define BITSTACK_STORE_sse4_(to, value) _mm_storeu_ps(to, value)
@@ -3674,9 +3678,9 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_look_sixteens_avx2_(const __m256i *entrie
         value = _mm256_xor_si256(value, _mm256_shuffle_epi8(entries[i], _mm256_sub_epi8(index, _mm256_set1_epi8((char)(16 * i)))));
     return value;
 }
-BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(bitstack_entries_avx2_ table, __m256i index, const uint32_t level) {
-    if (level <= 7) return bitstack_look_sixteens_avx2_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
-    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table.entries, index, 8), bitstack_look_sixteens_avx2_(table.entries + 8, index, 8), index);
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(const bitstack_entries_avx2_ *table, __m256i index, const uint32_t level) {
+    if (level <= 7) return bitstack_look_sixteens_avx2_(table->entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table->entries, index, 8), bitstack_look_sixteens_avx2_(table->entries + 8, index, 8), index);
 }
 BITSTACK_AVX2_INLINE_ __m256i bitstack_four_inputs_avx2_(const signed char *q) {
     int32_t four;
@@ -3709,6 +3713,7 @@ BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char 
 #define BITSTACK_DOT_avx2_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
 #define BITSTACK_DOT_WORDS_avx2_(partial, bytes, q) (partial) = bitstack_dot_words_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
 #define BITSTACK_SUM_avx2_(partial) (partial)
+#define BITSTACK_PUT_SUM_avx2_(to, value) bitstack_store_avx2_(to, value)
 #define BITSTACK_ADD_SUM_avx2_(to, value) bitstack_store_avx2_(to, _mm256_add_epi32(bitstack_load_avx2_(to), value))
 #define BITSTACK_MUL_avx2_(a, b) _mm256_mul_ps(a, b)
 #define BITSTACK_SCALED_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
@@ -3775,11 +3780,11 @@ BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const si
     for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
     return it;
 }
-BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(bitstack_entries_avx512_ table, __m512i index, const uint32_t level) {
-    if (level <= 6) return _mm512_permutexvar_epi8(index, table.entries[0]);
-    if (level == 7) return _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]);
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]),
-                                  _mm512_permutex2var_epi8(table.entries[2], index, table.entries[3]));
+BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(const bitstack_entries_avx512_ *table, __m512i index, const uint32_t level) {
+    if (level <= 6) return _mm512_permutexvar_epi8(index, table->entries[0]);
+    if (level == 7) return _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]),
+                                  _mm512_permutex2var_epi8(table->entries[2], index, table->entries[3]));
 }
 BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
     bitstack_partial_avx512_ it;
@@ -3805,6 +3810,7 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
 #define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
 #define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
+#define BITSTACK_PUT_SUM_avx512_(to, value) _mm512_storeu_si512(to, value)
 #define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
 BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512, 16)
 BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
@@ -3813,6 +3819,181 @@ BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m51
 #endif
 #endif
 
+#ifdef BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_INLINE_ BITSTACK_NEON_ static inline __attribute__((always_inline))
+/* Indices beyond a table find 0, or leave what is there. */
+#ifdef __aarch64__
+typedef struct bitstack_entries_neon_ {
+    uint8x16x4_t entries[4];
+} bitstack_entries_neon_;
+BITSTACK_NEON_INLINE_ bitstack_entries_neon_ bitstack_table_neon_(const signed char *table, const uint32_t level) {
+    bitstack_entries_neon_ it;
+    size_t i, k;
+    for (i = 0; i < (size_t)(level > 6 ? 1 << (level - 6) : 1); i++)
+        for (k = 0; k < 4; k++) it.entries[i].val[k] = vld1q_u8((const uint8_t *)table + 64 * i + 16 * k);
+    return it;
+}
+BITSTACK_NEON_INLINE_ uint8x16_t bitstack_look_bytes_neon_(const bitstack_entries_neon_ *table, uint8x16_t index, const uint32_t level) {
+    uint8x16_t value;
+    size_t i;
+    index = vandq_u8(index, vdupq_n_u8((uint8_t)(level < 4 ? 15 : (1 << level) - 1)));
+    if (level <= 4) return vqtbl1q_u8(table->entries[0].val[0], index);
+    if (level == 5) {
+        uint8x16x2_t two;
+        two.val[0] = table->entries[0].val[0], two.val[1] = table->entries[0].val[1];
+        return vqtbl2q_u8(two, index);
+    }
+    value = vqtbl4q_u8(table->entries[0], index);
+    for (i = 1; i < (size_t)(level > 6 ? 1 << (level - 6) : 1); i++)
+        value = vqtbx4q_u8(value, table->entries[i], vsubq_u8(index, vdupq_n_u8((uint8_t)(64 * i))));
+    return value;
+}
+static uint32_t bitstack_largest_neon_(const float *z, size_t cols) {
+    uint32x4_t most = vdupq_n_u32(0);
+    uint32_t rest, lanes;
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4) most = vmaxq_u32(most, vreinterpretq_u32_f32(vabsq_f32(vld1q_f32(z + j))));
+    rest = bitstack_largest_scalar_(z + j, cols - j), lanes = vmaxvq_u32(most);
+    return lanes > rest ? lanes : rest;
+}
+static void bitstack_round_neon_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    int32x4_t sum[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+    size_t j;
+    for (j = 0; j + 8 <= cols; j += 8) {
+        const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j), inverse)), b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j + 4), inverse));
+        int16x8_t high = vcombine_s16(vmovn_s32(a), vmovn_s32(b));
+        if (stride) {
+            const int16x8_t low = vshrq_n_s16(vshlq_n_s16(high, 8), 8);
+            high = vshrq_n_s16(vsubq_s16(high, low), 8);
+            sum[1] = vpadalq_s16(sum[1], low);
+            vst1_s8((int8_t *)q + stride + j, vmovn_s16(low));
+        }
+        sum[0] = vpadalq_s16(sum[0], high);
+        vst1_s8((int8_t *)q + j, vmovn_s16(high));
+    }
+    sums[0] += vaddvq_s32(sum[0]), sums[1] += vaddvq_s32(sum[1]);
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+#define BITSTACK_SCALED_neon_(a, scalar) vmulq_n_f32(a, scalar)
+#define BITSTACK_MUL_neon_(a, b) vmulq_f32(a, b)
+#define BITSTACK_FLOATS_neon_(from) vcvtq_f32_s32(vld1q_s32(from))
+#define BITSTACK_KEEP_neon_(value) __asm__("" : "+w"(value));
+BITSTACK_DEFINE_FOLD_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, float32x4_t, 4)
+#define BITSTACK_PAIRWISE_NEON_(a, b) vpaddq_s32(a, b)
+#else
+typedef struct bitstack_entries_neon_ {
+    uint8x8x4_t entries[8];
+} bitstack_entries_neon_;
+BITSTACK_NEON_INLINE_ bitstack_entries_neon_ bitstack_table_neon_(const signed char *table, const uint32_t level) {
+    bitstack_entries_neon_ it;
+    size_t i, k;
+    for (i = 0; i < (size_t)(level > 5 ? 1 << (level - 5) : 1); i++)
+        for (k = 0; k < 4; k++) it.entries[i].val[k] = vld1_u8((const uint8_t *)table + 32 * i + 8 * k);
+    return it;
+}
+BITSTACK_NEON_INLINE_ uint8x8_t bitstack_look_half_neon_(const bitstack_entries_neon_ *table, uint8x8_t index, const uint32_t level) {
+    uint8x8_t value;
+    size_t i;
+    index = vand_u8(index, vdup_n_u8((uint8_t)(level < 5 ? 31 : (1 << level) - 1)));
+    value = vtbl4_u8(table->entries[0], index);
+    for (i = 1; i < (size_t)(level > 5 ? 1 << (level - 5) : 1); i++)
+        value = vtbx4_u8(value, table->entries[i], vsub_u8(index, vdup_n_u8((uint8_t)(32 * i))));
+    return value;
+}
+BITSTACK_NEON_INLINE_ uint8x16_t bitstack_look_bytes_neon_(const bitstack_entries_neon_ *table, uint8x16_t index, const uint32_t level) {
+    return vcombine_u8(bitstack_look_half_neon_(table, vget_low_u8(index), level), bitstack_look_half_neon_(table, vget_high_u8(index), level));
+}
+#define bitstack_largest_neon_ bitstack_largest_scalar_
+#define bitstack_round_neon_ bitstack_round_scalar_
+#define bitstack_fold_neon_ bitstack_fold_scalar_
+#define bitstack_fold_some_neon_ bitstack_fold_scalar_
+#define BITSTACK_PAIRWISE_NEON_(a, b) \
+    vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)))
+#endif
+#define bitstack_smalls_neon_ bitstack_smalls_scalar_
+
+/* Two vectors' products together fit 16 bits; then they are added in pairs. */
+typedef struct bitstack_partial_neon_ {
+    int32x4_t low, high;
+    int16x8_t low_pair, high_pair;
+} bitstack_partial_neon_;
+BITSTACK_NEON_INLINE_ bitstack_partial_neon_ bitstack_start_neon_(void) {
+    bitstack_partial_neon_ it;
+    it.low = it.high = vdupq_n_s32(0), it.low_pair = it.high_pair = vdupq_n_s16(0);
+    return it;
+}
+BITSTACK_NEON_INLINE_ int32_t bitstack_four_inputs_neon_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return four;
+}
+BITSTACK_NEON_INLINE_ void bitstack_dot_bytes_neon_(bitstack_partial_neon_ *partial, const int which, uint8x16_t bytes, int32_t four) {
+    const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four)), low = vreinterpret_s8_u8(vget_low_u8(bytes)), high = vreinterpret_s8_u8(vget_high_u8(bytes));
+    if (which == 0) partial->low_pair = vmull_s8(low, q), partial->high_pair = vmull_s8(high, q);
+    else {
+        partial->low = vpadalq_s16(partial->low, vmlal_s8(partial->low_pair, low, q));
+        partial->high = vpadalq_s16(partial->high, vmlal_s8(partial->high_pair, high, q));
+    }
+}
+BITSTACK_NEON_INLINE_ void bitstack_dot_words_neon_(bitstack_partial_neon_ *partial, uint8x16_t bytes, int32_t four) {
+    const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four));
+    partial->low = vpadalq_s16(partial->low, vmull_s8(vreinterpret_s8_u8(vget_low_u8(bytes)), q));
+    partial->high = vpadalq_s16(partial->high, vmull_s8(vreinterpret_s8_u8(vget_high_u8(bytes)), q));
+}
+#define BITSTACK_LOADI_neon_(from) vld1q_u8((const uint8_t *)(from))
+#define BITSTACK_STOREI_neon_(to, value) vst1q_u8((uint8_t *)(to), value)
+#define BITSTACK_SHL_neon_(value, n) vshlq_n_u8(value, n)
+#define BITSTACK_SHR_neon_(value, n) vshrq_n_u8(value, n)
+#define BITSTACK_SELECT_neon_(mask, a, b) vbslq_u8(vdupq_n_u8(mask), a, b)
+#define BITSTACK_LOOK_neon_ bitstack_look_bytes_neon_
+#define BITSTACK_START_neon_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_neon_())
+#define BITSTACK_DOT_neon_(partial, which, bytes, q) bitstack_dot_bytes_neon_(&(partial), which, bytes, bitstack_four_inputs_neon_(q));
+#define BITSTACK_DOT_WORDS_neon_(partial, bytes, q) bitstack_dot_words_neon_(&(partial), bytes, bitstack_four_inputs_neon_(q));
+#define BITSTACK_SUM_neon_(partial) BITSTACK_PAIRWISE_NEON_((partial).low, (partial).high)
+#define BITSTACK_PUT_SUM_neon_(to, value) vst1q_s32(to, value)
+#define BITSTACK_ADD_SUM_neon_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
+BITSTACK_DEFINE_DECODE_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, uint8x16_t, 4)
+#endif
+
+#ifdef BITSTACK_HAS_DOTPROD_
+#ifdef __clang__
+#define BITSTACK_DOTPROD_TARGET_ target("dotprod")
+#else
+#define BITSTACK_DOTPROD_TARGET_ target("arch=armv8.2-a+dotprod")
+#endif
+#define BITSTACK_DOTPROD_ __attribute__((BITSTACK_DOTPROD_TARGET_))
+#define BITSTACK_DOTPROD_INLINE_ static inline __attribute__((BITSTACK_DOTPROD_TARGET_, always_inline))
+#if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+static int bitstack_available_dotprod_(void) { return (getauxval(AT_HWCAP) & 1ul << 20) != 0; } /* ASIMDDP */
+#else
+static int bitstack_available_dotprod_(void) { return 1; }
+#endif
+typedef bitstack_entries_neon_ bitstack_entries_dotprod_;
+typedef int32x4x2_t bitstack_partial_dotprod_;
+BITSTACK_DOTPROD_INLINE_ int32x4x2_t bitstack_start_dotprod_(void) {
+    int32x4x2_t it;
+    it.val[0] = it.val[1] = vdupq_n_s32(0);
+    return it;
+}
+#define bitstack_table_dotprod_ bitstack_table_neon_
+#define bitstack_smalls_dotprod_ bitstack_smalls_scalar_
+#define bitstack_fold_some_dotprod_ bitstack_fold_some_neon_
+#define BITSTACK_LOADI_dotprod_(from) BITSTACK_LOADI_neon_(from)
+#define BITSTACK_STOREI_dotprod_(to, value) BITSTACK_STOREI_neon_(to, value)
+#define BITSTACK_SHL_dotprod_(value, n) vshlq_n_u8(value, n)
+#define BITSTACK_SHR_dotprod_(value, n) vshrq_n_u8(value, n)
+#define BITSTACK_SELECT_dotprod_(mask, a, b) vbslq_u8(vdupq_n_u8(mask), a, b)
+#define BITSTACK_LOOK_dotprod_ bitstack_look_bytes_neon_
+#define BITSTACK_START_dotprod_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_dotprod_())
+#define BITSTACK_DOT_dotprod_(partial, which, bytes, q) /* as assembly: older clangs have the intrinsic only where all code may use it */ \
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"((partial).val[which]) : "w"(bytes), "w"(vdupq_n_s32(bitstack_four_inputs_neon_(q))));
+#define BITSTACK_DOT_WORDS_dotprod_(partial, bytes, q) BITSTACK_DOT_dotprod_(partial, 0, bytes, q)
+#define BITSTACK_SUM_dotprod_(partial) vaddq_s32((partial).val[0], (partial).val[1])
+#define BITSTACK_PUT_SUM_dotprod_(to, value) vst1q_s32(to, value)
+#define BITSTACK_ADD_SUM_dotprod_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
+BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, 4)
+#endif
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
@@ -3837,9 +4018,15 @@ static const bitstack_kernels_ bitstack_isas_[] = {
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
      bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, 0},
 #endif
+#ifdef BITSTACK_HAS_DOTPROD_
+    {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_stream_dotprod_, 0},
+#endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
-     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_stream_neon_, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -4174,7 +4361,7 @@ static void bitstack_add_kept_(const bitstack_view *view, const float *x, float 
         const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
         const float f = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_(x, column));
         for (i = low; i < high; i++) {
-            BITSTACK_ROUNDED_ double product = (double)f * values[i]; /* exact */
+            const double product = (double)f * values[i]; /* exact */
             total[i] = (float)((double)total[i] + product);
         }
     }
