@@ -50,7 +50,7 @@ $(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
 $(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
-TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory resume join)
+TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory resume join mix report)
 $(TALKING): $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(COMMAND) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB) -o $@ $(LIBS)
@@ -148,10 +148,11 @@ bench-results: $(BENCH_PROGRAMS)
 	bench/report.sh results/gemv.csv results/gemm.csv results/mca.txt
 
 # Memory and time of compressing a model of eight billion weights: one of its layers, 3 GB of disk.
+# SHAPE=1b LAYERS=0: all of one in the shape of Llama 3.2 1B.
 bench-memory: $(BUILD)/bitstack
 	@mkdir -p $(BUILD)/bench
 	$(CC) $(FLAGS) bench/memory.c -o $(BUILD)/bench/memory
-	$(BUILD)/bench/memory $(BUILD)/bench 1 --compress-embeddings no
+	$(BUILD)/bench/memory $(BUILD)/bench $(or $(SHAPE),8b) $(or $(LAYERS),1) --compress-embeddings no --memory 4GB
 
 clean:
 	rm -rf $(BUILD)

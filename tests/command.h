@@ -43,7 +43,7 @@ static inline void command_slurp_(const char *name, char *to, size_t room) {
 /* Runs a shell line in the folder, $B being the command; its exit status, with what it printed in command_out
  * and command_err. */
 static inline int command_shell(const char *line) {
-    static char all[4000];
+    static char all[8000];
     snprintf(all, sizeof all, "cd '%s' && export B='%s' && { %s\n} >out 2>err </dev/null", command_folder, command_path, line);
     int status = system(all);
     command_slurp_("out", command_out, sizeof command_out);

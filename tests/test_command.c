@@ -117,6 +117,12 @@ int main(int argc, char **argv) {
     CHECK(fails("compress tiny.gguf -o x.bitstack --method other", 2, "--method"), "method");
     CHECK(fails("compress tiny.gguf -o x.bitstack --order other", 2, "--order"), "order");
     CHECK(fails("compress tiny.gguf -o x.bitstack --levels 33", 2, "--levels"), "levels");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --effort great", 2, "--effort"), "effort");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --focus 4..3", 2, "--focus"), "focus");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --shrink 1.5", 2, "--shrink"), "shrinkage");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --labels none", 2, "--labels"), "labels");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --token-weights 2", 2, "--token-weights"), "token weights");
+    CHECK(fails("join tiny.gguf", 2, "-o is missing"), "join's -o");
     CHECK(fails("compress tiny.gguf -o x.bitstack --rank -1", 2, "--rank"), "rank");
     CHECK(fails("compress tiny.gguf -o", 2, "-o needs a value"), "value");
     CHECK(fails("compress tiny.gguf", 2, "-o is missing"), "-o");

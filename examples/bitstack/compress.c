@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "encode.h"
 #include "assemble.h"
+#include "estimate.h"
 #include "mix.h"
 #include "report.h"
 #include "summary.h"
@@ -64,6 +65,7 @@ typedef struct compression {
     order order;
     int threads;
     report report;
+    double written, learned; /* shares of the whole time: how far it is after these phases */
 
     bitstack_coded coded[PLACES]; /* of the layer at hand */
     bitstack_result results[PLACES];
@@ -88,15 +90,19 @@ static void note(compression *c, const char *what, double needed) {
     if (!c->report.quiet) fprintf(stderr, "bitstack: note: %s: --memory %.0fGB would do\n", what, ceil(needed / 1e9));
 }
 
-/* Inputs whose second moments, and the encoder's copies of them, do not fit beside a matrix and the calibration rows
- * are known by their norms only. */
-static void choose_moments(compression *c, const llm_rows *rows) {
+/* Memory for what goes through a layer side by side. */
+static uint64_t side_by_side(const compression *c) { return c->memory / 8; }
+
+/* Inputs whose second moments do not fit beside the calibration rows, the probe's logits, and either what goes through a layer
+ * or a matrix and the encoder's copies of them, are known by their norms only. */
+static void choose_moments(compression *c, const llm_rows *rows, const llm_rows *probe) {
     const llm_config *m = &c->model.config;
     const double cols[LLM_INPUTS] = {m->width, (double)m->heads * m->head_width, m->width, m->hidden};
-    double held = 4.0 * (double)(rows->count * rows->length) * m->width, needed = 0;
+    double held = 4.0 * (double)(rows->count * rows->length) * m->width + 4.0 * (double)(probe->count * probe->length) * m->vocabulary, needed = 0;
     for (int i = 0; i < LLM_INPUTS; i++) held += 8 * cols[i] * cols[i];
     for (int i = LLM_INPUTS; i-- > 0 && rows->count; ) { /* the widest is the last */
-        double all = held + 24 * cols[i] * cols[i] + 20.0 * cols[i] * (i == LLM_IN_HIDDEN ? m->hidden : m->width);
+        double encoding = 24 * cols[i] * cols[i] + 20.0 * cols[i] * (i == LLM_IN_HIDDEN ? m->hidden : m->width), gathering = (double)side_by_side(c);
+        double all = held + (encoding > gathering ? encoding : gathering);
         if (all <= (double)c->memory) continue;
         c->calibration.diagonal[i] = 1;
         held -= 8 * cols[i] * cols[i];
@@ -418,14 +424,14 @@ static uint32_t last_layer(const compression *c) {
 
 static int compress(compression *c, const char *path, const char *out, const llm_rows *rows, const llm_rows *probe) {
     bitstack_result result = BITSTACK_OK;
-    if (llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, c->memory / 4, c->threads) != 0)
+    if (llm_calibration_init(&c->calibration, &c->model, rows->count ? rows : NULL, probe, side_by_side(c), c->threads) != 0)
         return cli_failed("%s: out of memory", path);
-    choose_moments(c, rows);
+    choose_moments(c, rows, probe);
     if (!c->parts) result = assembly_begin(&c->assembly, &c->model, out, c->order, c->embeddings);
-    report_phase(&c->report, "learning", 0.1, 0.3);
+    report_phase(&c->report, "learning", c->written, c->learned);
     if (result == BITSTACK_OK && llm_calibration_backward(&c->calibration, c->weighted, c->labels, c->options.seed, report_show, &c->report) != 0)
         result = BITSTACK_ERROR_MEMORY;
-    report_phase(&c->report, "encoding", 0.3, 1);
+    report_phase(&c->report, "encoding", c->learned, 1);
     while (result == BITSTACK_OK && c->calibration.layer < last_layer(c)) result = compress_layer(c);
     if (result == BITSTACK_OK && !c->parts) result = assembly_correct(&c->assembly);
     if (result == BITSTACK_OK) result = compress_vocabulary(c);
@@ -522,7 +528,7 @@ int command_compress(int argc, char **argv) {
     c.probe_length = probe_tokens + 1;
     if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
-    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 4,
+    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 8,
                  .threads = c.threads};
     if (cli_same_file(path, a.out, 0) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
@@ -535,10 +541,13 @@ int command_compress(int argc, char **argv) {
     load.unpack_bytes = memory / 8 + 1;
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     report_begin(&c.report, quiet, json, c.threads);
-    report_phase(&c.report, "writing", 0, 0.1);
     mixed.length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
     else c.embeddings = choose_vocabulary(&c);
+    machine speed = machine_assumed(c.threads);
+    estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2); /* only for their proportions */
+    c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all;
+    report_phase(&c.report, "writing", 0, c.written);
     if (status == CLI_OK) status = mix_rows(&mixed, &c.model, report_show, &c.report, &rows);
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
     char *journal_path = c.parts ? part_path(a.out, c.part, c.parts) : malloc(strlen(a.out) + 16);

@@ -2,21 +2,25 @@
  * compressed. Only headers are read. */
 #include "cli.h"
 #include "encode.h"
+#include "estimate.h"
 #include "memory.h"
+#include "mix.h"
 #include "../llm/model.h"
+#include "../llm/parallel.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 static const char help[] =
-    "usage: bitstack plan MODEL [--ram SIZE] [--context N] [--levels N] [--rank K] [--method nested|iabs] [--json]\n\n"
+    "usage: bitstack plan MODEL [--ram SIZE] [--context N] [--levels N] [--rank K] [--method nested|iabs]\n"
+    "                      [--threads N] [--json]\n\n"
     "A line for each number of blocks a matrix: bits a weight, memory of the model with the embeddings as they are and\n"
     "with them compressed too, whether it fits, and the loss to expect. Sizes between the lines are available as well:\n"
-    "a stack is loaded block by block.\n\n"
+    "a stack is loaded block by block. And how long compressing takes here: the speed of this machine is measured.\n\n"
     "  --ram SIZE       memory to plan for; what this machine can spare now\n"
     "  --context N      tokens of a text; the model's own, at most 4096\n"
-    "  --levels, --rank, --method   as for bitstack compress\n\n"
+    "  --levels, --rank, --method, --threads   as for bitstack compress\n\n"
     "kl, perplexity: divergence from full precision, nats a token, and growth of perplexity, as measured on the demo\n"
     "model with calibration. A larger model loses less at the same bits a weight.\n";
 
@@ -135,15 +139,41 @@ static void print_table(const llm_model *m, const sizes *s, uint32_t levels, uin
     else printf("\nEverything fits, and %s stay free.\n", cli_bytes(room - most));
 }
 
+static const char *clock_time(double seconds) {
+    static char texts[4][32];
+    static int slot;
+    char *text = texts[slot = (slot + 1) % 4];
+    if (seconds >= 5400) snprintf(text, sizeof texts[0], "%.1f hours", seconds / 3600);
+    else snprintf(text, sizeof texts[0], "%.0f:%02.0f", floor(seconds / 60), floor(fmod(seconds, 60)));
+    return text;
+}
+
+/* Time of compress without further options: on text of the model's own. */
+static void print_time(const llm_model *m, const bitstack_encode_options *o, uint32_t threads, int json) {
+    machine here = machine_measured((int)threads, o);
+    estimate e = estimate_time(m, &here, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF);
+    if (json) {
+        cli_json_begin();
+        cli_json_number("compress_seconds", e.all);
+        cli_json_number("writing_seconds", e.writing);
+        cli_json_number("learning_seconds", e.learning);
+        cli_json_number("encoding_seconds", e.encoding);
+        cli_json_whole("threads", threads);
+        cli_json_end();
+    } else
+        printf("\nCompressing takes about %s here with %u threads: writing %u tokens of text %s, learning from them %s, encoding %s.\n", clock_time(e.all),
+               threads, (unsigned)MIX_DEFAULT_SELF, clock_time(e.writing), clock_time(e.learning), clock_time(e.encoding));
+}
+
 int command_plan(int argc, char **argv) {
-    encode_arguments a = {"nested", "-", 0, 0, 1, 0};
+    encode_arguments a = {"nested", "-", 0, 0, (uint32_t)llm_processors(), 0};
     const char *path;
     uint64_t ram = 0;
     uint32_t context = 0;
     int json = 0;
     const cli_option table[] = {{"--ram", CLI_SIZE, &ram}, {"--context", CLI_WHOLE, &context}, {"--levels", CLI_WHOLE, &a.levels},
                                 {"--rank", CLI_WHOLE, &a.rank}, {"--method", CLI_TEXT, &a.method}, {"--json", CLI_FLAG, &json},
-                                {NULL, CLI_FLAG, NULL}};
+                                {"--threads", CLI_WHOLE, &a.threads}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "plan", help, table, &path, 1);
     if (stop) return stop - 1;
     bitstack_encode_options options;
@@ -175,6 +205,7 @@ int command_plan(int argc, char **argv) {
         measure(&model, &options, levels, &s);
         if (!json) print_table(&model, &s, levels, context, state, ram, method);
         for (uint32_t l = 1; l <= levels && json; l++) print_json(&s, l, state, ram, method);
+        print_time(&model, &options, a.threads ? a.threads : 1, json);
     }
     llm_model_close(&model);
     return status;

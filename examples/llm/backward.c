@@ -12,7 +12,7 @@ enum {
     SLAB_ROWS = 4096,   /* and its rows where they are what is summed over */
     PIECE_ROWS = 64,    /* rows that a thread unpacks at a time */
     PIECE_TOKENS = 16,  /* tokens of a share of work that goes token by token */
-    TILE_TOKENS = 512,  /* of a product's share of work, and at most so many outputs */
+    TILE_TOKENS = 256,  /* of a product's share of work, and at most so many outputs */
     TILE_ROWS = 2048,
     HEAD_TOKENS = 256   /* logits held at a time */
 };

@@ -157,6 +157,9 @@ typedef struct sums {
     double *rows, *inputs; /* where row_squares_at and input_squares_at say */
     float *tokens;         /* as token_weights, or NULL */
     size_t first, all;     /* the first token of those side by side; of all */
+    llm_progress progress;
+    void *user;
+    double begin, end, steps; /* of the progress: those side by side; layers gone through, going back counts as two */
     /* What one call adds up: squares of g, tokens x rows, a token (added to `to`, unless NULL) and a row. */
     const float *g;
     size_t count, width;
@@ -197,6 +200,11 @@ static void sum_squares(sums *s, const float *g, size_t count, size_t width, flo
     llm_parallel(s->c->threads, (to ? (count + PIECE - 1) / PIECE : 0) + (width + ROWS_PIECE - 1) / ROWS_PIECE, sum_piece, s);
 }
 
+static void gone_through(sums *s, double steps) {
+    s->steps += steps;
+    if (s->progress) s->progress(s->user, s->begin + (s->end - s->begin) * s->steps / (3.0 * s->c->model->config.layers));
+}
+
 static void take_gradient(void *user, uint32_t layer, int place, const float *g, size_t first, size_t tokens, uint32_t rows) {
     sums *s = user;
     llm_calibration *c = s->c;
@@ -204,11 +212,13 @@ static void take_gradient(void *user, uint32_t layer, int place, const float *g,
     int input = place == LLM_AT_HEAD ? 0 : llm_linear_inputs[place];
     float *to = s->tokens ? s->tokens + ((size_t)layer * LLM_INPUTS + (size_t)input) * s->all + s->first + first : NULL;
     sum_squares(s, g, tokens, rows, to, s->rows + c->row_squares_at[layer * LLM_LINEARS + (uint32_t)(place == LLM_AT_HEAD ? 0 : place)]);
+    if (place == LLM_Q) gone_through(s, 2);
 }
 
 static void take_input(void *user, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols) {
     sums *s = user;
     sum_squares(s, x, tokens, cols, NULL, s->inputs + s->c->input_squares_at[layer * LLM_INPUTS + (uint32_t)input]);
+    if (input == LLM_IN_DOWN) gone_through(s, 1);
 }
 
 /* Weights of mean 1, none above MOST_WEIGHT: what is cut off goes to all alike. */
@@ -257,6 +267,7 @@ int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels
     memset(&s, 0, sizeof s);
     s.c = c;
     s.all = over->count * length;
+    s.progress = progress, s.user = user;
     if (texts * length > SIDE_BY_SIDE) texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
     while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, c->threads) > c->bytes) texts--;
     int failed = place_sums(c, &s, &rows, &inputs);
@@ -267,9 +278,9 @@ int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels
         for (size_t row = 0; row < over->count; row += texts) {
             size_t some = over->count - row < texts ? over->count - row : texts;
             s.first = row * length;
+            s.begin = (double)row / (double)over->count, s.end = (double)(row + some) / (double)over->count, s.steps = 0;
             c->loss += llm_backward_run(&b, over->ids + row * over->length, some, over->length, labels, seed + s.first * 0x9E3779B97F4A7C15u, take_gradient, &s) *
                        (double)some / (double)over->count;
-            if (progress) progress(user, (double)(row + some) / (double)over->count);
         }
         llm_backward_free(&b);
         for (size_t i = 0; i < rows; i++) c->row_squares[i] = (float)(s.rows[i] / (double)s.all);

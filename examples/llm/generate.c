@@ -70,10 +70,11 @@ typedef struct writer {
     int *failed; /* a row */
 } writer;
 
-static void open_text(const llm_writing *how, forced *f) {
-    if (!how->opening_count) return;
-    const llm_opening *o = &how->openings[f->turn++ % how->opening_count];
-    f->ids = o->ids, f->left = o->count;
+/* The next opening; at most half a row of it, so that there is something of the model's own in each. */
+static void open_text(const writer *w, forced *f) {
+    if (!w->how->opening_count) return;
+    const llm_opening *o = &w->how->openings[f->turn++ % w->how->opening_count];
+    f->ids = o->ids, f->left = o->count < w->length / 2 ? o->count : w->length / 2;
 }
 
 /* The next id of a row. */
@@ -85,7 +86,7 @@ static void write_next(void *context, size_t row) {
     else {
         id = llm_sample(&w->samplers[row], w->logits + row * w->model->config.vocabulary, w->model->config.vocabulary);
         if (id < 0) w->failed[row] = 1, id = 0;
-        if (id == w->how->end) open_text(w->how, f);
+        if (id == w->how->end) open_text(w, f);
     }
     w->ids[row * w->length + w->at] = (uint32_t)id;
 }
@@ -99,7 +100,7 @@ static int write_side_by_side(writer *w, uint32_t *ids, size_t first, size_t cou
     for (size_t r = 0; r < count && !failed; r++) {
         memset(&w->forced[r], 0, sizeof w->forced[r]);
         w->forced[r].turn = first + r;
-        open_text(w->how, &w->forced[r]);
+        open_text(w, &w->forced[r]);
         w->samplers[r] = (llm_sampler){w->how->temperature, w->how->top_p, w->how->seed + ((first + r) << 20)};
         fed[r] = w->how->begin >= 0 ? (uint32_t)w->how->begin : 0;
         w->ids[r * w->length] = 0;

@@ -64,13 +64,23 @@ static int copy(llm_opening *to, const uint32_t *ids, size_t count) {
     return 0;
 }
 
+static int put(llm_opening *to, const llm_tokenizer *tokenizer, const char *text) {
+    uint32_t *ids = NULL;
+    int64_t length = llm_encode(tokenizer, text, strlen(text), &ids);
+    int failed = length < 0 || copy(to, ids, (size_t)length) != 0;
+    free(ids);
+    return failed ? -1 : 0;
+}
+
+/* The question as a conversation begins with it; without the form where that has no room. */
 static int ask(llm_opening *to, const llm_model *m, const llm_tokenizer *tokenizer, const char *question) {
     llm_conversation c;
     uint32_t context = m->config.context < 128 ? m->config.context : 128;
     if (llm_conversation_init(&c, m, tokenizer, context, NULL) != 0) return -1;
-    int failed = llm_conversation_say(&c, question, strlen(question)) < 0;
+    int said = llm_conversation_say(&c, question, strlen(question)), failed = said < 0;
     size_t begin = tokenizer->add_bos && c.generator.count && c.generator.ids[0] == (uint32_t)tokenizer->bos; /* no part of it */
-    if (!failed) failed = copy(to, c.generator.ids + begin, c.generator.count - begin) != 0;
+    if (said == 0) failed = copy(to, c.generator.ids + begin, c.generator.count - begin) != 0;
+    else if (said > 0) failed = put(to, tokenizer, question) != 0;
     llm_conversation_free(&c);
     return failed ? -1 : 0;
 }
@@ -82,13 +92,7 @@ int llm_openings_make(llm_opening **openings, size_t *count, const llm_model *m,
     if (!made) return -1;
     for (size_t i = 0; i < all && !failed; i++) {
         if (chats && i % EVERY == EVERY - 1) failed = ask(&made[i], m, tokenizer, questions[question++ % QUESTIONS]) != 0;
-        else {
-            const char *from = texts[text++ % TEXTS];
-            uint32_t *ids = NULL;
-            int64_t length = llm_encode(tokenizer, from, strlen(from), &ids);
-            failed = length < 0 || copy(&made[i], ids, (size_t)length) != 0;
-            free(ids);
-        }
+        else failed = put(&made[i], tokenizer, texts[text++ % TEXTS]) != 0;
     }
     if (failed) llm_openings_free(made, all);
     else *openings = made, *count = all;
