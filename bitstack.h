@@ -31,7 +31,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DISPATCH] [GEMV] [POOL] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DECODE] [DISPATCH] [GEMV] [POOL] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -57,6 +57,14 @@ extern "C" {
  *           again at each level; each block carries U for *all* planes up to its level, replacing
  *           those before it. Superseded factors are not kept in memory and not counted.
  * U may have several values a row, one per group of `group_cols` consecutive columns.
+ *
+ * The other encoding, *tables*, decodes instead of adding: each block adds one plane of bits, and the bits of a
+ * weight's planes 1..L are an index into a table of 2^L values that block L carries, with scales of its own:
+ *
+ *     W_L[i,j] = scale * unit_L * s_L[i, j / group_cols] * v_L[j] * T_L[index],  index = sum over p = 1..L of bit_p[i,j] << (p - 1)
+ *
+ * unit_L and scale are powers of two; s and v are small floats of one byte. Planes serve every level at or above their
+ * own; T, s, v and unit serve theirs alone.
  *
  * All blocks of all matrices stand in one *universal order*. A budget in bytes decides how many of
  * them, from the front, are loaded. A matrix's blocks come in the order of their levels.
@@ -106,27 +114,33 @@ extern "C" {
  * Matrix record, 64 bytes
  *     0   4  u32 name offset     4  4  u32 name bytes
  *     8   4  u32 rows           12  4  u32 cols           both 1 to 2^30
- *    16   4  u32 encoding, 1 = sign planes with low-rank factors (the only one of version 1)
- *    20   4  u32 levels, 0 to 32: how many blocks the matrix has
- *    24   4  u32 rank, 1 to 1024
+ *    16   4  u32 encoding: 1 = sign planes with low-rank factors, 2 = tables. Readers refuse others, and an
+ *            encoding 2 with another rank, V, U or factor type than the one given for it, naming the matrix
+ *    20   4  u32 levels, 0 to 32 (tables: 8): how many blocks the matrix has
+ *    24   4  u32 rank, 1 to 1024 (tables: 1)
  *    28   1  u8 column factors V: 1 own (each block carries V of its plane), 2 first (block 1 carries
- *            V for all planes), 3 every (each block carries a V for all planes; it replaces the last)
+ *            V for all planes), 3 every (each block carries a V for all planes; it replaces the last). Tables: 3
  *    29   1  u8 coefficients U: 1 own (each block carries U of its plane), 2 all (block L carries U of
- *            planes 1..L; they replace the last)
- *    30   1  u8 factor type: 1 f32, 2 f16
+ *            planes 1..L; they replace the last). Tables: 2
+ *    30   1  u8 factor type: 1 f32, 2 f16. Tables: 0
  *    31   1  zero
- *    32   4  u32 group cols: 0 = one coefficient group a row, else a multiple of 64
- *    36   4  f32 scale, a power of two
- *    40   4  f32 sensitivity: predicted model loss per unit of relative output error, or 0
+ *    32   4  u32 group cols: 0 = one coefficient group a row, else a multiple of 64. Tables: a multiple of 32, 32 to
+ *            1024. There are groups = ceil(cols / group cols) groups; the last one may be narrower
+ *    36   4  f32 scale, a power of two, positive and normal
+ *    40   4  f32 sensitivity: predicted model loss per unit of relative output error, or 0 (information: any value)
  *    44  20  zero
+ * Names of tensors and matrices are any bytes, at least one; readers do not ask that they be different, and find the
+ * first. Fields said to be zero, unused dimensions included, are checked: another value is refused (as unsupported
+ * where a newer writer may have given it a meaning). Padding of names, metadata, tensors and parts is not checked.
  *
  * Block record, 64 bytes, in universal order
  *     0   4  u32 matrix          4  4  u32 level, 1-based
  *     8   8  u64 offset, a multiple of 64: payloads follow each other with no other gap
- *    16   8  u64 bytes = column part + coefficient part + plane part
+ *    16   8  u64 bytes = column part + coefficient part + plane part, padding included
  *    24   8  u64 checksum of the column part (0 bytes long where this block carries no V)
  *    32   8  u64 checksum of the coefficient part
- *    40   8  u64 checksum of the plane part
+ *    40   8  u64 checksum of the plane part. A part's checksum covers its padding (a tensor's does not); that of a
+ *            part which is not there is that of no bytes
  *    48   4  f32 relative squared error of the matrix after this block (information; 0 = unknown)
  *    52   4  f32 score that placed the block in the order (information)
  *    56   8  zero
@@ -139,7 +153,24 @@ extern "C" {
  *                     32 bytes; byte b of a group holds rows b (low nibble) and b + 32 (high nibble)
  *                     of the tile; bit c of a nibble is column 4 * group + c; 1 = +1, 0 = -1. Bits
  *                     beyond rows or cols are zero.
- * A nibble is an index into a 16-entry table of signed sums of inputs, so one byte shuffle multiplies
+ * Resident bytes at a level: of blocks 1..L every plane part, and those column and coefficient parts that the level
+ * uses: all (own), block 1's (first), block L's (every, all). Sizes are those of padded parts.
+ *
+ * Payload of encoding 2, tables
+ *   column part of block L: 0  4  f32 unit, a power of two, positive and normal      4  12  zero
+ *                     16  2 * 2^L  i16 T[2^L], within -127..127 at levels 1 to 6, any at 7 and 8
+ *                         cols     u8 codes of v
+ *   coefficient part  u8 codes of s, tiles of 16 rows: code[((i / 16) * groups + g) * 16 + i % 16]; those of rows
+ *                     beyond the last are zero
+ *   plane part        tiles of 16 rows, ceil(rows / 16) of them. A tile holds ceil(cols / 32) chunks of 64 bytes; bit k
+ *                     of byte 4 * r + c of a chunk (r 0..15, c 0..3) is row r of the tile and column
+ *                     32 * chunk + 4 * k + c. Bits beyond rows or cols are zero.
+ *   A code c is (1 + (c % 32) / 32) * 2^(c / 32 - 7), 0 for c = 0: a float with the bits (c << 18) + (120 << 23).
+ * The reader checks unit, zeros and T when it takes a block up, with the checksums or without; a block that fails is
+ * left out like one whose checksum does. (Sixteen rows of four neighbouring columns fill a register; the four products
+ * of a row then add up where they stand.)
+ *
+ * A nibble of encoding 1 is an index into a 16-entry table of signed sums of inputs, so one byte shuffle multiplies
  * 32 rows by 4 columns, on any ISA, from the bytes as they are in the file.
  */
 
@@ -224,8 +255,8 @@ typedef int (*bitstack_read_at)(void *user, uint64_t offset, void *to, size_t by
 /* How finely multiplication quantises the sums of inputs it looks up. The bounds stand at
  * bitstack_gemv. FAST is the default; REFERENCE is for checking, about a hundred times slower. */
 typedef enum bitstack_precision {
-    BITSTACK_FAST = 0,  /* 8-bit tables, one scale per 256 columns */
-    BITSTACK_EXACT = 1, /* 16-bit tables */
+    BITSTACK_FAST = 0,  /* 8-bit tables, one scale per 256 columns; encoding TABLES: 8-bit inputs, one a group */
+    BITSTACK_EXACT = 1, /* 16-bit tables, or inputs */
     BITSTACK_REFERENCE = 2 /* no tables: double-precision multiply-adds */
 } bitstack_precision;
 
@@ -358,7 +389,8 @@ typedef struct bitstack_view {
  * close (flash, or a mapped file); any alignment. `bytes` (of the memory, of the file, or as told by
  * the caller of open_callback) may end after any block: the rest is taken as absent.
  * A block whose checksum fails is left out together with the later blocks of its matrix; opening
- * still succeeds, and *error then says which (code BITSTACK_ERROR_CHECKSUM). */
+ * still succeeds, and *error then says which (code BITSTACK_ERROR_CHECKSUM; _FORMAT where a table or unit
+ * is not valid). */
 #ifndef BITSTACK_NO_STDIO
 BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options, bitstack_error *error);
 #endif
@@ -389,7 +421,7 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
  * as fit. Costs only the blocks that change. UINT64_MAX means all. The same budget always ends in the
  * same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
  * dropped, the factors that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if
- * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be
+ * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY, _CHECKSUM or _FORMAT: the blocks that could not be
  * had are left out, each matrix stays at its last good level, and everything else is done. Going down may
  * need factors of the lower level from the file: a matrix for which no lower level can be had keeps the one it has,
  * and resident bytes stay above the budget until a later call succeeds. */
@@ -447,6 +479,10 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * largest sum of |v_j x_j| over one of them, plus (20 + n) * 2^-24 of the sum of all |scale u v x| for
  * the floats, where n = rank * planes * (coefficient groups + 2 * cols / 1024). The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
  * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
+ * Tables: inputs x_j v_j are rounded to 8 bits with one scale a group of columns, so FAST differs by at most
+ *     sum over groups g of  |scale unit s_ig| * 0.501 * A_g / 127 * (sum over the group's columns of |T|)
+ * with A_g the largest |v_j x_j| of the group, plus (20 + groups) * 2^-24 of the sum of all |weight * x|; EXACT, and
+ * FAST at levels 7 and 8, have 32512 in place of 127. Groups whose A_g is below 1e-30 count as zero.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
@@ -465,8 +501,8 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 
 /* Reconstruct rows [begin, begin + count) of W at the current level: out[i * out_stride + j], stride in
- * floats, at least cols. Bit-identical on every ISA; exact up to one float rounding per plane. A single
- * row costs cols * level * rank operations: an embedding look-up. */
+ * floats, at least cols. Bit-identical on every ISA; exact up to one float rounding per plane (tables: one a
+ * weight). A single row costs cols * level * rank operations: an embedding look-up. */
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matrix, float *out, size_t out_stride);
 
