@@ -32,7 +32,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DISPATCH] [GEMV] [POOL] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DECODE] [DISPATCH] [GEMV] [POOL] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -58,6 +58,14 @@ extern "C" {
  *           again at each level; each block carries U for *all* planes up to its level, replacing
  *           those before it. Superseded factors are not kept in memory and not counted.
  * U may have several values a row, one per group of `group_cols` consecutive columns.
+ *
+ * The other encoding, *tables*, decodes instead of adding: each block adds one plane of bits, and the bits of a
+ * weight's planes 1..L are an index into a table of 2^L values that block L carries, with scales of its own:
+ *
+ *     W_L[i,j] = scale * unit_L * s_L[i, j / group_cols] * v_L[j] * T_L[index],  index = sum over p = 1..L of bit_p[i,j] << (p - 1)
+ *
+ * unit_L and scale are powers of two; s and v are small floats of one byte. Planes serve every level at or above their
+ * own; T, s, v and unit serve theirs alone.
  *
  * All blocks of all matrices stand in one *universal order*. A budget in bytes decides how many of
  * them, from the front, are loaded. A matrix's blocks come in the order of their levels.
@@ -107,28 +115,34 @@ extern "C" {
  * Matrix record, 64 bytes
  *     0   4  u32 name offset     4  4  u32 name bytes
  *     8   4  u32 rows           12  4  u32 cols           both 1 to 2^30
- *    16   4  u32 encoding, 1 = sign planes with low-rank factors (the only one of version 1)
- *    20   4  u32 levels, 0 to 32: how many blocks the matrix has
- *    24   4  u32 rank, 1 to 1024
+ *    16   4  u32 encoding: 1 = sign planes with low-rank factors, 2 = tables. Readers refuse others, and an
+ *            encoding 2 with another rank, V, U or factor type than the one given for it, naming the matrix
+ *    20   4  u32 levels, 0 to 32 (tables: 8): how many blocks the matrix has
+ *    24   4  u32 rank, 1 to 1024 (tables: 1)
  *    28   1  u8 column factors V: 1 own (each block carries V of its plane), 2 first (block 1 carries
- *            V for all planes), 3 every (each block carries a V for all planes; it replaces the last)
+ *            V for all planes), 3 every (each block carries a V for all planes; it replaces the last). Tables: 3
  *    29   1  u8 coefficients U: 1 own (each block carries U of its plane), 2 all (block L carries U of
- *            planes 1..L; they replace the last)
- *    30   1  u8 factor type: 1 f32, 2 f16
+ *            planes 1..L; they replace the last). Tables: 2
+ *    30   1  u8 factor type: 1 f32, 2 f16. Tables: 0
  *    31   1  zero
- *    32   4  u32 group cols: 0 = one coefficient group a row, else a multiple of 64
- *    36   4  f32 scale, a power of two
- *    40   4  f32 sensitivity: predicted model loss per unit of relative output error, or 0
- *    44   4  u32 whole columns, 0 to 255 (encoding 2, else 0)
+ *    32   4  u32 group cols: 0 = one coefficient group a row, else a multiple of 64. Tables: a multiple of 32, 32 to
+ *            1024. There are groups = ceil(cols / group cols) groups; the last one may be narrower
+ *    36   4  f32 scale, a power of two, positive and normal
+ *    40   4  f32 sensitivity: predicted model loss per unit of relative output error, or 0 (information: any value)
+ *    44   4  u32 whole columns: tables 0 to 255, else 0
  *    48  16  zero
+ * Names of tensors and matrices are any bytes, at least one; readers do not ask that they be different, and find the
+ * first. Fields said to be zero, unused dimensions included, are checked: another value is refused (as unsupported
+ * where a newer writer may have given it a meaning). Padding of names, metadata, tensors and parts is not checked.
  *
  * Block record, 64 bytes, in universal order
  *     0   4  u32 matrix          4  4  u32 level, 1-based
  *     8   8  u64 offset, a multiple of 64: payloads follow each other with no other gap
- *    16   8  u64 bytes = column part + coefficient part + plane part
+ *    16   8  u64 bytes = column part + coefficient part + plane part, padding included
  *    24   8  u64 checksum of the column part (0 bytes long where this block carries no V)
  *    32   8  u64 checksum of the coefficient part
- *    40   8  u64 checksum of the plane part
+ *    40   8  u64 checksum of the plane part. A part's checksum covers its padding (a tensor's does not); that of a
+ *            part which is not there is that of no bytes
  *    48   4  f32 relative squared error of the matrix after this block (information; 0 = unknown)
  *    52   4  f32 score that placed the block in the order (information)
  *    56   8  zero
@@ -141,7 +155,24 @@ extern "C" {
  *                     32 bytes; byte b of a group holds rows b (low nibble) and b + 32 (high nibble)
  *                     of the tile; bit c of a nibble is column 4 * group + c; 1 = +1, 0 = -1. Bits
  *                     beyond rows or cols are zero.
- * A nibble is an index into a 16-entry table of signed sums of inputs, so one byte shuffle multiplies
+ * Resident bytes at a level: of blocks 1..L every plane part, and those column and coefficient parts that the level
+ * uses: all (own), block 1's (first), block L's (every, all). Sizes are those of padded parts.
+ *
+ * Payload of encoding 2, tables
+ *   column part of block L: 0  4  f32 unit, a power of two, positive and normal      4  12  zero
+ *                     16  2 * 2^L  i16 T[2^L], within -127..127 at levels 1 to 6, any at 7 and 8
+ *                         cols     u8 codes of v
+ *   coefficient part  u8 codes of s, tiles of 16 rows: code[((i / 16) * groups + g) * 16 + i % 16]; those of rows
+ *                     beyond the last are zero
+ *   plane part        tiles of 16 rows, ceil(rows / 16) of them. A tile holds ceil(cols / 32) chunks of 64 bytes; bit k
+ *                     of byte 4 * r + c of a chunk (r 0..15, c 0..3) is row r of the tile and column
+ *                     32 * chunk + 4 * k + c. Bits beyond rows or cols are zero.
+ *   A code c is (1 + (c % 32) / 32) * 2^(c / 32 - 7), 0 for c = 0: a float with the bits (c << 18) + (120 << 23).
+ * The reader checks unit, zeros and T when it takes a block up, with the checksums or without; a block that fails is
+ * left out like one whose checksum does. (Sixteen rows of four neighbouring columns fill a register; the four products
+ * of a row then add up where they stand.)
+ *
+ * A nibble of encoding 1 is an index into a 16-entry table of signed sums of inputs, so one byte shuffle multiplies
  * 32 rows by 4 columns, on any ISA, from the bytes as they are in the file.
  */
 
@@ -228,8 +259,8 @@ typedef int (*bitstack_read_at)(void *user, uint64_t offset, void *to, size_t by
 /* How finely multiplication quantises the sums of inputs it looks up. The bounds stand at
  * bitstack_gemv. FAST is the default; REFERENCE is for checking, about a hundred times slower. */
 typedef enum bitstack_precision {
-    BITSTACK_FAST = 0,  /* 8-bit tables, one scale per 256 columns */
-    BITSTACK_EXACT = 1, /* 16-bit tables */
+    BITSTACK_FAST = 0,  /* 8-bit tables, one scale per 256 columns; encoding TABLES: 8-bit inputs, one a group */
+    BITSTACK_EXACT = 1, /* 16-bit tables, or inputs */
     BITSTACK_REFERENCE = 2 /* no tables: double-precision multiply-adds */
 } bitstack_precision;
 
@@ -365,7 +396,8 @@ typedef struct bitstack_view {
  * close (flash, or a mapped file); any alignment. `bytes` (of the memory, of the file, or as told by
  * the caller of open_callback) may end after any block: the rest is taken as absent.
  * A block whose checksum fails is left out together with the later blocks of its matrix; opening
- * still succeeds, *error then says which (code BITSTACK_ERROR_CHECKSUM), and bitstack_blocks_missing how many
+ * still succeeds, *error then says which (code BITSTACK_ERROR_CHECKSUM; _FORMAT where a table or unit
+ * is not valid), and bitstack_blocks_missing how many
  * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had. */
 #ifndef BITSTACK_NO_STDIO
 BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options, bitstack_error *error);
@@ -397,7 +429,7 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
  * as fit. Costs only the blocks that change. 0 and UINT64_MAX mean no limit. The same budget always ends in
  * the same bits. While a block is taken up, one superseded part exists beside its successor, and where blocks are
  * dropped, the factors that take over do; these are not counted. BITSTACK_ERROR_BUDGET, and no change, if
- * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY or _CHECKSUM: the blocks that could not be
+ * `bytes` is below bitstack_base_bytes. BITSTACK_ERROR_IO, _MEMORY, _CHECKSUM or _FORMAT: the blocks that could not be
  * had are left out, each matrix stays at its last good level, and everything else is done. Going down may
  * need factors of the lower level from the file: a matrix for which no lower level can be had keeps the one it has,
  * and resident bytes stay above the budget until a later call succeeds. */
@@ -457,6 +489,10 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * largest sum of |v_j x_j| over one of them, plus (20 + n) * 2^-24 of the sum of all |scale u v x| for
  * the floats, where n = rank * planes * (coefficient groups + 2 * cols / 1024). The typical error is 10 times smaller (about 6e-5 of |y|^2 for normal x).
  * EXACT: 2.1 / 32512 in place of 0.51 / 127. REFERENCE is accurate to float rounding.
+ * Tables: inputs x_j v_j are rounded to 8 bits with one scale a group of columns, so FAST differs by at most
+ *     sum over groups g of  |scale unit s_ig| * 0.501 * A_g / 127 * (sum over the group's columns of |T|)
+ * with A_g the largest |v_j x_j| of the group, plus (20 + groups) * 2^-24 of the sum of all |weight * x|; EXACT, and
+ * FAST at levels 7 and 8, have 32512 in place of 127. Groups whose A_g is below 1e-30 count as zero.
  * The result is the same bit for bit on every ISA and for every row split and thread count (needs
  * IEEE floats: not with -ffast-math). A NaN or infinity in x makes the outputs of all rows NaN or
  * infinite, and so may sums beyond the range of float. Scale blocks whose A_b is below 1e-30 count as
@@ -475,8 +511,8 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 
 /* Reconstruct rows [begin, begin + count) of W at the current level: out[i * out_stride + j], stride in
- * floats, at least cols. Bit-identical on every ISA; exact up to one float rounding per plane. A single
- * row costs cols * level * rank operations: an embedding look-up. */
+ * floats, at least cols. Bit-identical on every ISA; exact up to one float rounding per plane (tables: one a
+ * weight). A single row costs cols * level * rank operations: an embedding look-up. */
 BITSTACK_API bitstack_result bitstack_dequantize_rows(const bitstack *stack, int matrix, uint32_t begin, uint32_t count, float *out, size_t out_stride);
 BITSTACK_API bitstack_result bitstack_dequantize(const bitstack *stack, int matrix, float *out, size_t out_stride);
 
@@ -2008,7 +2044,7 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
             const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
-                BITSTACK_ROUNDED_ double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* the first product is exact */
+                const double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* exact */
                 bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
             }
         }
@@ -2223,6 +2259,7 @@ typedef struct bitstack_kernels_ {
                 size_t vectors, int words);
     void (*fold)(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale);
     void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
+    void (*magnitudes)(signed char *q, size_t count); /* makes, for `stream`, |q| at q + BITSTACK_MAGNITUDES_; or NULL */
     unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
 } bitstack_kernels_;
 
@@ -2960,6 +2997,9 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
 #if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
 #define BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_
+#if defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || defined(__linux__)) && !defined(BITSTACK_NO_DOTPROD)
+#define BITSTACK_HAS_DOTPROD_ /* a kernel of its own in [DECODE] */
+#endif
 #elif defined(__arm__) && defined(__linux__) && !defined(__clang__) && defined(__ARM_FP) && __ARM_ARCH >= 7
 #define BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_ __attribute__((target("fpu=neon")))
@@ -3342,6 +3382,7 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
  * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
 #define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
+#define BITSTACK_MAGNITUDES_ (2 * (size_t)BITSTACK_CHUNK_COLS)   /* where |q| stands, behind q */
 
 static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
     size_t i;
@@ -3420,12 +3461,23 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
 /* The vector kernels, written once: N vectors V hold a chunk of a plane, 16 / N rows each; what an ISA does is in
  * macros named BITSTACK_<operation>_<isa>_. The bits of `level` planes become eight vectors of indices by exchanging
  * halves of pairs, as a matrix of bits is transposed; bits above an index are whatever they are, tables being repeated. */
-#define BITSTACK_PAIR_(isa, even, odd, a, b, mask, n)                                                              \
-    even = BITSTACK_SELECT_##isa##_(mask, a, BITSTACK_SHL_##isa##_(b, n));                                           \
-    odd = BITSTACK_SELECT_##isa##_(mask, BITSTACK_SHR_##isa##_(a, n), b);
-#define BITSTACK_DEFINE_FOLD_(isa, ATTRIBUTE, INLINE, F, LANES)                                                      \
-    INLINE void bitstack_fold_some_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], const int parts, const int halves, \
-                                            const float *scales, float input_scale) {                                \
+/* even = mask ? a : b << n, odd = mask ? a >> n : b; two ways. */
+#define BITSTACK_PAIR_SELECT_(isa, V, even, odd, a, b, mask, n)                                                      \
+    do {                                                                                                             \
+        const V pair_a = a, pair_b = b;                                                                              \
+        even = BITSTACK_SELECT_##isa##_(mask, pair_a, BITSTACK_SHL_##isa##_(pair_b, n));                             \
+        odd = BITSTACK_SELECT_##isa##_(mask, BITSTACK_SHR_##isa##_(pair_a, n), pair_b);                              \
+    } while (0);
+#define BITSTACK_PAIR_SWAP_(isa, V, even, odd, a, b, mask, n)                                                        \
+    do {                                                                                                             \
+        const V pair_a = a, pair_b = b;                                                                              \
+        const V swap = BITSTACK_AND_##isa##_(BITSTACK_XOR_##isa##_(BITSTACK_SHR_##isa##_(pair_a, n), pair_b), mask); \
+        even = BITSTACK_XOR_##isa##_(pair_a, BITSTACK_SHL_##isa##_(swap, n));                                        \
+        odd = BITSTACK_XOR_##isa##_(pair_b, swap);                                                                   \
+    } while (0);
+#define BITSTACK_DEFINE_FOLD_(isa, ATTRIBUTE, F, LANES)                                                              \
+    ATTRIBUTE static void bitstack_fold_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, \
+                                                 float input_scale) {                                                \
         size_t i;                                                                                                    \
         int part;                                                                                                    \
         for (i = 0; i < BITSTACK_LANES_; i += LANES) {                                                               \
@@ -3440,42 +3492,41 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
             BITSTACK_KEEP_##isa##_(product) /* so that no compiler fuses it with the sum */                          \
             BITSTACK_STORE_##isa##_(total + i, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(total + i), product));   \
         }                                                                                                            \
-    }                                                                                                                \
-    ATTRIBUTE static void bitstack_fold_##isa##_(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, \
-                                                 float input_scale) {                                                \
-        bitstack_fold_some_##isa##_(total, sums, parts, halves, scales, input_scale);                                \
     }
 #define BITSTACK_DEFINE_DECODE_(isa, ATTRIBUTE, INLINE, V, N)                                                        \
-    INLINE void bitstack_nibbles_##isa##_(V to[4], const unsigned char *const *planes, size_t at, const uint32_t level) { \
+    /* fields: of levels 1 and 2 a nibble has the indices of four or two columns, for which there are tables */      \
+    INLINE void bitstack_nibbles_##isa##_(V to[4], const unsigned char *const *planes, size_t at, const uint32_t level, const int fields) { \
         V a = BITSTACK_LOADI_##isa##_(planes[0] + at), b, even, odd, even2, odd2;                                    \
         if (level == 1) {                                                                                            \
-            to[0] = a, to[1] = BITSTACK_SHR_##isa##_(a, 1), to[2] = BITSTACK_SHR_##isa##_(a, 2), to[3] = BITSTACK_SHR_##isa##_(a, 3); \
+            if (fields) to[0] = to[1] = to[2] = to[3] = a;                                                           \
+            else to[0] = a, to[1] = BITSTACK_SHR_##isa##_(a, 1), to[2] = BITSTACK_SHR_##isa##_(a, 2), to[3] = BITSTACK_SHR_##isa##_(a, 3); \
             return;                                                                                                  \
         }                                                                                                            \
         b = BITSTACK_LOADI_##isa##_(planes[1] + at);                                                                 \
-        BITSTACK_PAIR_(isa, even, odd, a, b, 0x55, 1)                                                                \
+        BITSTACK_PAIR_##isa##_(V, even, odd, a, b, 0x55, 1)                                                                \
         if (level == 2) {                                                                                            \
-            to[0] = even, to[1] = odd, to[2] = BITSTACK_SHR_##isa##_(even, 2), to[3] = BITSTACK_SHR_##isa##_(odd, 2); \
+            to[0] = even, to[1] = odd;                                                                               \
+            to[2] = fields ? even : BITSTACK_SHR_##isa##_(even, 2), to[3] = fields ? odd : BITSTACK_SHR_##isa##_(odd, 2); \
             return;                                                                                                  \
         }                                                                                                            \
         a = BITSTACK_LOADI_##isa##_(planes[2] + at);                                                                 \
         if (level == 3) even2 = a, odd2 = BITSTACK_SHR_##isa##_(a, 1);                                               \
         else {                                                                                                       \
             b = BITSTACK_LOADI_##isa##_(planes[3] + at);                                                             \
-            BITSTACK_PAIR_(isa, even2, odd2, a, b, 0x55, 1)                                                          \
+            BITSTACK_PAIR_##isa##_(V, even2, odd2, a, b, 0x55, 1)                                                          \
         }                                                                                                            \
-        BITSTACK_PAIR_(isa, to[0], to[2], even, even2, 0x33, 2)                                                      \
-        BITSTACK_PAIR_(isa, to[1], to[3], odd, odd2, 0x33, 2)                                                        \
+        BITSTACK_PAIR_##isa##_(V, to[0], to[2], even, even2, 0x33, 2)                                                      \
+        BITSTACK_PAIR_##isa##_(V, to[1], to[3], odd, odd2, 0x33, 2)                                                        \
     }                                                                                                                \
     INLINE void bitstack_index_##isa##_of_(V index[8], const unsigned char *const *planes, size_t at, const uint32_t level) { \
         V low[4], high[4];                                                                                           \
-        bitstack_nibbles_##isa##_(low, planes, at, level < 4 ? level : 4);                                           \
+        bitstack_nibbles_##isa##_(low, planes, at, level < 4 ? level : 4, BITSTACK_FIELDS_##isa##_);                 \
         if (level > 4) {                                                                                             \
-            bitstack_nibbles_##isa##_(high, planes + 4, at, level - 4);                                              \
-            BITSTACK_PAIR_(isa, index[0], index[4], low[0], high[0], 0x0F, 4)                                        \
-            BITSTACK_PAIR_(isa, index[1], index[5], low[1], high[1], 0x0F, 4)                                        \
-            BITSTACK_PAIR_(isa, index[2], index[6], low[2], high[2], 0x0F, 4)                                        \
-            BITSTACK_PAIR_(isa, index[3], index[7], low[3], high[3], 0x0F, 4)                                        \
+            bitstack_nibbles_##isa##_(high, planes + 4, at, level - 4, 0);                                           \
+            BITSTACK_PAIR_##isa##_(V, index[0], index[4], low[0], high[0], 0x0F, 4)                                        \
+            BITSTACK_PAIR_##isa##_(V, index[1], index[5], low[1], high[1], 0x0F, 4)                                        \
+            BITSTACK_PAIR_##isa##_(V, index[2], index[6], low[2], high[2], 0x0F, 4)                                        \
+            BITSTACK_PAIR_##isa##_(V, index[3], index[7], low[3], high[3], 0x0F, 4)                                        \
             return;                                                                                                  \
         }                                                                                                            \
         index[0] = low[0], index[1] = low[1], index[2] = low[2], index[3] = low[3];                                  \
@@ -3490,8 +3541,8 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
             V index[8];                                                                                              \
             bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
             for (k = 0; k < 8; k++) {                                                                                \
-                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(table, index[k], level));               \
-                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(lows, index[k], level)); \
+                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(&table, index[k], level, k));               \
+                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(&lows, index[k], level, k)); \
             }                                                                                                        \
         }                                                                                                            \
     }                                                                                                                \
@@ -3512,8 +3563,6 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level);                         \
         const unsigned char *codes = strip->codes;                                                                   \
         const signed char *q = strip->q;                                                                             \
-        float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                             \
-        int32_t sums[1][BITSTACK_LANES_] BITSTACK_ALIGNED_;                                                          \
         size_t g, at = 0, end, h;                                                                                    \
         uint32_t p;                                                                                                  \
         for (g = 0; at < strip->chunks * 64; g++, codes += BITSTACK_LANES_) {                                        \
@@ -3525,19 +3574,18 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
                 for (h = 0; h < N; h++) {                                                                            \
                     V index[8];                                                                                      \
                     bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[0], level), q)              \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[1], level), q + 4)          \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[2], level), q + 8)          \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[3], level), q + 12)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[4], level), q + 16)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[5], level), q + 20)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(table, index[6], level), q + 24)         \
-                    BITSTACK_DOT_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(table, index[7], level), q + 28)         \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[0], level, 0), q)              \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[1], level, 1), q + 4)          \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[2], level, 2), q + 8)          \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[3], level, 3), q + 12)         \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[4], level, 4), q + 16)         \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[5], level, 5), q + 20)         \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[6], level, 6), q + 24)         \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[7], level, 7), q + 28)         \
                 }                                                                                                    \
             }                                                                                                        \
-            for (h = 0; h < N; h++) BITSTACK_STOREI_##isa##_(sums[0] + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h])); \
-            bitstack_smalls_##isa##_(scales, codes, BITSTACK_LANES_);                                                  \
-            bitstack_fold_some_##isa##_(total, sums, 1, 1, scales, strip->scales[g]);                                \
+            for (h = 0; h < N; h++)                                                                                  \
+                bitstack_add_group_##isa##_(total + h * (16 / N), BITSTACK_SUM_##isa##_(sum[h]), codes + h * (16 / N), strip->scales[g]); \
         }                                                                                                            \
     }                                                                                                                \
     ATTRIBUTE static void bitstack_stream_##isa##_(float *total, const bitstack_strip_ *strip) {                     \
@@ -3593,10 +3641,16 @@ typedef struct bitstack_entries_sse4_ {
     __m128i entries[16];
 } bitstack_entries_sse4_;
 typedef __m128i bitstack_partial_sse4_;
+/* The table for `level` bits of a nibble from bit `shift` on. */
+BITSTACK_SSE4_INLINE_ __m128i bitstack_field_sse4_(__m128i table, int shift, uint32_t level) {
+    const __m128i nibbles = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm_shuffle_epi8(table, _mm_and_si128(_mm_srl_epi16(nibbles, _mm_cvtsi32_si128(shift)), _mm_set1_epi8((char)(level == 1 ? 1 : 3))));
+}
 BITSTACK_SSE4_INLINE_ bitstack_entries_sse4_ bitstack_table_sse4_(const signed char *table, const uint32_t level) {
     bitstack_entries_sse4_ it;
     size_t i;
     it.entries[0] = bitstack_load_sse4_(table);
+    for (i = 1; level <= 2 && i < 4 / level; i++) it.entries[i] = bitstack_field_sse4_(it.entries[0], (int)(i * level), level);
     for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++)
         it.entries[i] = i == 8 ? bitstack_load_sse4_(table + 128)
                                : _mm_xor_si128(bitstack_load_sse4_(table + 16 * i), bitstack_load_sse4_(table + 16 * i - 16));
@@ -3610,32 +3664,37 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_look_sixteens_sse4_(const __m128i *entrie
     for (i = 1; i < count; i++) value = _mm_xor_si128(value, _mm_shuffle_epi8(entries[i], _mm_sub_epi8(index, _mm_set1_epi8((char)(16 * i)))));
     return value;
 }
-BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(bitstack_entries_sse4_ table, __m128i index, const uint32_t level) {
-    if (level <= 7) return bitstack_look_sixteens_sse4_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
-    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table.entries, index, 8), bitstack_look_sixteens_sse4_(table.entries + 8, index, 8), index);
+BITSTACK_SSE4_INLINE_ __m128i bitstack_look_bytes_sse4_(const bitstack_entries_sse4_ *table, __m128i index, const uint32_t level, const size_t k) {
+    if (level <= 2) return bitstack_look_sixteens_sse4_(table->entries + (level == 1 ? k % 4 : k / 2 % 2), index, 1);
+    if (level <= 7) return bitstack_look_sixteens_sse4_(table->entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm_blendv_epi8(bitstack_look_sixteens_sse4_(table->entries, index, 8), bitstack_look_sixteens_sse4_(table->entries + 8, index, 8), index);
 }
 BITSTACK_SSE4_INLINE_ __m128i bitstack_four_inputs_sse4_(const signed char *q) {
     int32_t four;
     memcpy(&four, q, 4);
     return _mm_set1_epi32(four);
 }
-BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_bytes_sse4_(__m128i sum, __m128i bytes, __m128i q) {
-    const __m128i pairs = _mm_maddubs_epi16(_mm_abs_epi8(q), _mm_sign_epi8(bytes, q));
+BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_bytes_sse4_(__m128i sum, __m128i bytes, __m128i q, __m128i magnitude) {
+    const __m128i pairs = _mm_maddubs_epi16(magnitude, _mm_sign_epi8(bytes, q));
     return _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
 }
 BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i bytes, __m128i q) {
     sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(bytes, 8), _mm_srai_epi16(q, 8)));
     return _mm_add_epi32(sum, _mm_madd_epi16(_mm_srai_epi16(_mm_slli_epi16(bytes, 8), 8), _mm_srai_epi16(_mm_slli_epi16(q, 8), 8)));
 }
-#define bitstack_smalls_sse4_ bitstack_smalls_scalar_
 #define BITSTACK_LOADI_sse4_(from) bitstack_load_sse4_(from)
 #define BITSTACK_STOREI_sse4_(to, value) _mm_storeu_si128((__m128i *)(void *)(to), value)
 #define BITSTACK_SHL_sse4_(value, n) _mm_slli_epi16(value, n)
 #define BITSTACK_SHR_sse4_(value, n) _mm_srli_epi16(value, n)
-#define BITSTACK_SELECT_sse4_(mask, a, b) _mm_or_si128(_mm_and_si128(a, _mm_set1_epi8(mask)), _mm_andnot_si128(_mm_set1_epi8(mask), b))
+#define BITSTACK_FIELDS_sse4_ 1
+#define BITSTACK_PAIR_sse4_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SWAP_(sse4, V, even, odd, a, b, mask, n)
+#define BITSTACK_AND_sse4_(a, byte) _mm_and_si128(a, _mm_set1_epi8(byte))
+#define BITSTACK_XOR_sse4_(a, b) _mm_xor_si128(a, b)
 #define BITSTACK_LOOK_sse4_ bitstack_look_bytes_sse4_
 #define BITSTACK_START_sse4_(sum_of_inputs) ((void)(sum_of_inputs), _mm_setzero_si128())
-#define BITSTACK_DOT_sse4_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
+#define BITSTACK_DOT_sse4_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q), _mm_abs_epi8(bitstack_four_inputs_sse4_(q)));
+#define BITSTACK_DOT_READY_sse4_(partial, which, bytes, q) \
+    (partial) = bitstack_dot_bytes_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q), bitstack_four_inputs_sse4_((q) + BITSTACK_MAGNITUDES_));
 #define BITSTACK_DOT_WORDS_sse4_(partial, bytes, q) (partial) = bitstack_dot_words_sse4_(partial, bytes, bitstack_four_inputs_sse4_(q));
 #define BITSTACK_SUM_sse4_(partial) (partial)
 #define BITSTACK_ADD_SUM_sse4_(to, value) BITSTACK_STOREI_sse4_(to, _mm_add_epi32(BITSTACK_LOADI_sse4_(to), value))
@@ -3646,7 +3705,19 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
 #define BITSTACK_SCALED_sse4_(a, scalar) _mm_mul_ps(a, _mm_set1_ps(scalar))
 #define BITSTACK_FLOATS_sse4_(from) _mm_cvtepi32_ps(bitstack_load_sse4_(from))
 #define BITSTACK_KEEP_sse4_(value) __asm__("" : "+x"(value));
-BITSTACK_DEFINE_FOLD_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128, 4)
+BITSTACK_SSE4_INLINE_ void bitstack_add_group_sse4_(float *total, __m128i sum, const unsigned char *codes, float input_scale) {
+    const __m128i code = _mm_cvtepu8_epi32(_mm_cvtsi32_si128((int)bitstack_load32_(codes)));
+    const __m128i value = _mm_add_epi32(_mm_slli_epi32(code, 18), _mm_set1_epi32(120 << 23));
+    const __m128 scale = _mm_castsi128_ps(_mm_andnot_si128(_mm_cmpeq_epi32(code, _mm_setzero_si128()), value));
+    __m128 product = _mm_mul_ps(_mm_cvtepi32_ps(sum), _mm_mul_ps(scale, _mm_set1_ps(input_scale)));
+    BITSTACK_KEEP_sse4_(product)
+    _mm_storeu_ps(total, _mm_add_ps(_mm_loadu_ps(total), product));
+}
+BITSTACK_DEFINE_FOLD_(sse4, BITSTACK_SSE4_, __m128, 4)
+BITSTACK_SSE4_ static void bitstack_magnitudes_sse4_(signed char *q, size_t count) {
+    size_t j;
+    for (j = 0; j < count; j += 16) BITSTACK_STOREI_sse4_(q + BITSTACK_MAGNITUDES_ + j, _mm_abs_epi8(bitstack_load_sse4_(q + j)));
+}
 BITSTACK_DEFINE_DECODE_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128i, 4)
 #endif
 
@@ -3656,10 +3727,16 @@ typedef struct bitstack_entries_avx2_ {
 } bitstack_entries_avx2_;
 typedef __m256i bitstack_partial_avx2_;
 BITSTACK_AVX2_INLINE_ __m256i bitstack_sixteen_avx2_(const signed char *from) { return _mm256_broadcastsi128_si256(bitstack_load_half_avx2_(from)); }
+BITSTACK_AVX2_INLINE_ __m256i bitstack_field_avx2_(__m256i table, int shift, uint32_t level) {
+    const __m256i nibbles = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srl_epi16(nibbles, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8((char)(level == 1 ? 1 : 3))));
+}
 BITSTACK_AVX2_INLINE_ bitstack_entries_avx2_ bitstack_table_avx2_(const signed char *table, const uint32_t level) {
     bitstack_entries_avx2_ it;
     size_t i;
     it.entries[0] = bitstack_sixteen_avx2_(table);
+    for (i = 1; level <= 2 && i < 4 / level; i++)
+        it.entries[i] = bitstack_field_avx2_(it.entries[0], (int)(i * level), level);
     for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++)
         it.entries[i] = i == 8 ? bitstack_sixteen_avx2_(table + 128)
                                : _mm256_xor_si256(bitstack_sixteen_avx2_(table + 16 * i), bitstack_sixteen_avx2_(table + 16 * i - 16));
@@ -3674,17 +3751,18 @@ BITSTACK_AVX2_INLINE_ __m256i bitstack_look_sixteens_avx2_(const __m256i *entrie
         value = _mm256_xor_si256(value, _mm256_shuffle_epi8(entries[i], _mm256_sub_epi8(index, _mm256_set1_epi8((char)(16 * i)))));
     return value;
 }
-BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(bitstack_entries_avx2_ table, __m256i index, const uint32_t level) {
-    if (level <= 7) return bitstack_look_sixteens_avx2_(table.entries, index, level < 5 ? 1 : 1 << (level - 4));
-    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table.entries, index, 8), bitstack_look_sixteens_avx2_(table.entries + 8, index, 8), index);
+BITSTACK_AVX2_INLINE_ __m256i bitstack_look_bytes_avx2_(const bitstack_entries_avx2_ *table, __m256i index, const uint32_t level, const size_t k) {
+    if (level <= 2) return bitstack_look_sixteens_avx2_(table->entries + (level == 1 ? k % 4 : k / 2 % 2), index, 1);
+    if (level <= 7) return bitstack_look_sixteens_avx2_(table->entries, index, level < 5 ? 1 : 1 << (level - 4));
+    return _mm256_blendv_epi8(bitstack_look_sixteens_avx2_(table->entries, index, 8), bitstack_look_sixteens_avx2_(table->entries + 8, index, 8), index);
 }
 BITSTACK_AVX2_INLINE_ __m256i bitstack_four_inputs_avx2_(const signed char *q) {
     int32_t four;
     memcpy(&four, q, 4);
     return _mm256_set1_epi32(four);
 }
-BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_bytes_avx2_(__m256i sum, __m256i bytes, __m256i q) {
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(bytes, q));
+BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_bytes_avx2_(__m256i sum, __m256i bytes, __m256i q, __m256i magnitude) {
+    const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(bytes, q));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 BITSTACK_AVX2_INLINE_ __m256i bitstack_dot_words_avx2_(__m256i sum, __m256i bytes, __m256i q) {
@@ -3703,10 +3781,15 @@ BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char 
 #define BITSTACK_STOREI_avx2_(to, value) bitstack_store_avx2_(to, value)
 #define BITSTACK_SHL_avx2_(value, n) _mm256_slli_epi16(value, n)
 #define BITSTACK_SHR_avx2_(value, n) _mm256_srli_epi16(value, n)
-#define BITSTACK_SELECT_avx2_(mask, a, b) _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi8(mask)), _mm256_andnot_si256(_mm256_set1_epi8(mask), b))
+#define BITSTACK_FIELDS_avx2_ 1
+#define BITSTACK_PAIR_avx2_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SWAP_(avx2, V, even, odd, a, b, mask, n)
+#define BITSTACK_AND_avx2_(a, byte) _mm256_and_si256(a, _mm256_set1_epi8(byte))
+#define BITSTACK_XOR_avx2_(a, b) _mm256_xor_si256(a, b)
 #define BITSTACK_LOOK_avx2_ bitstack_look_bytes_avx2_
 #define BITSTACK_START_avx2_(sum_of_inputs) ((void)(sum_of_inputs), _mm256_setzero_si256())
-#define BITSTACK_DOT_avx2_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
+#define BITSTACK_DOT_avx2_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q), _mm256_abs_epi8(bitstack_four_inputs_avx2_(q)));
+#define BITSTACK_DOT_READY_avx2_(partial, which, bytes, q) \
+    (partial) = bitstack_dot_bytes_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q), bitstack_four_inputs_avx2_((q) + BITSTACK_MAGNITUDES_));
 #define BITSTACK_DOT_WORDS_avx2_(partial, bytes, q) (partial) = bitstack_dot_words_avx2_(partial, bytes, bitstack_four_inputs_avx2_(q));
 #define BITSTACK_SUM_avx2_(partial) (partial)
 #define BITSTACK_ADD_SUM_avx2_(to, value) bitstack_store_avx2_(to, _mm256_add_epi32(bitstack_load_avx2_(to), value))
@@ -3714,7 +3797,19 @@ BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char 
 #define BITSTACK_SCALED_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
 #define BITSTACK_FLOATS_avx2_(from) _mm256_cvtepi32_ps(bitstack_load_avx2_(from))
 #define BITSTACK_KEEP_avx2_(value) __asm__("" : "+x"(value));
-BITSTACK_DEFINE_FOLD_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256, 8)
+BITSTACK_AVX2_INLINE_ void bitstack_add_group_avx2_(float *total, __m256i sum, const unsigned char *codes, float input_scale) {
+    const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes));
+    const __m256i value = _mm256_add_epi32(_mm256_slli_epi32(code, 18), _mm256_set1_epi32(120 << 23));
+    const __m256 scale = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_cmpeq_epi32(code, _mm256_setzero_si256()), value));
+    __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(input_scale)));
+    BITSTACK_KEEP_avx2_(product)
+    _mm256_storeu_ps(total, _mm256_add_ps(_mm256_loadu_ps(total), product));
+}
+BITSTACK_DEFINE_FOLD_(avx2, BITSTACK_AVX2_, __m256, 8)
+BITSTACK_AVX2_ static void bitstack_magnitudes_avx2_(signed char *q, size_t count) {
+    size_t j;
+    for (j = 0; j < count; j += 32) BITSTACK_STOREI_avx2_(q + BITSTACK_MAGNITUDES_ + j, _mm256_abs_epi8(bitstack_load_avx2_(q + j)));
+}
 BITSTACK_DEFINE_DECODE_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256i, 2)
 
 BITSTACK_AVX2_ static uint32_t bitstack_largest_avx2_(const float *z, size_t cols) {
@@ -3775,11 +3870,12 @@ BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const si
     for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
     return it;
 }
-BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(bitstack_entries_avx512_ table, __m512i index, const uint32_t level) {
-    if (level <= 6) return _mm512_permutexvar_epi8(index, table.entries[0]);
-    if (level == 7) return _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]);
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table.entries[0], index, table.entries[1]),
-                                  _mm512_permutex2var_epi8(table.entries[2], index, table.entries[3]));
+BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(const bitstack_entries_avx512_ *table, __m512i index, const uint32_t level, const size_t k) {
+    (void)k;
+    if (level <= 6) return _mm512_permutexvar_epi8(index, table->entries[0]);
+    if (level == 7) return _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]),
+                                  _mm512_permutex2var_epi8(table->entries[2], index, table->entries[3]));
 }
 BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
     bitstack_partial_avx512_ it;
@@ -3795,6 +3891,8 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_STOREI_avx512_(to, value) _mm512_storeu_si512(to, value)
 #define BITSTACK_SHL_avx512_(value, n) _mm512_slli_epi16(value, n)
 #define BITSTACK_SHR_avx512_(value, n) _mm512_srli_epi16(value, n)
+#define BITSTACK_FIELDS_avx512_ 0
+#define BITSTACK_PAIR_avx512_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SELECT_(avx512, V, even, odd, a, b, mask, n)
 #define BITSTACK_SELECT_avx512_(mask, a, b) _mm512_ternarylogic_epi32(_mm512_set1_epi8(mask), a, b, 0xCA) /* mask ? a : b */
 #define BITSTACK_LOOK_avx512_ bitstack_look_bytes_avx512_
 #define BITSTACK_START_avx512_ bitstack_start_avx512_
@@ -3803,43 +3901,261 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_FLOATS_avx512_(from) _mm512_cvtepi32_ps(_mm512_loadu_si512(from))
 #define BITSTACK_KEEP_avx512_(value) __asm__("" : "+v"(value));
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
+#define BITSTACK_DOT_READY_avx512_ BITSTACK_DOT_avx512_
 #define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
 #define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
 #define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
-BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512, 16)
+BITSTACK_AVX512_INLINE_ void bitstack_add_group_avx512_(float *total, __m512i sum, const unsigned char *codes, float input_scale) {
+    const __m512i code = _mm512_cvtepu8_epi32(bitstack_load_half_avx2_(codes));
+    const __m512i scale = _mm512_maskz_add_epi32(_mm512_test_epi32_mask(code, code), _mm512_slli_epi32(code, 18), _mm512_set1_epi32(120 << 23));
+    __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(_mm512_castsi512_ps(scale), _mm512_set1_ps(input_scale)));
+    BITSTACK_KEEP_avx512_(product)
+    _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), product));
+}
+BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, __m512, 16)
 BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 #endif
 
+#ifdef BITSTACK_HAS_NEON_
+#define BITSTACK_NEON_INLINE_ BITSTACK_NEON_ static inline __attribute__((always_inline))
+static const uint8_t bitstack_nibbles_[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+/* Indices beyond a table find 0, or leave what is there. */
+#ifdef __aarch64__
+typedef struct bitstack_entries_neon_ {
+    uint8x16x4_t entries[4];
+} bitstack_entries_neon_;
+BITSTACK_NEON_INLINE_ bitstack_entries_neon_ bitstack_table_neon_(const signed char *table, const uint32_t level) {
+    bitstack_entries_neon_ it;
+    size_t i, k;
+    for (i = 0; i < (size_t)(level > 6 ? 1 << (level - 6) : 1); i++)
+        for (k = 0; k < 4; k++) it.entries[i].val[k] = vld1q_u8((const uint8_t *)table + 64 * i + 16 * k);
+    for (i = 1; level <= 2 && i < 4 / level; i++) /* for a nibble's bits from i * level on */
+        it.entries[0].val[i] = vqtbl1q_u8(it.entries[0].val[0], vandq_u8(vshlq_u8(vld1q_u8(bitstack_nibbles_), vdupq_n_s8((int8_t)(-(int)(i * level)))), vdupq_n_u8((uint8_t)(2 * level - 1))));
+    return it;
+}
+BITSTACK_NEON_INLINE_ uint8x16_t bitstack_look_bytes_neon_(const bitstack_entries_neon_ *table, uint8x16_t index, const uint32_t level, const size_t k) {
+    uint8x16_t value;
+    size_t i;
+    index = vandq_u8(index, vdupq_n_u8((uint8_t)(level < 4 ? 15 : (1 << level) - 1)));
+    if (level <= 4) return vqtbl1q_u8(table->entries[0].val[level == 1 ? k % 4 : level == 2 ? k / 2 % 2 : 0], index);
+    if (level == 5) {
+        uint8x16x2_t two;
+        two.val[0] = table->entries[0].val[0], two.val[1] = table->entries[0].val[1];
+        return vqtbl2q_u8(two, index);
+    }
+    value = vqtbl4q_u8(table->entries[0], index);
+    for (i = 1; i < (size_t)(level > 6 ? 1 << (level - 6) : 1); i++)
+        value = vqtbx4q_u8(value, table->entries[i], vsubq_u8(index, vdupq_n_u8((uint8_t)(64 * i))));
+    return value;
+}
+static uint32_t bitstack_largest_neon_(const float *z, size_t cols) {
+    uint32x4_t most = vdupq_n_u32(0);
+    uint32_t rest, lanes;
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4) most = vmaxq_u32(most, vreinterpretq_u32_f32(vabsq_f32(vld1q_f32(z + j))));
+    rest = bitstack_largest_scalar_(z + j, cols - j), lanes = vmaxvq_u32(most);
+    return lanes > rest ? lanes : rest;
+}
+static void bitstack_round_neon_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    int32x4_t sum[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+    size_t j;
+    for (j = 0; j + 8 <= cols; j += 8) {
+        const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j), inverse)), b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(z + j + 4), inverse));
+        int16x8_t high = vcombine_s16(vmovn_s32(a), vmovn_s32(b));
+        if (stride) {
+            const int16x8_t low = vshrq_n_s16(vshlq_n_s16(high, 8), 8);
+            high = vshrq_n_s16(vsubq_s16(high, low), 8);
+            sum[1] = vpadalq_s16(sum[1], low);
+            vst1_s8((int8_t *)q + stride + j, vmovn_s16(low));
+        }
+        sum[0] = vpadalq_s16(sum[0], high);
+        vst1_s8((int8_t *)q + j, vmovn_s16(high));
+    }
+    sums[0] += vaddvq_s32(sum[0]), sums[1] += vaddvq_s32(sum[1]);
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+#define BITSTACK_SCALED_neon_(a, scalar) vmulq_n_f32(a, scalar)
+#define BITSTACK_MUL_neon_(a, b) vmulq_f32(a, b)
+#define BITSTACK_FLOATS_neon_(from) vcvtq_f32_s32(vld1q_s32(from))
+#define BITSTACK_KEEP_neon_(value) __asm__("" : "+w"(value));
+BITSTACK_NEON_INLINE_ void bitstack_add_group_neon_(float *total, int32x4_t sum, const unsigned char *codes, float input_scale) {
+    const uint32x4_t code = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bitstack_load32_(codes)))));
+    const uint32x4_t scale = vandq_u32(vtstq_u32(code, code), vaddq_u32(vshlq_n_u32(code, 18), vdupq_n_u32(120u << 23)));
+    float32x4_t product = vmulq_f32(vcvtq_f32_s32(sum), vmulq_n_f32(vreinterpretq_f32_u32(scale), input_scale));
+    BITSTACK_KEEP_neon_(product)
+    vst1q_f32(total, vaddq_f32(vld1q_f32(total), product));
+}
+BITSTACK_DEFINE_FOLD_(neon, BITSTACK_NEON_, float32x4_t, 4)
+#define BITSTACK_PAIRWISE_NEON_(a, b) vpaddq_s32(a, b)
+#else
+typedef struct bitstack_entries_neon_ {
+    uint8x8x4_t entries[8];
+} bitstack_entries_neon_;
+BITSTACK_NEON_INLINE_ bitstack_entries_neon_ bitstack_table_neon_(const signed char *table, const uint32_t level) {
+    bitstack_entries_neon_ it;
+    size_t i, k;
+    for (i = 0; i < (size_t)(level > 5 ? 1 << (level - 5) : 1); i++)
+        for (k = 0; k < 4; k++) it.entries[i].val[k] = vld1_u8((const uint8_t *)table + 32 * i + 8 * k);
+    for (i = 1; level <= 2 && i < 4 / level; i++) /* for a nibble's bits from i * level on */
+        for (k = 0; k < 2; k++)
+            it.entries[i].val[k] = vtbl1_u8(it.entries[0].val[0], vand_u8(vshl_u8(vld1_u8(bitstack_nibbles_ + 8 * k), vdup_n_s8((int8_t)(-(int)(i * level)))), vdup_n_u8((uint8_t)(2 * level - 1))));
+    return it;
+}
+BITSTACK_NEON_INLINE_ uint8x8_t bitstack_look_half_neon_(const bitstack_entries_neon_ *table, uint8x8_t index, const uint32_t level, const size_t k) {
+    uint8x8_t value;
+    size_t i;
+    index = vand_u8(index, vdup_n_u8((uint8_t)(level < 5 ? 15 : (1 << level) - 1)));
+    if (level <= 4) {
+        const uint8x8x4_t *four = &table->entries[level == 1 ? k % 4 : level == 2 ? k / 2 % 2 : 0];
+        uint8x8x2_t two;
+        two.val[0] = four->val[0], two.val[1] = four->val[1];
+        return vtbl2_u8(two, index);
+    }
+    value = vtbl4_u8(table->entries[0], index);
+    for (i = 1; i < (size_t)(level > 5 ? 1 << (level - 5) : 1); i++)
+        value = vtbx4_u8(value, table->entries[i], vsub_u8(index, vdup_n_u8((uint8_t)(32 * i))));
+    return value;
+}
+BITSTACK_NEON_INLINE_ uint8x16_t bitstack_look_bytes_neon_(const bitstack_entries_neon_ *table, uint8x16_t index, const uint32_t level, const size_t k) {
+    return vcombine_u8(bitstack_look_half_neon_(table, vget_low_u8(index), level, k), bitstack_look_half_neon_(table, vget_high_u8(index), level, k));
+}
+#define bitstack_largest_neon_ bitstack_largest_scalar_
+#define bitstack_round_neon_ bitstack_round_scalar_
+#define bitstack_fold_neon_ bitstack_fold_scalar_
+BITSTACK_NEON_INLINE_ void bitstack_add_group_neon_(float *total, int32x4_t sum, const unsigned char *codes, float input_scale) {
+    int32_t lanes[4];
+    size_t i;
+    vst1q_s32(lanes, sum);
+    for (i = 0; i < 4; i++) {
+        volatile float product = (float)lanes[i] * (bitstack_small_value_(codes[i]) * input_scale); /* not fused with the sum */
+        total[i] += product;
+    }
+}
+#define BITSTACK_PAIRWISE_NEON_(a, b) \
+    vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)))
+#endif
+
+/* Two vectors' products together fit 16 bits; then they are added in pairs. */
+typedef struct bitstack_partial_neon_ {
+    int32x4_t low, high;
+    int16x8_t low_pair, high_pair;
+} bitstack_partial_neon_;
+BITSTACK_NEON_INLINE_ bitstack_partial_neon_ bitstack_start_neon_(void) {
+    bitstack_partial_neon_ it;
+    it.low = it.high = vdupq_n_s32(0), it.low_pair = it.high_pair = vdupq_n_s16(0);
+    return it;
+}
+BITSTACK_NEON_INLINE_ int32_t bitstack_four_inputs_neon_(const signed char *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return four;
+}
+BITSTACK_NEON_INLINE_ void bitstack_dot_bytes_neon_(bitstack_partial_neon_ *partial, const int which, uint8x16_t bytes, int32_t four) {
+    const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four)), low = vreinterpret_s8_u8(vget_low_u8(bytes)), high = vreinterpret_s8_u8(vget_high_u8(bytes));
+    if (which == 0) partial->low_pair = vmull_s8(low, q), partial->high_pair = vmull_s8(high, q);
+    else {
+        partial->low = vpadalq_s16(partial->low, vmlal_s8(partial->low_pair, low, q));
+        partial->high = vpadalq_s16(partial->high, vmlal_s8(partial->high_pair, high, q));
+    }
+}
+BITSTACK_NEON_INLINE_ void bitstack_dot_words_neon_(bitstack_partial_neon_ *partial, uint8x16_t bytes, int32_t four) {
+    const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four));
+    partial->low = vpadalq_s16(partial->low, vmull_s8(vreinterpret_s8_u8(vget_low_u8(bytes)), q));
+    partial->high = vpadalq_s16(partial->high, vmull_s8(vreinterpret_s8_u8(vget_high_u8(bytes)), q));
+}
+#define BITSTACK_LOADI_neon_(from) vld1q_u8((const uint8_t *)(from))
+#define BITSTACK_STOREI_neon_(to, value) vst1q_u8((uint8_t *)(to), value)
+#define BITSTACK_SHL_neon_(value, n) vshlq_n_u8(value, n)
+#define BITSTACK_SHR_neon_(value, n) vshrq_n_u8(value, n)
+#define BITSTACK_FIELDS_neon_ 1
+#define BITSTACK_PAIR_neon_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SELECT_(neon, V, even, odd, a, b, mask, n)
+#define BITSTACK_SELECT_neon_(mask, a, b) vbslq_u8(vdupq_n_u8(mask), a, b)
+#define BITSTACK_LOOK_neon_ bitstack_look_bytes_neon_
+#define BITSTACK_START_neon_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_neon_())
+#define BITSTACK_DOT_neon_(partial, which, bytes, q) bitstack_dot_bytes_neon_(&(partial), which, bytes, bitstack_four_inputs_neon_(q));
+#define BITSTACK_DOT_READY_neon_ BITSTACK_DOT_neon_
+#define BITSTACK_DOT_WORDS_neon_(partial, bytes, q) bitstack_dot_words_neon_(&(partial), bytes, bitstack_four_inputs_neon_(q));
+#define BITSTACK_SUM_neon_(partial) BITSTACK_PAIRWISE_NEON_((partial).low, (partial).high)
+#define BITSTACK_ADD_SUM_neon_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
+BITSTACK_DEFINE_DECODE_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, uint8x16_t, 4)
+#endif
+
+#ifdef BITSTACK_HAS_DOTPROD_
+#ifdef __clang__
+#define BITSTACK_DOTPROD_TARGET_ target("dotprod")
+#else
+#define BITSTACK_DOTPROD_TARGET_ target("arch=armv8.2-a+dotprod")
+#endif
+#define BITSTACK_DOTPROD_ __attribute__((BITSTACK_DOTPROD_TARGET_))
+#define BITSTACK_DOTPROD_INLINE_ static inline __attribute__((BITSTACK_DOTPROD_TARGET_, always_inline))
+#if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+static int bitstack_available_dotprod_(void) { return (getauxval(AT_HWCAP) & 1ul << 20) != 0; } /* ASIMDDP */
+#else
+static int bitstack_available_dotprod_(void) { return 1; }
+#endif
+typedef bitstack_entries_neon_ bitstack_entries_dotprod_;
+typedef int32x4x2_t bitstack_partial_dotprod_;
+BITSTACK_DOTPROD_INLINE_ int32x4x2_t bitstack_start_dotprod_(void) {
+    int32x4x2_t it;
+    it.val[0] = it.val[1] = vdupq_n_s32(0);
+    return it;
+}
+#define bitstack_table_dotprod_ bitstack_table_neon_
+#define bitstack_add_group_dotprod_ bitstack_add_group_neon_
+#define BITSTACK_LOADI_dotprod_(from) BITSTACK_LOADI_neon_(from)
+#define BITSTACK_STOREI_dotprod_(to, value) BITSTACK_STOREI_neon_(to, value)
+#define BITSTACK_SHL_dotprod_(value, n) vshlq_n_u8(value, n)
+#define BITSTACK_SHR_dotprod_(value, n) vshrq_n_u8(value, n)
+#define BITSTACK_FIELDS_dotprod_ 1
+#define BITSTACK_PAIR_dotprod_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SELECT_(dotprod, V, even, odd, a, b, mask, n)
+#define BITSTACK_SELECT_dotprod_(mask, a, b) vbslq_u8(vdupq_n_u8(mask), a, b)
+#define BITSTACK_LOOK_dotprod_ bitstack_look_bytes_neon_
+#define BITSTACK_START_dotprod_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_dotprod_())
+#define BITSTACK_DOT_dotprod_(partial, which, bytes, q) /* as assembly: older clangs have the intrinsic only where all code may use it */ \
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"((partial).val[which]) : "w"(bytes), "w"(vdupq_n_s32(bitstack_four_inputs_neon_(q))));
+#define BITSTACK_DOT_READY_dotprod_ BITSTACK_DOT_dotprod_
+#define BITSTACK_DOT_WORDS_dotprod_(partial, bytes, q) BITSTACK_DOT_dotprod_(partial, 0, bytes, q)
+#define BITSTACK_SUM_dotprod_(partial) vaddq_s32((partial).val[0], (partial).val[1])
+#define BITSTACK_ADD_SUM_dotprod_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
+BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, 4)
+#endif
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
     bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
-    bitstack_fold_scalar_, NULL, 0
+    bitstack_fold_scalar_, NULL, NULL, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_stream_avx512_, 128},
+     bitstack_stream_avx512_, NULL, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
-     bitstack_stream_avx2_, 0},
+     bitstack_stream_avx2_, bitstack_magnitudes_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
-     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, 0},
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, bitstack_magnitudes_sse4_, 0},
+#endif
+#ifdef BITSTACK_HAS_DOTPROD_
+    {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_stream_dotprod_, NULL, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
-     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_stream_neon_, NULL, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -4174,7 +4490,7 @@ static void bitstack_add_kept_(const bitstack_view *view, const float *x, float 
         const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
         const float f = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_(x, column));
         for (i = low; i < high; i++) {
-            BITSTACK_ROUNDED_ double product = (double)f * values[i]; /* exact */
+            const double product = (double)f * values[i]; /* exact */
             total[i] = (float)((double)total[i] + product);
         }
     }
@@ -4192,10 +4508,12 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     bitstack_strip_ strip;
     size_t tile, b, i, most;
     uint32_t p;
+    int streams;
     bitstack_table_bytes_of_(table, view, kernels->flip);
     strip.level = view->level, strip.table = table, strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
     in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
-    most = sizeof in.q / (batch * in.parts) / view->group_cols * view->group_cols;
+    streams = kernels->stream && batch * in.parts == 1;
+    most = (streams && kernels->magnitudes ? BITSTACK_MAGNITUDES_ : sizeof in.q / (batch * in.parts)) / view->group_cols * view->group_cols;
     strip.q = in.q, strip.scales = in.scales, strip.sums = in.sums;
     for (in.from = 0; in.from < view->cols; in.from = in.to) {
         in.to = view->cols - in.from < most ? view->cols : in.from + most;
@@ -4203,6 +4521,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
         strip.chunks = (in.to - in.from + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
         in.stride = strip.chunks * BITSTACK_CHUNK_;
         bitstack_quantize_(&in, view, x, x_stride);
+        if (streams && kernels->magnitudes) kernels->magnitudes(in.q, in.stride);
         for (tile = begin / BITSTACK_LANES_; tile * BITSTACK_LANES_ < end; tile++) {
             const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
             char *to = (char *)y + 4 * (row + low - begin);
@@ -4210,7 +4529,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
             for (b = 0; in.from && b < batch; b++) memcpy(total[b] + low, to + 4 * b * y_stride, 4 * (high - low));
             for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (tile * chunks + in.from / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
             strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
-            if (kernels->stream && batch * in.parts == 1 && view->level <= 6) kernels->stream(total[0], &strip);
+            if (streams) kernels->stream(total[0], &strip);
             else bitstack_strip_product_(total, &in, &strip);
             for (b = 0; b < batch; b++) {
                 for (i = low; in.to == view->cols && i < high; i++) total[b][i] = (float)((double)total[b][i] * unit);

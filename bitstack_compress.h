@@ -69,15 +69,14 @@ typedef int (*bitstack_progress)(void *user, double fraction);
 /* How to encode. {0} (or NULL) means the defaults. */
 typedef struct bitstack_encode_options {
     bitstack_method method;
-    uint32_t levels; /* 1..32; 0 = 5 for nested, 16 for iabs */
-    uint32_t rank;   /* 0 = automatic for nested, 16 for iabs; at most 16 for nested, 1024 for iabs; less where the
-                        matrix is smaller */
-    bitstack_type factor_type; /* 0 = F16 */
+    uint32_t levels; /* nested: 1..8, 0 = 8; iabs: 1..32, 0 = 16 */
+    uint32_t rank;   /* iabs: 1..1024, 0 = 16; less where the matrix is smaller */
+    bitstack_type factor_type; /* iabs: 0 = F16 */
     int threads;     /* 0 or 1 = the calling thread only. The result does not depend on it. */
     uint64_t seed;   /* of random starts; see bitstack_encode_matrix for when the same seed gives the same bytes */
     int plain_columns;    /* iabs: nonzero = no activation-aware column scaling though moments are given */
-    float level_weights[BITSTACK_MAX_LEVELS]; /* nested: how much each of the levels that are chosen jointly (the
-                                                 first six) counts, finite and not negative; all 0 = the default */
+    float level_weights[BITSTACK_MAX_LEVELS]; /* nested: how much each level counts, finite and not negative; only
+                                                 ratios matter; all 0 = the default */
     bitstack_progress progress;
     void *progress_user;
 } bitstack_encode_options;
@@ -2691,7 +2690,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
     }
     s.passes = 2, s.sweeps = 4;
     for (size_t some; s.first < s.panels && result == BITSTACK_OK; s.first += some) {
-        some = BITSTACK_MAX_((s.panels + 15) / 16, 4 * (size_t)bitstack_workers_(options->threads, s.panels));
+        some = BITSTACK_MAX_((s.panels + 15) / 16, (size_t)bitstack_workers_(options->threads, s.panels));
         some = BITSTACK_MIN_(some, s.panels - s.first);
         bitstack_parallel_(options->threads, (uint32_t)some, bitstack_nest_panel_task_, &s);
         if (options->progress && options->progress(options->progress_user, (double)(s.first + some) / (double)s.panels))

@@ -1,7 +1,8 @@
 /* gemv.c - y = W x: every size, level, ISA and thread count against the read bandwidth of the machine and
  * against five other ways to hold W, in one process, interleaved.
  *
- *     build/bench/gemv [OUT.csv]     BENCH=full for all sizes; BENCH_THREADS, BENCH_RING_MB to override
+ *     build/bench/gemv [OUT.csv]     BENCH=full for all sizes; BENCH_THREADS, BENCH_RING_MB to override;
+ *                                    BENCH=tables for the encoding of tables alone, 16384 x 4096, cold, one thread
  *
  * A *cell* is one size, cold or warm, with one or all threads. In a cell every contender is timed once a
  * round, forwards and backwards in turn, so that a noisy neighbour hits all alike; ratios are medians of
@@ -39,8 +40,12 @@ static struct {
     int cold, threads, rounds, count;
     contender list[MAX_CONTENDERS];
     bench_ring bits, floats, halves;
+    unsigned char *columns[MAX_PLANES + 1]; /* tables: the column part of each level */
     uint64_t sink;
 } cell;
+
+enum { TABLES_GROUP = 64 };
+static int is_tables(const contender *c) { return !strcmp(c->method, "tables"); }
 
 static const char *const precision_names[] = {"fast", "exact", "reference"};
 
@@ -54,10 +59,23 @@ static bitstack_shape shape_of(const contender *c) {
     shape.coefficients = nested ? BITSTACK_COEFFICIENTS_ALL : BITSTACK_COEFFICIENTS_OWN;
     shape.factor_type = BITSTACK_F16;
     shape.scale = 1;
+    if (is_tables(c)) {
+        shape.encoding = BITSTACK_TABLES, shape.group_cols = TABLES_GROUP, shape.factor_type = (bitstack_type)0;
+        shape.columns = BITSTACK_COLUMNS_EVERY, shape.coefficients = BITSTACK_COEFFICIENTS_ALL;
+    }
     return shape;
+}
+static size_t plane_bytes(const contender *c) {
+    bitstack_shape shape = shape_of(c);
+    return (size_t)bitstack_plane_part_bytes(&shape);
 }
 /* Planes lie one after the other, factors too: V (once, or once a plane), then U of each plane. */
 static size_t factor_bytes(const contender *c, size_t *column, size_t *coefficient) {
+    bitstack_shape shape = shape_of(c);
+    if (is_tables(c)) {
+        *column = (size_t)bitstack_column_bytes(&shape, c->level), *coefficient = (size_t)bitstack_coefficient_bytes(&shape, c->level);
+        return *coefficient; /* the column part must be valid: it is made, not taken */
+    }
     int nested = !strcmp(c->method, "nested");
     *column = ((size_t)cell.problem.cols * c->rank * 2 + 63) / 64 * 64;
     *coefficient = ((size_t)cell.problem.rows * c->rank * 2 + 63) / 64 * 64;
@@ -67,12 +85,14 @@ static bitstack_view view_of(const contender *c, bitstack_plane *planes, const u
                              uint32_t rows) {
     bitstack_view view = {rows, cell.problem.cols, c->rank, 0, c->level, BITSTACK_F16, 1, planes, BITSTACK_PLANES};
     int nested = !strcmp(c->method, "nested");
-    size_t column, coefficient, plane = (size_t)bitstack_plane_bytes(rows, cell.problem.cols);
+    size_t column, coefficient, plane = plane_bytes(c);
     factor_bytes(c, &column, &coefficient);
+    if (is_tables(c)) view.encoding = BITSTACK_TABLES, view.group_cols = TABLES_GROUP, view.factor_type = (bitstack_type)0;
     for (uint32_t p = 0; p < c->level; p++) {
         planes[p].signs = signs + p * plane;
         planes[p].columns = c->factors + (nested ? 0 : p) * column;
         planes[p].coefficients = c->factors + (nested ? 1 : c->level) * column + p * coefficient;
+        if (is_tables(c)) planes[p].columns = cell.columns[c->level], planes[p].coefficients = c->factors;
     }
     return view;
 }
@@ -109,7 +129,7 @@ static void take(contender *c) {
         c->weights = bench_ring_take(ring, c->bytes);
     } else {
         c->weights = bench_ring_take(
-            &cell.bits, (size_t)bitstack_plane_bytes(cell.problem.rows, cell.problem.cols) * c->level);
+            &cell.bits, plane_bytes(c) * c->level);
         c->factors = bench_ring_take(&cell.halves, factor_bytes(c, &column, &coefficient));
     }
 }
@@ -167,17 +187,18 @@ static void add_ggml(void) {
 }
 /* The error against double precision, from the first 256 rows; the bits beyond `cols` are zero as in a file. */
 static double added_error(contender *c) {
-    uint32_t rows = cell.problem.rows < 256 ? cell.problem.rows : 256, cols = cell.problem.cols;
-    size_t plane = (size_t)bitstack_plane_bytes(rows, cols), groups = (cols + 3) / 4;
+    uint32_t rows = cell.problem.rows < 256 || is_tables(c) ? cell.problem.rows : 256, cols = cell.problem.cols;
+    size_t plane = is_tables(c) ? plane_bytes(c) : (size_t)bitstack_plane_bytes(rows, cols), groups = (cols + 3) / 4;
     unsigned char *signs = bench_alloc(plane * c->level);
     float *y = bench_alloc(rows * sizeof *y), *exact = bench_alloc(rows * sizeof *exact);
     bitstack_plane planes[MAX_PLANES];
     memcpy(signs, cell.bits.base, plane * c->level);
-    if (cols % 4)
+    if (cols % 4 && !is_tables(c))
         for (size_t i = 0; i < plane * c->level; i++)
             if (i / 32 % groups == groups - 1) signs[i] &= (unsigned char)(((1 << cols % 4) - 1) * 17);
     c->factors = cell.halves.base;
     bitstack_view view = view_of(c, planes, signs, rows);
+    if (rows > 256) rows = 256;
     double wrong = 0, all = 0;
     bitstack_view_gemv(&view, c->precision, cell.problem.x, y, 0, rows);
     bitstack_view_gemv(&view, BITSTACK_REFERENCE, cell.problem.x, exact, 0, rows);
@@ -354,6 +375,20 @@ static void summarise(void) {
     }
 }
 
+static int tables_only(void) { return getenv("BENCH") && !strcmp(getenv("BENCH"), "tables"); }
+/* A column part of tables for this cell: numbers that a file may have. */
+static void make_columns(uint32_t level) {
+    free(cell.columns[level]);
+    unsigned char *at = cell.columns[level] = bench_alloc(16 + (2u << level) + cell.problem.cols);
+    memset(at, 0, 16);
+    at[3] = 0x3A; /* 2^-11 */
+    for (uint32_t i = 0; i < 1u << level; i++) { /* evenly spaced */
+        const int value = (int)(2 * i + 1) * 127 / (1 << level) - 127;
+        at[16 + 2 * i] = (unsigned char)(value & 255), at[17 + 2 * i] = (unsigned char)(value >> 8 & 255);
+    }
+    for (uint32_t j = 0; j < cell.problem.cols; j++) at[16 + (2u << level) + j] = (unsigned char)(200 + j % 32);
+}
+
 typedef struct plan {
     uint32_t rows, cols;
     int cold, all_threads;
@@ -366,10 +401,17 @@ static void run_cell(const plan *p, FILE *csv) {
     cell.cold = p->cold, cell.threads = p->all_threads ? bench_threads() : 1;
     cell.count = 0;
     pick_readers(readers);
-    add_baselines(bench_f32, 0), add_baselines(bench_xor, 0), add_baselines(bench_int8, 0),
-        add_baselines(bench_q4, 0);
-    add_ggml();
-    for (uint32_t level = 1; level <= MAX_PLANES; level++) /* all ISAs of a level side by side */
+    for (uint32_t level = 1; level <= MAX_PLANES; level++) make_columns(level);
+    for (uint32_t level = 1; level <= MAX_PLANES; level++)
+        for (int i = 0, n = 0; bitstack_isa_name(i); i++)
+            if (bitstack_isa_available(i) && (full || (tables_only() && strcmp(bitstack_isa_name(i), "scalar")) || n++ == 0 || !strcmp(bitstack_isa_name(i), "avx2")))
+                add_ours(bitstack_isa_name(i), "tables", 1, level, BITSTACK_FAST, readers);
+    if (!tables_only()) {
+        add_baselines(bench_f32, 0), add_baselines(bench_xor, 0), add_baselines(bench_int8, 0),
+            add_baselines(bench_q4, 0);
+        add_ggml();
+    }
+    for (uint32_t level = 1; level <= MAX_PLANES && !tables_only(); level++) /* all ISAs of a level side by side */
         for (int i = 0, n = 0; bitstack_isa_name(i); i++) {
             if (!bitstack_isa_available(i)) continue;
             const char *isa = bitstack_isa_name(i);
@@ -404,7 +446,7 @@ int main(int argc, char **argv) {
                                             {4096, 4096}, {4096, 14336}, {14336, 4096}, {1000, 3002}};
     static const plan quick[] = {
         {4096, 4096, 1, 0}, {4096, 4096, 1, 1}, {1024, 1024, 0, 0}, {4096, 14336, 1, 0}};
-    static const size_t largest_rows = 14336, largest_cols = 14336;
+    static const size_t largest_rows = 16384, largest_cols = 14336;
     static plan plans[64];
     int count = 0, full = bench_full();
     if (argc > 2 || (argc > 1 && *argv[1] == '-'))
@@ -416,10 +458,11 @@ int main(int argc, char **argv) {
         for (size_t s = 0; s < sizeof all_sizes / sizeof *all_sizes; s++)
             for (int k = 0; k < 4; k++)
                 plans[count++] = (plan){all_sizes[s][0], all_sizes[s][1], !(k & 1), k >> 1};
+    else if (tables_only()) plans[count++] = (plan){16384, 4096, 1, 0};
     else
         for (size_t i = 0; i < sizeof quick / sizeof *quick; i++) plans[count++] = quick[i];
 
-    size_t cold = bench_cold_bytes(), weights = (size_t)4096 * 14336;
+    size_t cold = bench_cold_bytes(), weights = (size_t)4096 * 16384;
     cell.bits = bench_ring_new(cold, weights + (1 << 20), BENCH_BITS, 1);
     cell.floats = bench_ring_new(cold, weights * 4 + (1 << 20), BENCH_FLOATS, 2);
     cell.halves = bench_ring_new(cold, weights + (1 << 20), BENCH_HALVES, 3);

@@ -14,7 +14,7 @@ static inline void tables_store(unsigned char *to, uint32_t value, int bytes) {
 /* Codes of about 1; now and then 0, or, if `wild`, any. */
 static inline unsigned char tables_code(uint64_t *seed, int wild) {
     const uint64_t dice = test_random(seed);
-    return (unsigned char)(dice % 29 == 0 ? 0 : wild && dice % 5 == 0 ? dice >> 16 & 255 : 108 + (dice >> 8) % 41);
+    return (unsigned char)(dice % 29 == 0 ? 0 : wild && dice % 5 == 0 ? dice >> 16 & 255 : 120 + (dice >> 8) % 110);
 }
 static inline void tables_column(unsigned char *part, uint32_t level, uint32_t cols, float unit, uint64_t *seed, int wild) {
     uint32_t bits;

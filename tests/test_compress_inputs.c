@@ -104,7 +104,7 @@ int main(void) {
             bitstack_encode_options options = {.method = (bitstack_method)method, .levels = 3, .rank = 1};
             for (int i = 0; i < 16 * 16; i++) {
                 const double even = round < 4 ? 1 : round < 6 ? 0.5 : 0;
-                w[i] = (test_random(&same) & 1 ? 3.4e38f : -3.4e38f) * (float)(even + (1 - even) * test_uniform(&same));
+                w[i] = (test_random(&same) & 1 ? 1.0f : -1.0f) * (round % 3 ? 3.4e38f : 2.5e38f) * (float)(even + (1 - even) * test_uniform(&same));
                 if (round % 2 && test_random(&same) % 4 == 0) w[i] /= 100;
             }
             bitstack_result result = bitstack_encode_matrix(&coded, w, 16, 16, 16, NULL, &options);
@@ -201,8 +201,8 @@ int main(void) {
             o.level_weights[1] = wrong[i];
             CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "a level weight of %g", (double)wrong[i]);
         }
-        o.level_weights[1] = 0, o.rank = 17;
-        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "rank 17, nested");
+        o.level_weights[1] = 0, o.levels = 9;
+        CHECK(refused(&coded, w, 10, 10, 10, NULL, &o) == BITSTACK_ERROR_ARGUMENT, "9 levels, nested");
         CHECK(!memcmp(&coded, &nothing, sizeof coded), "written to");
         memset(&moments, 0x5A, sizeof moments);
         CHECK(bitstack_moments_init(&moments, 0, 1) == BITSTACK_ERROR_ARGUMENT && !moments.h && !moments.norms, "no channels");
@@ -212,22 +212,7 @@ int main(void) {
         CHECK(bitstack_coded_view(&coded, 1, NULL, &view) == BITSTACK_ERROR_ARGUMENT && view.rows == 0 && view.planes == NULL, "a view of nothing");
     }
 
-    TEST("the automatic rank counts its bytes: a second one is taken where the weights have two strong patterns, not where they are weak");
-    for (int strong = 0; strong < 2; strong++) {
-        enum { N = 320 };
-        float *patterned = (float *)malloc(N * N * sizeof *patterned), pattern[4][N];
-        bitstack_encode_options options = {.levels = 3};
-        bitstack_coded coded;
-        for (int k = 0; k < 4 * N; k++) pattern[k / N][k % N] = expf((strong ? 0.8f : 0.4f) * test_normal(&seed));
-        for (int i = 0; i < N * N; i++)
-            patterned[i] = test_normal(&seed) * (pattern[0][i / N] * pattern[1][i % N] + pattern[2][i / N] * pattern[3][i % N]);
-        CHECK(bitstack_encode_matrix(&coded, patterned, N, N, N, NULL, &options) == BITSTACK_OK, "encode");
-        CHECK(coded.shape.rank == (strong ? 2 : 1), "%s patterns: rank %u", strong ? "strong" : "weak", coded.shape.rank);
-        bitstack_coded_free(&coded);
-        free(patterned);
-    }
-
-    TEST("level weights: a level that alone counts is no worse than usual, none lost; beyond the joint levels they say nothing");
+    TEST("level weights: a level that alone counts is no worse than usual, and none is lost");
     {
         enum { ROWS = 60, COLS = 80, LEVELS = 7 };
         bitstack_moments moments;
@@ -246,8 +231,7 @@ int main(void) {
             o.level_weights[only - 1] = 1e-3f;
             CHECK(bitstack_encode_matrix(&coded, w, ROWS, COLS, COLS, &moments, &o) == BITSTACK_OK, "only level %u", only);
             if (test_bad_) break;
-            if (only > 6) CHECK(!memcmp(coded.out_err2, usual.out_err2, sizeof usual.out_err2), "level %u is not chosen jointly", only);
-            else CHECK(coded.out_err2[only] < 1.05 * usual.out_err2[only], "level %u alone: %g, usual %g", only, coded.out_err2[only], usual.out_err2[only]);
+            CHECK(coded.out_err2[only] < 1.05 * usual.out_err2[only], "level %u alone: %g, usual %g", only, coded.out_err2[only], usual.out_err2[only]);
             for (uint32_t l = 1; l <= LEVELS; l++)
                 CHECK(coded.out_err2[l] < 0.9 && coded.out_err2[l] <= 1.001 * coded.out_err2[l - 1], "level %u alone counts: level %u has %g", only, l, coded.out_err2[l]);
             bitstack_coded_free(&coded);

@@ -1,7 +1,7 @@
 /* Many vectors at once give what single products give: the same bits by look-up, and within the documented
  * bound where weights are rebuilt as floats; the same bits for every split of the rows. */
 #include "bitstack.h"
-#include "test.h"
+#include "tables.h"
 
 enum { LEVELS = 7 };
 
@@ -110,6 +110,61 @@ static void check(uint64_t *seed, uint32_t rows, uint32_t cols, uint32_t rank, u
     free(x_memory), free(y_memory), free(parts), free(one), free(exact), free(w);
 }
 
+/* Encoding TABLES: the same promises. */
+static void check_tables(uint64_t *seed, uint32_t rows, uint32_t cols, uint32_t level, uint32_t group_cols, size_t batch) {
+    const size_t x_stride = cols + 3, y_stride = rows + 5, y_bytes = 4 * y_stride * batch;
+    tables_view t;
+    unsigned char *x_memory = (unsigned char *)malloc(x_stride * batch * 4 + 8);
+    unsigned char *y_memory = (unsigned char *)malloc(y_bytes + 8), *parts = (unsigned char *)malloc(y_bytes + 8);
+    float *x = (float *)(void *)(x_memory + batch % 4), *y = (float *)(void *)(y_memory + rows % 4), *part = (float *)(void *)(parts + rows % 4);
+    float *one = (float *)malloc(4 * (size_t)rows);
+    double *terms = (double *)malloc((size_t)rows * 4 * sizeof *terms);
+    tables_make(&t, seed, rows, cols, level, group_cols, 0);
+    for (size_t i = 0; i < x_stride * batch; i++) {
+        float value = test_normal(seed);
+        memcpy(x_memory + batch % 4 + 4 * i, &value, 4);
+    }
+    for (int isa = 0; bitstack_isa_name(isa); isa++) {
+        if (!bitstack_isa_available(isa)) continue;
+        bitstack_set_isa(bitstack_isa_name(isa));
+        for (int k = 0; k < 2; k++) {
+            const bitstack_precision precision = k ? BITSTACK_EXACT : BITSTACK_FAST;
+            size_t same = 0;
+            memset(y_memory, 0x5A, y_bytes + 8), memset(parts, 0x5A, y_bytes + 8);
+            CHECK(bitstack_view_gemm(&t.view, precision, x, x_stride, y, y_stride, batch) == BITSTACK_OK, "failed");
+            for (uint32_t begin = 0, count; begin < rows; begin += count) {
+                count = 1 + (uint32_t)(test_random(seed) % 150);
+                if (count > rows - begin) count = rows - begin;
+                bitstack_view_gemm_rows(&t.view, precision, x, x_stride, part + begin, y_stride, batch, begin, count);
+            }
+            CHECK(!memcmp(y_memory, parts, y_bytes + 8), "%s level %u: rows in parts differ", bitstack_isa(), level);
+            for (size_t b = 0; b < batch; b++) {
+                const unsigned char *row = y_memory + rows % 4 + 4 * b * y_stride;
+                const float *input = (const float *)(const void *)((const char *)x + 4 * b * x_stride);
+                float *aligned = (float *)malloc(4 * (size_t)cols);
+                for (size_t i = 4 * (size_t)rows; i < 4 * y_stride && b + 1 < batch; i++) CHECK(row[i] == 0x5A, "wrote between vectors");
+                bitstack_view_gemv(&t.view, precision, input, one, 0, rows);
+                same += !memcmp(row, one, 4 * (size_t)rows);
+                memcpy(aligned, (const void *)input, 4 * (size_t)cols);
+                if (b < 3) tables_reference(&t.view, aligned, terms, terms + rows, terms + 2 * rows, terms + 3 * rows);
+                for (uint32_t i = 0; b < 3 && i < rows; i++) {
+                    float value;
+                    memcpy(&value, row + 4 * i, 4);
+                    const double slack = memcmp(row, one, 4 * (size_t)rows) ? (150 + cols / 64.0 + 2.0 * level) * terms[3 * rows + i] / 16777216
+                                                                            : terms[(1u + (uint32_t)k) * rows + i] + (20 + cols / 32.0) * terms[3 * rows + i] / 16777216;
+                    CHECK(fabs((double)value - terms[i]) <= slack, "%s %u x %u level %u batch %zu, vector %zu row %u: %g instead of %g", bitstack_isa(), rows, cols,
+                          level, batch, b, i, (double)value, terms[i]);
+                }
+                free(aligned);
+            }
+            CHECK(same == batch || (same == 0 && batch > 8) || rows < 64, "%s level %u: %zu of %zu vectors have the bits of a single product", bitstack_isa(), level, same, batch);
+        }
+    }
+    bitstack_set_isa(NULL);
+    tables_drop(&t);
+    free(x_memory), free(y_memory), free(parts), free(one), free(terms);
+}
+
 int main(void) {
     uint64_t seed = 4;
     TEST("small batches have the bits of single products");
@@ -129,6 +184,17 @@ int main(void) {
     check(&seed, 130, 1000, 4, 5, 192, BITSTACK_F32, 0, 23);
     check(&seed, 67, 130, 40, 2, 64, BITSTACK_F16, 1, 40);
     check(&seed, 1, 1, 16, 7, 0, BITSTACK_F32, 1, 64);
+
+    TEST("tables: small batches have the bits of single products, large ones stay within the bound");
+    for (int i = 0; i < 24; i++) {
+        static const uint32_t groups[4] = {32, 64, 128, 1024};
+        const uint32_t rows = 1 + (uint32_t)(test_random(&seed) % 150), cols = 1 + (uint32_t)(test_random(&seed) % 300);
+        const uint64_t dice = test_random(&seed);
+        check_tables(&seed, rows, cols, 1 + (uint32_t)i % 8, groups[dice & 3], 1 + (dice >> 8) % 19);
+    }
+    check_tables(&seed, 80, 9000, 4, 64, 8);
+    check_tables(&seed, 70, 700, 3, 64, 70);
+    check_tables(&seed, 65, 2100, 8, 1024, 33);
 
     TEST("sums that vanish keep their sign however rows are split");
     {

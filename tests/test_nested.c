@@ -55,7 +55,7 @@ static const struct {
 } KNOWN[] = {{"gpt2-L1.query", {.3735, .1241, .0428, .0180, .0090}}, {"gpt2-L6.value", {.3640, .1193, .0390, .0154, .0072}}};
 
 static void test_real_weights(void) {
-    TEST("real weights, no moments: every level at least as good as the best known, at most 1.05 bits a level");
+    TEST("real weights, no moments: every level at least as good as the best known, at most .15 bits beside the planes");
     for (int k = 0; k < (test_full() ? 2 : 1); k++) {
         char name[64];
         size_t bytes;
@@ -68,13 +68,13 @@ static void test_real_weights(void) {
         bitstack_encode_options options;
         bitstack_coded coded;
         memset(&options, 0, sizeof options);
-        options.rank = 1, options.threads = 2;
+        options.threads = 2;
         CHECK(bitstack_encode_matrix(&coded, w, 768, 768, 768, NULL, &options) == BITSTACK_OK, "%s", name);
         for (uint32_t level = 1; level <= 5; level++) {
             double bits = (double)bitstack_live_bytes(&coded.shape, level) * 8 / (768.0 * 768);
             CHECK(coded.rel_err2[level] <= KNOWN[k].error[level - 1] + 5e-5, "%s level %u: %.5f, known %.4f", name, level,
                   coded.rel_err2[level], KNOWN[k].error[level - 1]);
-            CHECK(bits <= 1.05 * level, "%s level %u: %.3f bits", name, level, bits);
+            CHECK(bits <= level + 0.15, "%s level %u: %.3f bits", name, level, bits);
         }
         check_coded(&coded, w, NULL, 1e-4);
         bitstack_coded_free(&coded);
@@ -82,8 +82,8 @@ static void test_real_weights(void) {
     }
 }
 
-static void test_rank(void) {
-    TEST("rows with outliers: the rank chosen brings level 1 under .35 at no more than 1.2 bits");
+static void test_outliers(void) {
+    TEST("rows with outliers: level 1 is under .38 at no more than 1.15 bits, level 4 under .011");
     size_t bytes;
     float *w = (float *)test_read_file(test_shared("weights/gpt2-L1.proj.f32"), &bytes);
     if (!w) {
@@ -96,7 +96,8 @@ static void test_rank(void) {
     options.threads = 2;
     CHECK(bitstack_encode_matrix(&coded, w, 768, 768, 768, NULL, &options) == BITSTACK_OK, "fails");
     double bits = (double)bitstack_live_bytes(&coded.shape, 1) * 8 / (768.0 * 768);
-    CHECK(coded.rel_err2[1] < 0.35 && bits <= 1.2, "rank %u: error %.4f at %.3f bits", coded.shape.rank, coded.rel_err2[1], bits);
+    CHECK(coded.rel_err2[1] < 0.38 && bits <= 1.15, "error %.4f at %.3f bits", coded.rel_err2[1], bits);
+    CHECK(coded.rel_err2[4] < 0.011, "level 4: %.4f", coded.rel_err2[4]);
     bitstack_coded_free(&coded);
     free(w);
 }
@@ -192,26 +193,37 @@ static void test_stride(void) {
     free(w), free(apart);
 }
 
-static void test_factor_type(void) {
-    TEST("factors are halves unless floats are asked for, which are told of, as good, and take twice the room");
-    const uint32_t rows = 60, cols = 90;
-    float *w = make_weights(rows, cols, 1, 13);
-    static const bitstack_type types[3] = {(bitstack_type)0, BITSTACK_F16, BITSTACK_F32};
-    bitstack_coded coded[3];
-    for (int k = 0; k < 3; k++) {
-        bitstack_encode_options options;
-        memset(&options, 0, sizeof options);
-        options.rank = 2, options.factor_type = types[k];
-        CHECK(bitstack_encode_matrix(&coded[k], w, rows, cols, cols, NULL, &options) == BITSTACK_OK, "fails");
-        CHECK(coded[k].shape.factor_type == (k < 2 ? BITSTACK_F16 : BITSTACK_F32), "asked for %d, got %d", types[k], coded[k].shape.factor_type);
-        check_coded(&coded[k], w, NULL, 1e-4);
-    }
-    const uint64_t column = bitstack_column_bytes(&coded[2].shape, 1);
-    CHECK(column >= 2 * 4 * cols && column > bitstack_column_bytes(&coded[0].shape, 1), "%llu bytes of columns", (unsigned long long)column);
-    for (uint32_t level = 1; level <= 5; level++)
-        CHECK(coded[2].rel_err2[level] < 1.01 * coded[0].rel_err2[level], "level %u: %g in floats, %g in halves", level, coded[2].rel_err2[level],
-              coded[0].rel_err2[level]);
-    for (int k = 0; k < 3; k++) bitstack_coded_free(&coded[k]);
+/* What this coder reaches on a fixed problem; a tenth of these errors is an eighth of a bit. */
+static void test_quality(void) {
+    TEST("with second moments the output errors are those of a coder whose every step is at work, to 5 percent");
+    static const double known[8] = {1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9};
+    const uint32_t rows = 192, cols = 256;
+    float *w = make_weights(rows, cols, 0.05f, 21);
+    bitstack_moments moments = make_moments(cols, 1024, 0, 22);
+    bitstack_coded coded;
+    CHECK(bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, NULL) == BITSTACK_OK, "fails");
+    for (uint32_t level = 1; level <= 8; level++)
+        CHECK(coded.out_err2[level] < 1.05 * known[level - 1], "level %u: %.5g, known %.5g", level, coded.out_err2[level], known[level - 1]);
+    bitstack_coded_free(&coded);
+    bitstack_moments_free(&moments);
+    free(w);
+}
+
+static void test_whole_columns(void) {
+    TEST("an input that outweighs all others has its column kept whole: no level is lost for it, and it is told in the shape");
+    const uint32_t rows = 64, cols = 192;
+    float *w = make_weights(rows, cols, 0.05f, 31);
+    bitstack_moments even = make_moments(cols, 512, 0, 32), uneven = make_moments(cols, 512, 0, 32);
+    bitstack_coded coded[2];
+    for (uint32_t j = 0; j < cols; j++) uneven.h[j * cols + 100] *= 40, uneven.h[100 * cols + j] *= 40; /* input 100 forty times as large */
+    CHECK(bitstack_encode_matrix(&coded[0], w, rows, cols, cols, &even, NULL) == BITSTACK_OK, "fails");
+    CHECK(bitstack_encode_matrix(&coded[1], w, rows, cols, cols, &uneven, NULL) == BITSTACK_OK, "fails");
+    CHECK(coded[0].shape.kept == 0 && coded[1].shape.kept == 1, "%u and %u columns are kept", coded[0].shape.kept, coded[1].shape.kept);
+    check_coded(&coded[1], w, &uneven, 1e-3);
+    for (uint32_t level = 1; level <= 6; level++)
+        CHECK(coded[1].out_err2[level] < 0.2 * coded[0].out_err2[level], "level %u: %g beside %g", level, coded[1].out_err2[level], coded[0].out_err2[level]);
+    bitstack_coded_free(&coded[0]), bitstack_coded_free(&coded[1]);
+    bitstack_moments_free(&even), bitstack_moments_free(&uneven);
     free(w);
 }
 
@@ -225,7 +237,7 @@ static void test_level_weights(void) {
         bitstack_encode_options options;
         bitstack_coded coded;
         memset(&options, 0, sizeof options);
-        options.levels = levels, options.rank = 1;
+        options.levels = levels;
         for (uint32_t l = 0; l < levels; l++) options.level_weights[l] = l == (last ? levels - 1 : 0) ? 1 : 1e-3f;
         CHECK(bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, &options) == BITSTACK_OK, "fails");
         for (uint32_t l = 1; l <= levels; l++) error[last][l] = coded.out_err2[l];
@@ -238,18 +250,18 @@ static void test_level_weights(void) {
 }
 
 static void test_any_matrix(void) {
-    TEST("any matrix: tiny, wide, tall, huge, denormal, zero; dead inputs, singular moments; 1 to 32 levels; rank");
+    TEST("any matrix: tiny, wide, tall, huge, denormal, zero; dead inputs, singular moments; 1 to 8 levels");
     static const struct {
-        uint32_t rows, cols, levels, rank;
+        uint32_t rows, cols, levels;
         float scale;
         size_t tokens; /* of moments; 0 = none */
         uint32_t dead;
     } C[] = {
-        {1, 1, 5, 0, 1, 0, 0},        {1, 1, 5, 0, 1, 9, 0},        {1, 4000, 5, 0, 1, 0, 0},    {3000, 1, 5, 0, 1, 9, 0},
-        {40, 33, 32, 0, 1, 0, 0},     {40, 33, 32, 0, 1, 99, 0},    {64, 64, 5, 0, 1e-42f, 99, 3}, {64, 64, 5, 0, 3e37f, 99, 0},
-        {64, 64, 5, 0, 0, 99, 0},     {65, 70, 4, 0, 1, 20, 0},     {65, 70, 4, 0, 1, 99, 1},    {33, 129, 1, 0, 1, 400, 0},
-        {33, 129, 2, 0, 1, 400, 0},   {33, 129, 6, 0, 1, 400, 0},   {50, 70, 5, 3, 1, 200, 5},   {50, 70, 8, 2, 1, 0, 0},
-        {2, 3, 3, 16, 1, 0, 0},
+        {1, 1, 5, 1, 0, 0},        {1, 1, 5, 1, 9, 0},       {1, 4000, 5, 1, 0, 0},     {3000, 1, 5, 1, 9, 0},
+        {40, 33, 8, 1, 0, 0},      {40, 33, 8, 1, 99, 0},    {64, 64, 5, 1e-42f, 99, 3}, {64, 64, 5, 3e37f, 99, 0},
+        {64, 64, 5, 0, 99, 0},     {65, 70, 4, 1, 20, 0},    {65, 70, 4, 1, 99, 1},     {33, 129, 1, 1, 400, 0},
+        {33, 129, 2, 1, 400, 0},   {33, 129, 6, 1, 400, 0},  {50, 70, 5, 1, 200, 5},    {50, 70, 8, 1, 0, 0},
+        {2, 3, 3, 1, 0, 0},
     };
     for (size_t k = 0; k < sizeof C / sizeof *C; k++) {
         float *w = make_weights(C[k].rows, C[k].cols, C[k].scale, k);
@@ -257,14 +269,14 @@ static void test_any_matrix(void) {
         bitstack_encode_options options;
         bitstack_coded coded;
         memset(&options, 0, sizeof options);
-        options.levels = C[k].levels, options.rank = C[k].rank, options.threads = 1;
+        options.levels = C[k].levels, options.threads = 1;
         if (C[k].tokens) moments = make_moments(C[k].cols, C[k].tokens, C[k].dead, k);
         bitstack_result result =
             bitstack_encode_matrix(&coded, w, C[k].rows, C[k].cols, C[k].cols, C[k].tokens ? &moments : NULL, &options);
         CHECK(result == BITSTACK_OK, "case %zu: %s", k, bitstack_result_string(result));
         if (result == BITSTACK_OK) {
             check_coded(&coded, w, C[k].tokens ? &moments : NULL, 2e-3);
-            CHECK(C[k].levels < 32 || coded.out_err2[32] < 1e-6, "case %zu: %g left at level 32", k, coded.out_err2[32]);
+            CHECK(C[k].levels < 8 || coded.out_err2[8] < 3e-4, "case %zu: %g left at level 8", k, coded.out_err2[8]);
             bitstack_coded_free(&coded);
         }
         if (C[k].tokens) bitstack_moments_free(&moments);
@@ -310,10 +322,11 @@ int main(void) {
     test_threads_wide();
     if (!TEST_TSAN) { /* which looks for races, and would take minutes */
         test_real_weights();
-        test_rank();
+        test_outliers();
+        test_quality();
+        test_whole_columns();
         test_moments_used();
         test_stride();
-        test_factor_type();
         test_level_weights();
         test_any_matrix();
         test_indefinite();

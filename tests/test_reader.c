@@ -598,6 +598,125 @@ int main(void) {
         build_free(&coded);
         CHECK(bitstack_writer_open(&writer, "build/no/such/folder/x.bitstack", NULL, &error) == BITSTACK_ERROR_IO, "%s", error.message);
     }
+    TEST("tables: any budget gives what a fresh start gives, from file, memory and callback, and no byte more than fits");
+    {
+        const built_matrix both[] = {{"t", build_tables(40, 100, 8, 32)}, {"p", build_shape(33, 65, 2, 2, 0)}, {"u", build_tables(17, 70, 3, 64)}};
+        const char *p = "build/tests/tables.bitstack";
+        size_t n;
+        bitstack *walked, *fresh;
+        uint64_t seed = 9;
+        CHECK(build_stack(p, both, 3, 5) == 0 && bitstack_open_file(&walked, p, NULL, &error) == BITSTACK_OK, "%s", error.message);
+        unsigned char *d = (unsigned char *)test_read_file(p, &n);
+        const uint64_t base = bitstack_base_bytes(walked), total = bitstack_total_bytes(walked);
+        for (int round = 0; round < 60; round++) {
+            counting_source source = {d, n, 0, -1};
+            counting_heap heap = {0};
+            bitstack_options options = {0};
+            options.allocator.allocate = counting_allocate, options.allocator.release = counting_release, options.allocator.user = &heap;
+            options.budget = base + test_random(&seed) % (total - base + 50);
+            CHECK(bitstack_set_budget(walked, options.budget, &error) == BITSTACK_OK && bitstack_resident_bytes(walked) <= options.budget, "%s", error.message);
+            const bitstack_result r = round % 2 ? bitstack_open_memory(&fresh, d, n, &options, &error) : bitstack_open_callback(&fresh, counting_read, &source, n, &options, &error);
+            CHECK(r == BITSTACK_OK && content(fresh) == content(walked) && bitstack_resident_bytes(fresh) == bitstack_resident_bytes(walked), "at %llu", (unsigned long long)options.budget);
+            if (round % 2 == 0) CHECK(heap.used >= bitstack_resident_bytes(fresh) && heap.used <= bitstack_resident_bytes(fresh) + 8192, "%zu bytes held", heap.used);
+            bitstack_close(fresh);
+            CHECK(heap.used == 0, "%zu bytes leaked", heap.used);
+        }
+        bitstack_close(walked);
+        TEST("tables: a file cut at any byte, or with any flipped byte of a block, is a smaller model or a clean error");
+        unsigned char *bad = (unsigned char *)malloc(n);
+        for (size_t cut = 0; cut < n; cut += 7) {
+            unsigned char *copy = (unsigned char *)malloc(cut + 1);
+            memcpy(copy, d, cut);
+            CHECK(walk(copy, cut, &error) == (cut < base ? BITSTACK_ERROR_TRUNCATED : BITSTACK_OK), "cut at %zu", cut);
+            free(copy);
+        }
+        memcpy(bad, d, n);
+        for (size_t at = (size_t)base; at < n; at += 11) {
+            bad[at] ^= (unsigned char)(1u << at % 8);
+            CHECK(bitstack_open_memory(&fresh, bad, n, NULL, &error) == BITSTACK_OK && (error.code == BITSTACK_ERROR_CHECKSUM || error.code == BITSTACK_OK), "byte %zu: %s", at, error.message);
+            bitstack_close(fresh); /* OK: of a part that the top level does not use */
+            bad[at] ^= (unsigned char)(1u << at % 8);
+        }
+        TEST("tables: a record whose shape an encoding cannot have is refused, the one of a newer writer by name");
+        const size_t matrix = (size_t)(128 + test_load64(d + 16) - test_load64(d + 56)) - 64 * (size_t)(8 + 2 + 3) - 64 * 3;
+        static const struct { size_t at; uint32_t value; int bytes; bitstack_result result; } wrong[] = {
+            {16, 3, 4, BITSTACK_ERROR_UNSUPPORTED}, {16, 0, 4, BITSTACK_ERROR_UNSUPPORTED}, {24, 2, 4, BITSTACK_ERROR_UNSUPPORTED}, {24, 0, 4, BITSTACK_ERROR_UNSUPPORTED},
+            {28, 1, 1, BITSTACK_ERROR_UNSUPPORTED}, {28, 2, 1, BITSTACK_ERROR_UNSUPPORTED}, {29, 1, 1, BITSTACK_ERROR_UNSUPPORTED}, {30, 1, 1, BITSTACK_ERROR_UNSUPPORTED},
+            {30, 2, 1, BITSTACK_ERROR_UNSUPPORTED}, {31, 1, 1, BITSTACK_ERROR_UNSUPPORTED}, {32, 0, 4, BITSTACK_ERROR_FORMAT}, {32, 16, 4, BITSTACK_ERROR_FORMAT},
+            {32, 48, 4, BITSTACK_ERROR_FORMAT}, {32, 1056, 4, BITSTACK_ERROR_FORMAT}, {20, 9, 4, BITSTACK_ERROR_FORMAT}, {36, 0x40400000u, 4, BITSTACK_ERROR_FORMAT},
+            {8, 0, 4, BITSTACK_ERROR_FORMAT}, {12, 0x40000001u, 4, BITSTACK_ERROR_FORMAT}, {16, 1, 4, BITSTACK_ERROR_FORMAT}};
+        for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+            memcpy(bad, d, n);
+            tables_store(bad + matrix + wrong[k].at, wrong[k].value, wrong[k].bytes);
+            test_store64(bad + 64, bitstack_checksum(bad + 128, (size_t)test_load64(bad + 16)));
+            test_store64(bad + 120, bitstack_checksum(bad, 120));
+            const bitstack_result r = bitstack_open_memory(&fresh, bad, n, NULL, &error);
+            CHECK(r == wrong[k].result, "byte %zu = %u: %s, %s", wrong[k].at, wrong[k].value, bitstack_result_string(r), error.message);
+            CHECK(r != BITSTACK_ERROR_UNSUPPORTED || strstr(error.message, "'t'"), "%s", error.message);
+        }
+        for (size_t at = 8; at < 64; at += 4) /* and whatever else: no crash */
+            for (uint32_t v = 0; v < 9; v++) {
+                static const uint32_t values[] = {0, 1, 2, 3, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu, 0x40000000u, 64};
+                memcpy(bad, d, n);
+                tables_store(bad + matrix + at, values[v], 4);
+                test_store64(bad + 64, bitstack_checksum(bad + 128, (size_t)test_load64(bad + 16)));
+                test_store64(bad + 120, bitstack_checksum(bad, 120));
+                walk(bad, n, &error);
+            }
+        free(bad), free(d);
+        remove(p);
+        TEST("tables: a block whose unit or table is not valid is named and left out, checksums or none");
+        for (int fault = 0; fault < 9; fault++)
+            for (int mode = 0; mode < 4; mode++) {
+                bitstack_coded coded = build_coded(&both[0].shape, 4);
+                bitstack_writer *writer;
+                bitstack_matrix m;
+                bitstack_options options = {0};
+                const uint32_t level = fault == 8 ? 7 : 5; /* -128 is a value at 7 */
+                unsigned char *column = coded.blocks[level - 1];
+                const uint32_t units[4] = {0, 0x3F800001u, 0x7F800000u, 0x00400000u};
+                if (fault < 4) tables_store(column, units[fault], 4);
+                else if (fault == 4) tables_store(column, 0xBF800000u, 4);
+                else if (fault == 5) column[15] = 1;
+                else tables_store(column + 16 + 2 * 31, fault == 6 ? 128 : 0xFF80, 2);
+                bitstack_writer_open(&writer, p, NULL, NULL);
+                bitstack_writer_matrix(writer, "t", &coded, 1);
+                CHECK(bitstack_writer_finish(writer, NULL, 0, &error) == BITSTACK_OK, "%s", error.message);
+                build_free(&coded);
+                d = (unsigned char *)test_read_file(p, &n);
+                counting_source source = {d, n, 0, -1};
+                options.skip_checksums = mode == 3;
+                bitstack_result r = mode == 0 ? bitstack_open_file(&fresh, p, &options, &error) : mode == 1 ? bitstack_open_callback(&fresh, counting_read, &source, n, &options, &error)
+                                                                                                           : bitstack_open_memory(&fresh, d, n, &options, &error);
+                CHECK(r == BITSTACK_OK && error.code == BITSTACK_OK, "its own level is the only one that uses it: %s", error.message);
+                r = bitstack_set_level(fresh, 0, level, &error);
+                CHECK(r == (fault == 8 ? BITSTACK_OK : BITSTACK_ERROR_FORMAT) && (fault == 8 || strstr(error.message, "'t'")), "fault %d: %s, %s", fault, bitstack_result_string(r), error.message);
+                bitstack_get_matrix(fresh, 0, &m);
+                CHECK(m.level == (fault == 8 ? 7 : 4), "fault %d: level %u", fault, m.level);
+                bitstack_close(fresh);
+                options.budget = UINT64_MAX;
+                bitstack_block block;
+                if (bitstack_open_memory(&fresh, d, n, &options, NULL) == BITSTACK_OK) { /* as a file that ends there */
+                    bitstack_get_block(fresh, (int)level - 1, &block);
+                    bitstack_close(fresh);
+                    r = bitstack_open_memory(&fresh, d, (size_t)(block.offset + block.bytes), NULL, &error);
+                    CHECK(r == BITSTACK_OK && (fault == 8 || error.code == BITSTACK_ERROR_FORMAT), "fault %d: %s", fault, error.message);
+                    bitstack_get_matrix(fresh, 0, &m);
+                    CHECK(m.level == (fault == 8 ? 7 : 4), "fault %d, opened: level %u", fault, m.level);
+                    bitstack_close(fresh);
+                }
+                free(d);
+            }
+        remove(p);
+        bitstack_shape shape = build_tables(10, 10, 3, 64);
+        CHECK(bitstack_shape_valid(&shape) && bitstack_column_bytes(&shape, 9) == 0 && bitstack_live_bytes(&shape, 9) == 0 && bitstack_block_bytes(&shape, 9) == 0, "no ninth level");
+        CHECK(bitstack_plane_part_bytes(&shape) == 64 && bitstack_column_bytes(&shape, 8) == 576 && bitstack_coefficient_bytes(&shape, 3) == 64, "sizes");
+        shape = build_shape(10, 10, 3, 1, 1);
+        shape.encoding = (bitstack_encoding)0;
+        CHECK(bitstack_shape_valid(&shape) && bitstack_plane_part_bytes(&shape) == bitstack_plane_bytes(10, 10), "no encoding is read as planes");
+        shape.encoding = (bitstack_encoding)3;
+        CHECK(!bitstack_shape_valid(&shape) && bitstack_plane_part_bytes(&shape) == 0, "an unknown encoding");
+    }
     TEST("where a smaller level's factors cannot be read a matrix keeps the level it has, and goes down once they can");
     {
         counting_source source = {data, bytes, 0, -1};

@@ -5,7 +5,7 @@
 #include <sched.h>
 #include <time.h>
 
-enum { ROWS = 130, COLS = 200, LEVELS = 4, MATRICES = 3, MOST = 16 };
+enum { ROWS = 130, COLS = 200, LEVELS = 4, MATRICES = 4, MOST = 16 };
 static bitstack *stack;
 static float expected[MATRICES][LEVELS + 1][ROWS], x[3 * COLS], row[MATRICES][LEVELS + 1][COLS];
 static int stop;
@@ -110,7 +110,8 @@ static void release_held(void *user, void *pointer, size_t bytes) { (void)user, 
 
 int main(void) {
     const char *path = "build/tests/resize.bitstack";
-    built_matrix matrices[MATRICES] = {{"a", build_shape(ROWS, COLS, LEVELS, 1, 1)}, {"b", build_shape(ROWS, COLS, LEVELS, 2, 0)}, {"c", build_shape(ROWS, COLS, LEVELS, 1, 1)}};
+    built_matrix matrices[MATRICES] = {{"a", build_shape(ROWS, COLS, LEVELS, 1, 1)}, {"b", build_shape(ROWS, COLS, LEVELS, 2, 0)}, {"c", build_shape(ROWS, COLS, LEVELS, 1, 1)},
+                                       {"d", build_tables(ROWS, COLS, LEVELS, 64)}};
     uint64_t seed = 5;
     size_t bytes = 0;
     bitstack_error error;

@@ -92,7 +92,7 @@ int main(void) {
         free(w);
     }
     bitstack_close(stack);
-    TEST("codes are powers of 2^(1/16), and the library's are rounded correctly");
+    TEST("codes are what the format says");
     {
         tables_view t;
         uint64_t seed = 3;
@@ -104,8 +104,8 @@ int main(void) {
         for (int c = 0; c < 256; c++) {
             *coefficient = (unsigned char)c;
             CHECK(bitstack_view_dequantize(&t.view, 0, 1, w, 256) == BITSTACK_OK, "dequantize");
-            CHECK((double)w[128] == tables_value((unsigned char)c), "a row's code %d: %g", c, (double)w[128]);
-            for (int k = 0; c == 128 && k < 256; k++) CHECK((double)w[k] == tables_value((unsigned char)k), "a column's code %d: %g", k, (double)w[k]);
+            CHECK((double)w[224] == tables_value((unsigned char)c), "a row's code %d: %g", c, (double)w[128]);
+            for (int k = 0; c == 224 && k < 256; k++) CHECK((double)w[k] == tables_value((unsigned char)k), "a column's code %d: %g", k, (double)w[k]);
         }
         tables_drop(&t);
     }

@@ -3,7 +3,7 @@
 #define BITSTACK_POOL
 #endif
 #include "bitstack.h"
-#include "test.h"
+#include "tables.h"
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,7 +13,8 @@ static _Thread_local volatile char thread_local_[400000];
 
 enum { ROWS = 1500, COLS = 700, LEVELS = 6, BATCH = 37 };
 static bitstack_plane planes[LEVELS];
-static bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
+static bitstack_view planes_view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
+static const bitstack_view *view = &planes_view;
 static float x[BATCH * COLS], expected[BATCH * ROWS], expected_one[ROWS];
 
 static void make(uint64_t *seed) {
@@ -32,9 +33,9 @@ static void make(uint64_t *seed) {
 static int products_agree(const bitstack_parallel *parallel) {
     float *y = (float *)malloc(sizeof expected);
     memset(y, 0, sizeof expected);
-    int good = bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, 0, y, 0, 1, parallel) == BITSTACK_OK &&
+    int good = bitstack_view_gemm_parallel(view, BITSTACK_FAST, x, 0, y, 0, 1, parallel) == BITSTACK_OK &&
                !memcmp(y, expected_one, sizeof expected_one);
-    good &= bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, COLS, y, ROWS, BATCH, parallel) == BITSTACK_OK &&
+    good &= bitstack_view_gemm_parallel(view, BITSTACK_FAST, x, COLS, y, ROWS, BATCH, parallel) == BITSTACK_OK &&
             !memcmp(y, expected, sizeof expected);
     free(y);
     return good;
@@ -64,13 +65,17 @@ static void nest(void *context, size_t index) { (void)index, bitstack_pool_run(n
 int main(void) {
     uint64_t seed = 12;
     bitstack_pool *pool;
+    tables_view tables;
     make(&seed);
-    for (int isa = 0; bitstack_isa_name(isa); isa++)
+    tables_make(&tables, &seed, ROWS, COLS, 4, 64, 0);
+    for (int encoding = 1; encoding >= 0; encoding--)
+        for (int isa = 0; bitstack_isa_name(isa); isa++)
         if (bitstack_isa_available(isa)) {
             bitstack_set_isa(bitstack_isa_name(isa));
-            bitstack_view_gemm(&view, BITSTACK_FAST, x, COLS, expected, ROWS, BATCH);
-            bitstack_view_gemv(&view, BITSTACK_FAST, x, expected_one, 0, ROWS);
-            TEST("the pool gives the same results with 1 to 5 threads");
+            view = encoding ? &tables.view : &planes_view;
+            bitstack_view_gemm(view, BITSTACK_FAST, x, COLS, expected, ROWS, BATCH);
+            bitstack_view_gemv(view, BITSTACK_FAST, x, expected_one, 0, ROWS);
+            TEST(encoding ? "tables: the pool gives the same results with 1 to 5 threads" : "the pool gives the same results with 1 to 5 threads");
             for (int threads = 1; threads <= 5; threads++) {
                 CHECK(bitstack_pool_open(&pool, threads, NULL) == BITSTACK_OK, "pool");
                 bitstack_parallel parallel = bitstack_pool_parallel(pool);
@@ -80,7 +85,8 @@ int main(void) {
             }
         }
     bitstack_set_isa(NULL);
-    bitstack_view_gemm(&view, BITSTACK_FAST, x, COLS, expected, ROWS, BATCH);
+    tables_drop(&tables);
+    bitstack_view_gemm(view, BITSTACK_FAST, x, COLS, expected, ROWS, BATCH);
 
     TEST("the caller's own threads serve as well");
     bitstack_parallel own = {backwards, NULL, 3};
@@ -145,7 +151,7 @@ int main(void) {
         bitstack_pool_close(pool);
     }
     CHECK(bitstack_pool_open(&pool, -1, NULL) == BITSTACK_ERROR_ARGUMENT, "-1 threads");
-    CHECK(bitstack_view_gemm_parallel(&view, BITSTACK_FAST, x, 3, expected, ROWS, 2, &own) == BITSTACK_ERROR_ARGUMENT, "a stride");
+    CHECK(bitstack_view_gemm_parallel(view, BITSTACK_FAST, x, 3, expected, ROWS, 2, &own) == BITSTACK_ERROR_ARGUMENT, "a stride");
     for (int p = 0; p < LEVELS; p++)
         free((void *)(uintptr_t)planes[p].signs), free((void *)(uintptr_t)planes[p].coefficients), free((void *)(uintptr_t)planes[p].columns);
     return TEST_DONE();
