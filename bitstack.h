@@ -1666,13 +1666,13 @@ static bitstack_error *bitstack_tell_(bitstack_error *error, bitstack_result res
     return error && (error->code == BITSTACK_OK || (bitstack_damage_(error->code) && !bitstack_damage_(result))) ? error : NULL;
 }
 
-/* Are these whole columns: ascending, in range, scales that are numbers? */
+/* Are these whole columns: in order, in range, scales that are numbers? */
 static int bitstack_kept_valid_(const unsigned char *at, const bitstack_shape *shape) {
     uint32_t k, before = 0;
     for (k = 0; k < shape->kept; k++, at += 8) {
         const uint32_t column = bitstack_load32_(at);
         const float scale = bitstack_load_f32_(at + 4);
-        if (column >= shape->cols || (k && column <= before) || !(scale >= 0 && scale <= FLT_MAX)) return 0;
+        if (column >= shape->cols || column < before || !(scale >= 0 && scale <= FLT_MAX)) return 0;
         before = column;
     }
     return 1;
@@ -2037,7 +2037,7 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
     const double unit = bitstack_unit_(view);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
-    size_t row, col, j, k;
+    size_t row, col, j, k, last = 0;
     float scale;
     for (row = begin; row < begin + count; row++) {
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
@@ -2050,7 +2050,10 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
         }
         for (k = 0; k < view->kept; k++) {
             const signed char *values = bitstack_kept_(view, k, &col, &scale);
-            bitstack_put_float_(out, (row - begin) * out_stride + col, (float)((double)view->scale * (double)scale * values[row]));
+            const size_t at = (row - begin) * out_stride + col;
+            const double before = k && col == last ? (double)bitstack_get_float_(out, at) : 0; /* a column may stand there twice */
+            bitstack_put_float_(out, at, (float)(before + (double)view->scale * (double)scale * values[row]));
+            last = col;
         }
     }
 }

@@ -1871,6 +1871,7 @@ typedef struct bitstack_nest_problem_ {
     const float *innovation; /* in the order of coding: how much a column's error counts after feedback */
     const uint32_t *order;
     const float *kept;      /* [cols]: the scale of a column that is kept whole, else 0 */
+    const unsigned char *twice; /* [cols]: what rounding leaves of it is kept, too */
     uint32_t levels;
     double ridge; /* that h has on its diagonal */
     bitstack_gemm_tile_f32_ tile;
@@ -1979,8 +1980,11 @@ BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
 }
 
 /* The weights of a column that is kept whole, as they are stored. */
-BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_lanes_ *w, float scale) {
-    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = scale * floorf(((const float *)w)[r] / scale + 0.5f);
+BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_nest_problem_ *p, const bitstack_lanes_ *w, size_t j) {
+    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+        const float all = ((const float *)w)[r], scale = p->kept[j], first = scale * floorf(all / scale + 0.5f);
+        ((float *)to)[r] = first + (p->twice[j] ? scale / 254 * floorf((all - first) / (scale / 254) + 0.5f) : 0);
+    }
 }
 
 /* One pass of feedback: codes, and what the fits need where sums is given; scales are fitted to the targets. */
@@ -2001,7 +2005,7 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
             bitstack_codes_ code;
             memset(&code, 0, sizeof code);
             for (size_t l = 0; l < levels && p->kept[j] > 0; l++) {
-                bitstack_nest_keep_(push + l, panel->w + j, p->kept[j]);
+                bitstack_nest_keep_(push + l, p, panel->w + j, j);
                 push[l] -= panel->stream[k * levels + l];
             }
             for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
@@ -2061,7 +2065,7 @@ BITSTACK_INLINE_ void bitstack_nest_errors_(const bitstack_nest_problem_ *p, con
         for (size_t l = 0; l < levels; l++) {
             bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[j], (uint32_t)l);
             value *= panel->scale[j / p->group * levels + l] * shared->v[l * n + j];
-            if (p->kept[j] > 0) bitstack_nest_keep_(&value, panel->w + j, p->kept[j]);
+            if (p->kept[j] > 0) bitstack_nest_keep_(&value, p, panel->w + j, j);
             panel->stream[j * levels + l] = panel->w[j] - value;
         }
     memset(panel->slope, 0, n * levels * sizeof *panel->slope);
@@ -2230,6 +2234,7 @@ typedef struct bitstack_nest_ {
     double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
     float *rms;                  /* [row][group] */
     float *h, *factor, *diagonal, *innovation, *kept;
+    unsigned char *twice;
     uint32_t *order;
     int passes, sweeps;
 } bitstack_nest_;
@@ -2357,10 +2362,11 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_tree_(bitstack_nest_shared_ *sha
 
 /* Column factors to begin with: root mean squares over all rows, of mean square 1. Columns that carry more of the
  * output's energy than their bytes would save as levels (8 bits a weight; a level lowers the error to about a quarter)
- * are kept whole: where one input outweighs all others, no scale of its group suits both. Returns how many. */
+ * are kept whole: where one input outweighs all others, no scale of its group suits both. One that carries most of
+ * all is kept twice, the second time what rounding has left. Returns how many. */
 BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
-    const double worth = 24.0 / (double)p->cols;
+    const double worth = 14.0 / (double)p->cols;
     float *square = s->shared.v, *largest = s->kept;
     double all = 0, energy = 0;
     uint32_t kept = 0;
@@ -2373,8 +2379,9 @@ BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
     for (size_t j = 0; j < p->cols; j++) energy += (double)square[j] * (double)p->diagonal[j];
     for (size_t j = 0; j < p->cols; j++) {
         if ((double)square[j] * (double)p->diagonal[j] > worth * energy && kept < 255 && kept < p->cols / 16 && largest[j] > FLT_MIN * 127) {
-            s->kept[j] = largest[j] / 127, kept++, square[j] = 0;
-        } else s->kept[j] = 0;
+            s->twice[j] = (double)square[j] * (double)p->diagonal[j] > 0.4 * energy && kept < 254;
+            s->kept[j] = largest[j] / 127, kept += 1u + s->twice[j], square[j] = 0;
+        } else s->kept[j] = 0, s->twice[j] = 0;
         all += (double)square[j];
     }
     for (size_t j = 0; j < p->cols; j++) {
@@ -2506,14 +2513,17 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_kept_(const bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
     const bitstack_shape *shape = &s->coded->shape;
     unsigned char *at = bitstack_coded_signs_(s->coded, 1) + bitstack_tiles_bytes_(shape), *to = at + 8 * (size_t)shape->kept;
-    for (size_t j = 0; j < p->cols; j++) {
-        const uint32_t scale = bitstack_bits_from_float_(p->kept[j]);
-        if (!(p->kept[j] > 0)) continue;
-        for (int b = 0; b < 4; b++) at[b] = (unsigned char)(j >> 8 * b), at[4 + b] = (unsigned char)(scale >> 8 * b);
-        at += 8;
-        for (size_t i = 0; i < p->rows; i++)
-            *to++ = (unsigned char)(int)floorf(p->w[i * p->stride + j] * p->unit / p->kept[j] + 0.5f);
-    }
+    for (size_t j = 0; j < p->cols; j++)
+        for (int part = 0; p->kept[j] > 0 && part <= p->twice[j]; part++) {
+            const float size = part ? p->kept[j] / 254 : p->kept[j];
+            const uint32_t scale = bitstack_bits_from_float_(size);
+            for (int b = 0; b < 4; b++) at[b] = (unsigned char)(j >> 8 * b), at[4 + b] = (unsigned char)(scale >> 8 * b);
+            at += 8;
+            for (size_t i = 0; i < p->rows; i++) {
+                const float w = p->w[i * p->stride + j] * p->unit, first = floorf(w / p->kept[j] + 0.5f);
+                *to++ = (unsigned char)(int)(part ? floorf((w - p->kept[j] * first) / size + 0.5f) : first);
+            }
+        }
 }
 
 /* Where rounding is all that is left a block may do harm: then its level decodes to what the one below does. */
@@ -2611,8 +2621,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
     s->innovation = (float *)bitstack_array_(n, sizeof(float));
     s->order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
     s->kept = (float *)bitstack_array_(n, sizeof(float));
+    s->twice = (unsigned char *)bitstack_array_(n, 1);
     if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->diagonal ||
-        !s->innovation || !s->order || !s->kept)
+        !s->innovation || !s->order || !s->kept || !s->twice)
         return BITSTACK_ERROR_MEMORY;
     for (size_t k = 0; k < s->sample; k++) s->sums[k].v = s->sums_v + k * 2 * levels * n;
     return BITSTACK_OK;
@@ -2621,7 +2632,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
     bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
-    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept);
+    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept), bitstack_drop_(s->twice);
 }
 
 /* How much each level counts: as given, only ratios matter. */
@@ -2671,7 +2682,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         p->ridge = 0.002;
         h = bitstack_nest_diagonal_(&s, ranked, moments, &mean);
         if (!h) p->ridge = 0;
-        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept;
+        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept, p->twice = s.twice;
         shape->kept = bitstack_nest_columns_(&s);
         result = bitstack_coded_allocate_(coded);
     }
