@@ -382,8 +382,12 @@ int main(void) {
                 uint64_t t = test_load64(bad + 16);
                 test_store64(bad + 64, t <= bytes - 128 ? bitstack_checksum(bad + 128, (size_t)t) : 0);
                 test_store64(bad + 120, bitstack_checksum(bad, 120));
+                uint32_t was;
+                memcpy(&was, data + at, 4);
+                test_little(&was, 4, 4);
+                const int fewer = at >= matrices_at && at < blocks_at && values[v] < was; /* rows or columns that padding hides */
                 const int opens = walk(bad, bytes, &error) == BITSTACK_OK;
-                CHECK(!opens || free_word || !memcmp(bad + at, data + at, 4), "word %zu may be %u", at, values[v]);
+                CHECK(!opens || free_word || !memcmp(bad + at, data + at, 4) || (fewer && (in_matrix == 8 || in_matrix == 12)), "word %zu (%zu in a tensor, %zu in a matrix, %zu in a block, which start at %zu, %zu, %zu) may be %u", at, in_tensor, in_matrix, in_block, tensors_at, matrices_at, blocks_at, values[v]);
                 CHECK(opens || error.message[0], "word %zu as %u: no message", at, values[v]);
                 opened += (uint64_t)opens, tried++;
             }
