@@ -144,9 +144,10 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
- * The same input, options and seed give the same bytes on any number of threads, from the same build on CPUs that
- * all have AVX2 and FMA, or all lack one: products of floats are fused there and not elsewhere, so last bits of
- * factors differ, and with them signs of weights close to a tie. Other compilers may round libm's functions otherwise.
+ * The same input, options and seed give the same bytes on any number of threads, and on every x86 CPU from one build
+ * that no -m flag ties to a CPU. Other architectures, compilers and libm differ in last bits, and with them in signs of
+ * weights close to a tie; so does nested where the compiler fuses products and sums on its own (GCC with -std=gnu*,
+ * clang: -ffp-contract=off keeps it from that) between CPUs with FMA and without.
  * Working memory, beside what is returned: about 4 times the matrix as float (nested: rows count as a multiple of
  * 32, columns as one of 48), 64 rank (rows + cols) bytes, for every thread 8 bytes a column for each row up to 192 and
  * (nested) 256 for each level up to six, and 3 cols^2 doubles with moments.h.
@@ -363,7 +364,8 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 /* ================================================================================== [LINALG]
  * Matrix products by register tiles of 6 rows x 2 vectors or 12 x 1 over panels of B (Goto and van de Geijn,
  * Anatomy of high-performance matrix multiplication, 2008); A is read where it lies. Blocked factorisations on top.
- * The AVX2 tile fuses multiply and add, so last bits differ between CPUs with and without it. */
+ * All tiles give the same bits: sums from zero over k in order, then added to C, products rounded before they are
+ * added. Fused (FMA) they would be 2 % (nested) to 17 % (iabs) faster, measured, and other bits where a CPU has none. */
 
 #if !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_AVX2) && defined(__GNUC__) && \
     (defined(__x86_64__) || defined(__i386__))
@@ -406,22 +408,34 @@ typedef double bitstack_doubles_, bitstack_wide_;
         enum { lanes = sizeof(vector) / sizeof(real), vectors = panel / lanes };                               \
         for (size_t i = 0; i < rows; i++) {                                                                    \
             vector *to = (vector *)(c + i * crs), sum[vectors];                                                \
-            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] = to[j];                                 \
+            memset(sum, 0, sizeof sum);                                                                        \
             for (size_t p = 0; p < k; p++) {                                                                   \
                 const vector *from = (const vector *)(b + p * brs);                                            \
                 real f = a[i * ars + p * acs];                                                                 \
                 BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] += f * from[j];                      \
             }                                                                                                  \
-            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) to[j] = sum[j];                                 \
+            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) to[j] += sum[j];                                \
         }                                                                                                      \
     }
 BITSTACK_GEMM_TILE_PLAIN_(f32, float, bitstack_floats_, BITSTACK_PANEL32_)
 BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
+/* a b + c; the empty assembly keeps the compiler from fusing it. */
+#define BITSTACK_MUL_ADD_(name, isa, vector, mul, add)                                                         \
+    __attribute__((target(isa))) BITSTACK_INLINE_ vector bitstack_mul_add_##name##_(vector a, vector b, vector c) { \
+        vector product = mul(a, b);                                                                            \
+        __asm__("" : "+x"(product));                                                                           \
+        return add(product, c);                                                                                \
+    }
+BITSTACK_MUL_ADD_(avx2_f32, "avx2", __m256, _mm256_mul_ps, _mm256_add_ps)
+BITSTACK_MUL_ADD_(avx2_f64, "avx2", __m256d, _mm256_mul_pd, _mm256_add_pd)
+BITSTACK_MUL_ADD_(avx512_f32, "avx512f", __m512, _mm512_mul_ps, _mm512_add_ps)
+BITSTACK_MUL_ADD_(avx512_f64, "avx512f", __m512d, _mm512_mul_pd, _mm512_add_pd)
+
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
-#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, load, store, zero, set1, fma, add)               \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(            \
+#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, load, store, zero, set1, mac, add)               \
+    __attribute__((target("avx2")))     BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(            \
         size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
         size_t crs) {                                                                                          \
         for (; rows; rows -= 6, a += 6 * ars) {                                                                \
@@ -430,12 +444,12 @@ BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
             const real *a0 = a, *a3 = a + 3 * ars, *from = b;                                                  \
             for (size_t p = 0; p < k; p++, a0 += acs, a3 += acs, from += brs) {                                \
                 vector x = load(from), y = load(from + width), t;                                              \
-                t = set1(a0[0]), s0 = fma(t, x, s0), r0 = fma(t, y, r0);                                       \
-                t = set1(a0[ars]), s1 = fma(t, x, s1), r1 = fma(t, y, r1);                                     \
-                t = set1(a0[2 * ars]), s2 = fma(t, x, s2), r2 = fma(t, y, r2);                                 \
-                t = set1(a3[0]), s3 = fma(t, x, s3), r3 = fma(t, y, r3);                                       \
-                t = set1(a3[ars]), s4 = fma(t, x, s4), r4 = fma(t, y, r4);                                     \
-                t = set1(a3[2 * ars]), s5 = fma(t, x, s5), r5 = fma(t, y, r5);                                 \
+                t = set1(a0[0]), s0 = mac(t, x, s0), r0 = mac(t, y, r0);                                       \
+                t = set1(a0[ars]), s1 = mac(t, x, s1), r1 = mac(t, y, r1);                                     \
+                t = set1(a0[2 * ars]), s2 = mac(t, x, s2), r2 = mac(t, y, r2);                                 \
+                t = set1(a3[0]), s3 = mac(t, x, s3), r3 = mac(t, y, r3);                                       \
+                t = set1(a3[ars]), s4 = mac(t, x, s4), r4 = mac(t, y, r4);                                     \
+                t = set1(a3[2 * ars]), s5 = mac(t, x, s5), r5 = mac(t, y, r5);                                 \
             }                                                                                                  \
             store(c, add(load(c), s0)), store(c + width, add(load(c + width), r0)), c += crs;                  \
             store(c, add(load(c), s1)), store(c + width, add(load(c + width), r1)), c += crs;                  \
@@ -446,14 +460,14 @@ BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
         }                                                                                                      \
     }
 BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
-                         _mm256_fmadd_ps, _mm256_add_ps)
+                         bitstack_mul_add_avx2_f32_, _mm256_add_ps)
 BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
-                         _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
+                         _mm256_set1_pd, bitstack_mul_add_avx2_f64_, _mm256_add_pd)
 
 /* Twelve rows at once, one vector of B; the same sums as with AVX2. */
 #define BITSTACK_GEMM_ROW_AVX512_(s, at, load, store, add) store(at, add(load(at), s)), at += crs;
-#define BITSTACK_GEMM_TILE_AVX512_(suffix, real, vector, load, store, zero, set1, fma, add)                    \
-    __attribute__((target("avx512f,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx512_##suffix##_(       \
+#define BITSTACK_GEMM_TILE_AVX512_(suffix, real, vector, load, store, zero, set1, mac, add)                    \
+    __attribute__((target("avx512f")))     BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx512_##suffix##_(       \
         size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
         size_t crs) {                                                                                          \
         vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();                   \
@@ -465,10 +479,10 @@ BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu
         }                                                                                                      \
         for (size_t p = 0; p < k; p++, a += acs, a3 += acs, a6 += acs, a9 += acs, b += brs) {                  \
             vector x = load(b);                                                                                \
-            s0 = fma(set1(a[0]), x, s0), s1 = fma(set1(a[ars]), x, s1), s2 = fma(set1(a[2 * ars]), x, s2);     \
-            s3 = fma(set1(a3[0]), x, s3), s4 = fma(set1(a3[ars]), x, s4), s5 = fma(set1(a3[2 * ars]), x, s5);  \
-            r0 = fma(set1(a6[0]), x, r0), r1 = fma(set1(a6[ars]), x, r1), r2 = fma(set1(a6[2 * ars]), x, r2);  \
-            r3 = fma(set1(a9[0]), x, r3), r4 = fma(set1(a9[ars]), x, r4), r5 = fma(set1(a9[2 * ars]), x, r5);  \
+            s0 = mac(set1(a[0]), x, s0), s1 = mac(set1(a[ars]), x, s1), s2 = mac(set1(a[2 * ars]), x, s2);     \
+            s3 = mac(set1(a3[0]), x, s3), s4 = mac(set1(a3[ars]), x, s4), s5 = mac(set1(a3[2 * ars]), x, s5);  \
+            r0 = mac(set1(a6[0]), x, r0), r1 = mac(set1(a6[ars]), x, r1), r2 = mac(set1(a6[2 * ars]), x, r2);  \
+            r3 = mac(set1(a9[0]), x, r3), r4 = mac(set1(a9[ars]), x, r4), r5 = mac(set1(a9[2 * ars]), x, r5);  \
         }                                                                                                      \
         BITSTACK_GEMM_ROW_AVX512_(s0, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s1, c, load, store, add)  \
         BITSTACK_GEMM_ROW_AVX512_(s2, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s3, c, load, store, add)  \
@@ -478,13 +492,13 @@ BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu
         BITSTACK_GEMM_ROW_AVX512_(r4, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r5, c, load, store, add)  \
     }
 BITSTACK_GEMM_TILE_AVX512_(f32, float, __m512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_set1_ps,
-                           _mm512_fmadd_ps, _mm512_add_ps)
+                           bitstack_mul_add_avx512_f32_, _mm512_add_ps)
 BITSTACK_GEMM_TILE_AVX512_(f64, double, __m512d, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_setzero_pd,
-                           _mm512_set1_pd, _mm512_fmadd_pd, _mm512_add_pd)
+                           _mm512_set1_pd, bitstack_mul_add_avx512_f64_, _mm512_add_pd)
 /* The fast tile of this CPU, or NULL; the compiler's own check covers the OS state as well. */
 #define BITSTACK_GEMM_TILE_BEST_(suffix)                                                                       \
-    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx512_##suffix##_ \
-    : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")  ? bitstack_gemm_tile_avx2_##suffix##_   \
+    __builtin_cpu_supports("avx512f") ? bitstack_gemm_tile_avx512_##suffix##_ \
+    : __builtin_cpu_supports("avx2")  ? bitstack_gemm_tile_avx2_##suffix##_   \
                                                                        : NULL
 #else
 #define BITSTACK_GEMM_TILE_BEST_(suffix) NULL
@@ -790,7 +804,7 @@ BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_plain_(double *x, double *v, size
     return bitstack_jacobi_sweep_(x, v, m, n, tiny);
 }
 #ifdef BITSTACK_LINALG_AVX2_
-__attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_avx2_(double *x, double *v, size_t m,
+__attribute__((target("avx2"))) BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_avx2_(double *x, double *v, size_t m,
                                                                                     size_t n, double tiny) {
     return bitstack_jacobi_sweep_(x, v, m, n, tiny);
 }
