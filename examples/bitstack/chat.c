@@ -14,7 +14,8 @@
 
 static const char help[] =
     "usage: bitstack chat FILE [--budget SIZE | --auto [--min SIZE] [--max SIZE] [--reserve SIZE]] [--follow]\n"
-    "                     [--system TEXT] [--context N] [-n TOKENS] [--temperature T] [--top-p P] [--seed S] [--live]\n\n"
+    "                     [--system TEXT] [--form NAME] [--special] [--context N] [-n TOKENS] [--temperature T]\n"
+    "                     [--top-p P] [--seed S] [--live]\n\n"
     "Answers the lines of the standard input, each with all that was said before. Lines that begin with a colon:\n\n"
     "  :budget SIZE     from now on with so much memory for the model; :budget all, :budget auto\n"
     "  :info            sizes, memory, how full the context is, speed\n"
@@ -26,7 +27,9 @@ static const char help[] =
     "  --min, --max     not less, not more than this, automatically\n"
     "  --reserve SIZE   memory to leave free; a twentieth of the limit, from 16 MiB to 1 GiB\n"
     "  --follow         FILE may still be growing\n"
-    "  --system TEXT    what the model is told first, and never forgets\n"
+    "  --system TEXT    what the model is told first, and never forgets; what its template says, if anything\n"
+    "  --form NAME      how turns are written, where the model's chat template does not tell: chatml, llama3, ...\n"
+    "  --special        marks such as <|im_end|> in what you say count as marks, not as text\n"
     "  --context N      room for so many tokens; when it is full the oldest turns are forgotten\n"
     "  -n TOKENS        at most so many tokens an answer; 512\n"
     "  --threads N      that work on it; all processors\n"
@@ -218,11 +221,12 @@ static int converse(chat *c, int live) {
 
 int command_chat(int argc, char **argv) {
     static chat c;
-    const char *path, *system = NULL;
+    const char *path, *system = NULL, *form = NULL;
     uint32_t context = 0, threads = (uint32_t)llm_processors();
     uint64_t seed = 1;
     double temperature = 0.8, top_p = 0.95;
-    int live = 0;
+    int live = 0, special = 0, unknown = 0;
+    const llm_turns *turns = NULL;
     session_options open;
     llm_error error;
     memset(&open, 0, sizeof open);
@@ -233,10 +237,11 @@ int command_chat(int argc, char **argv) {
         {"--max", CLI_SIZE, &policy->most}, {"--reserve", CLI_SIZE, &policy->reserve}, {"--follow", CLI_FLAG, &open.growing},
         {"--system", CLI_TEXT, &system}, {"--context", CLI_WHOLE, &context}, {"-n", CLI_WHOLE, &c.most},
         {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
-        {"--live", CLI_FLAG, &live}, {NULL, CLI_FLAG, NULL}};
+        {"--live", CLI_FLAG, &live}, {"--form", CLI_TEXT, &form}, {"--special", CLI_FLAG, &special}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "chat", help, options, &path, 1);
     if (stop) return stop - 1;
     if (top_p > 1) return cli_usage("chat", "--top-p: expected a number from 0 to 1");
+    if (form && !(turns = llm_turns_named(form))) return cli_usage("chat", "--form: expected %s, got '%s'", llm_turns_names(), form);
     if (strcmp(path, "-") == 0) return cli_usage("chat", "expected a file: the standard input is for what you say");
     if (open.size.budget && open.size.automatic) return cli_usage("chat", "expected --budget or --auto, not both");
     if (!open.size.automatic && (policy->least || policy->most || policy->reserve))
@@ -252,8 +257,12 @@ int command_chat(int argc, char **argv) {
     if (session_open(&c.s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     int status = CLI_OK;
     if (c.s.resizer) resizer_wait(c.s.resizer);
-    if (llm_conversation_init(&c.talk, &c.s.model, &c.s.tokenizer, context, system) != 0) status = cli_failed("%s: out of memory", path);
-    else if (converse(&c, live) != 0) status = cli_failed("%s: out of memory", path);
+    if (!turns) turns = llm_turns_of(&c.s.model.source, &unknown);
+    if (unknown)
+        fprintf(stderr, "bitstack: note: %s: its chat template is none that is known, so turns are plain text; --form NAME chooses among %s\n",
+                path, llm_turns_names());
+    if (llm_conversation_start(&c.talk, &c.s.model, &c.s.tokenizer, context, system, turns) != 0) status = cli_failed("%s: out of memory", path);
+    else if (c.talk.special = special, converse(&c, live) != 0) status = cli_failed("%s: out of memory", path);
     llm_conversation_free(&c.talk);
     session_close(&c.s);
     return status;

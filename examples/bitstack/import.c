@@ -127,15 +127,6 @@ static int read_part(import *im, const char *name, int needed, llm_error *error,
     return result;
 }
 
-static int read_config(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
-    return llm_hf_config(&im->source, text, bytes, path, error);
-}
-static int read_tokenizer(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
-    return llm_hf_tokenizer(&im->source, text, bytes, path, error);
-}
-static int read_settings(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
-    return llm_hf_tokenizer_settings(&im->source, text, bytes, path, error);
-}
 static int read_configs(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
     return llm_published_configs(&im->blocks, text, bytes, path, im->order, &im->configs, &im->config_count, error);
 }
@@ -146,8 +137,7 @@ static int read_losses(import *im, const char *text, size_t bytes, const char *p
 static int read_all(import *im, const char **ordered_by, llm_error *error) {
     im->source.path = strdup(im->folder);
     if (!im->source.path) return llm_fail(error, "%s: out of memory", im->folder);
-    if (read_part(im, "config.json", 1, error, read_config) < 0 || read_part(im, "tokenizer.json", 0, error, read_tokenizer) < 0 ||
-        read_part(im, "tokenizer_config.json", 0, error, read_settings) < 0 || add_files(im, error) != 0 ||
+    if (llm_hf_metadata(&im->source, im->folder, error) != 0 || add_files(im, error) != 0 ||
         llm_published_check(&im->blocks, im->folder, error) != 0) return -1;
     im->order = malloc((llm_published_blocks(&im->blocks) + 1) * sizeof *im->order);
     if (!im->order) return llm_fail(error, "%s: out of memory", im->folder);

@@ -11,7 +11,7 @@
 
 static const char help[] =
     "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE] [--follow] [--wait SIZE]\n"
-    "                    [--temperature T] [--top-p P] [--seed S]\n\n"
+    "                    [--temperature T] [--top-p P] [--seed S] [--special]\n\n"
     "Prints the prompt and its continuation. FILE: a stack, a GGUF model to compare with, or - for a stack that\n"
     "comes in by the standard input. Then, and with --follow, it starts as soon as the stack's resident part is\n"
     "there, and takes up blocks as they arrive; what is written before the first ones came makes little sense.\n\n"
@@ -22,7 +22,8 @@ static const char help[] =
     "  --threads N      that work on it; all processors\n"
     "  --temperature T  0 always takes the likeliest token; 0.8\n"
     "  --top-p P        draw among the likeliest tokens that hold this much probability; 0.95\n"
-    "  --seed S         the same seed gives the same text; 1\n";
+    "  --seed S         the same seed gives the same text; 1\n"
+    "  --special        marks such as <|im_end|> in the prompt count as marks, not as text\n";
 
 /* Until so much is loaded, or all there is. */
 static void wait_for(session *s, uint64_t bytes) {
@@ -37,11 +38,11 @@ static void wait_for(session *s, uint64_t bytes) {
     }
 }
 
-static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler *sampler) {
+static int write_on(session *s, const char *prompt, int special, uint32_t tokens, llm_sampler *sampler) {
     const llm_tokenizer *tokenizer = &s->tokenizer;
     llm_generator generator;
     uint32_t *ids = NULL, begin = (uint32_t)tokenizer->bos, made = 0;
-    int64_t id = 0, count = llm_encode(tokenizer, prompt, strlen(prompt), &ids);
+    int64_t id = 0, count = (special ? llm_encode_marked : llm_encode)(tokenizer, prompt, strlen(prompt), &ids);
     if (count < 0 || llm_generator_init(&generator, &s->model, 0) != 0) {
         free(ids);
         return -1;
@@ -56,7 +57,7 @@ static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler
     while (made < tokens) {
         id = llm_generator_next(&generator, sampler);
         if (!made++) start = llm_seconds(); /* the first one pays for the prompt */
-        if (id < 0 || id == tokenizer->eos) break;
+        if (id < 0 || llm_token_ends(tokenizer, id)) break;
         char text[256];
         fwrite(text, 1, llm_token_text(tokenizer, (uint32_t)id, count == 0 && made == 1, text, sizeof text), stdout);
         fflush(stdout);
@@ -77,12 +78,12 @@ int command_run(int argc, char **argv) {
     const char *path, *prompt = NULL;
     uint32_t tokens = 128, threads = (uint32_t)llm_processors();
     uint64_t budget = 0, seed = 1, least = 0;
-    int growing = 0;
+    int growing = 0, special = 0;
     double temperature = 0.8, top_p = 0.95;
     const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget},
                                   {"--follow", CLI_FLAG, &growing}, {"--wait", CLI_SIZE, &least},
                                   {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
-                                  {"--seed", CLI_LONG, &seed}, {NULL, CLI_FLAG, NULL}};
+                                  {"--seed", CLI_LONG, &seed}, {"--special", CLI_FLAG, &special}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "run", help, options, &path, 1);
     if (stop) return stop - 1;
     if (!prompt) return cli_usage("run", "--prompt is missing");
@@ -98,7 +99,7 @@ int command_run(int argc, char **argv) {
     open.threads = threads < 1024 ? (int)threads : 1024;
     if (session_open(&s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     wait_for(&s, least);
-    int status = write_on(&s, prompt, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
+    int status = write_on(&s, prompt, special, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
     const char *why;
     resizer_state now;
     if (s.resizer && (resizer_ask(s.resizer, &now), now.left_out > 0)) /* it is a smaller model, and still one */

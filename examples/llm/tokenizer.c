@@ -1,4 +1,5 @@
 #include "tokenizer.h"
+#include "marks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -101,6 +102,29 @@ static size_t visible_to_bytes(llm_string piece, char *to) {
 static int32_t special(const llm_source *source, const char *key, uint32_t count) {
     double id = llm_number(source, key, -1);
     return id >= 0 && id < (double)count ? (int32_t)id : -1;
+}
+
+static void add_end(llm_tokenizer *t, double id) {
+    if (id >= 0 && id < (double)t->count && t->end_count < LLM_MOST_ENDS && !llm_token_ends(t, (int64_t)id))
+        t->ends[t->end_count++] = (uint32_t)id;
+}
+
+int llm_token_ends(const llm_tokenizer *t, int64_t id) {
+    for (uint32_t i = 0; i < t->end_count; i++)
+        if (t->ends[i] == id) return 1;
+    return 0;
+}
+
+/* What ends a text: what the metadata name, one or several, and marks whose names say so. */
+static void load_ends(llm_tokenizer *t, const llm_source *source) {
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
+                                       "tokenizer.ggml.eos_token_ids"};
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        const llm_meta *meta = llm_find_meta(source, keys[k]);
+        for (uint64_t i = 0; meta && i < meta->count && i < LLM_MOST_ENDS && meta->numbers; i++) add_end(t, llm_meta_element(meta, i));
+    }
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->types[i] == CONTROL && llm_mark_ends(t->pieces[i])) add_end(t, i);
 }
 
 /* Cuts "left right" at its space. A piece may start with one. */
@@ -252,6 +276,7 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
         if (!ranked) t->scores[i] = (float)llm_meta_element(scores, i);
         t->types[i] = type >= NORMAL && type <= BYTE ? (unsigned char)type : NORMAL;
         if (!types && t->kind != LLM_TOKENS_BYTES && byte_of(t->pieces[i]) >= 0) t->types[i] = BYTE;
+        if ((t->types[i] == NORMAL || t->types[i] == USER_DEFINED) && llm_mark_controls(t->pieces[i])) t->types[i] = CONTROL;
         if (t->types[i] == NORMAL && t->scores[i] < t->least) t->least = t->scores[i];
     }
     for (uint32_t i = 0; i < t->count && !failed; i++)
@@ -274,6 +299,7 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
     }
     t->bos = special(source, "tokenizer.ggml.bos_token_id", t->count);
     t->eos = special(source, "tokenizer.ggml.eos_token_id", t->count);
+    load_ends(t, source);
     t->unknown = special(source, "tokenizer.ggml.unknown_token_id", t->count);
     for (uint32_t i = 0; i < t->count; i++)
         if ((t->types[i] == NORMAL || (t->types[i] == USER_DEFINED && t->kind == LLM_TOKENS_PIECES)) && t->pieces[i].bytes && add(t, i) != 0) {
@@ -520,8 +546,10 @@ static int64_t mark_at(const llm_tokenizer *t, const char *text, size_t bytes, i
     return found;
 }
 
-static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, int all, uint32_t **ids) {
+int64_t llm_encode_parts(const llm_tokenizer *t, const char *text, const llm_part *parts, size_t count, uint32_t **ids) {
+    size_t bytes = 0;
     *ids = NULL;
+    for (size_t i = 0; i < count; i++) bytes += parts[i].bytes;
     if (!bytes) return 0;
     if (bytes > SIZE_MAX / 1024) return -1;
     /* Every space becomes three bytes, but it is one character of them; a mark is no shorter than one either. */
@@ -532,9 +560,13 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
     arc *arcs = unigram ? malloc((3 * bytes + 5) * sizeof *arcs) : NULL;
     uint32_t *out = malloc((4 * bytes + 4) * sizeof *out); /* a mark, and a space's bytes before the text after it */
     int failed = !room || !out || (unigram ? !arcs : !s.symbols || !s.heap);
+    size_t end = parts->bytes; /* of the part that `at` is in: a mark does not go beyond it */
     for (size_t from = 0, at = 0; from < bytes && !failed; ) {
         int64_t mark = -1;
-        while (at < bytes && (mark = mark_at(t, text + at, bytes - at, all)) < 0) at++;
+        for (; at < bytes; at++) {
+            while (at == end) end += (++parts)->bytes;
+            if ((mark = mark_at(t, text + at, end - at, parts->marked)) >= 0) break;
+        }
         if (at > from) made += encode_text(t, text + from, at - from, !from || !t->first_space, room, &s, arcs, out + made);
         if (mark >= 0) out[made++] = (uint32_t)mark, at += t->pieces[mark].bytes;
         from = at;
@@ -546,11 +578,13 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
 }
 
 int64_t llm_encode(const llm_tokenizer *t, const char *text, size_t bytes, uint32_t **ids) {
-    return encode(t, text, bytes, 0, ids);
+    const llm_part part = {bytes, 0};
+    return llm_encode_parts(t, text, &part, 1, ids);
 }
 
 int64_t llm_encode_marked(const llm_tokenizer *t, const char *text, size_t bytes, uint32_t **ids) {
-    return encode(t, text, bytes, 1, ids);
+    const llm_part part = {bytes, 1};
+    return llm_encode_parts(t, text, &part, 1, ids);
 }
 
 /* ---- decoding ---- */

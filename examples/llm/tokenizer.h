@@ -12,6 +12,8 @@
 
 typedef enum llm_tokens { LLM_TOKENS_PIECES, LLM_TOKENS_UNIGRAM, LLM_TOKENS_BYTES } llm_tokens;
 
+enum { LLM_MOST_ENDS = 32 };
+
 typedef struct llm_tokenizer {
     llm_tokens kind;
     llm_string *pieces; /* point into the source, or into `text` */
@@ -22,6 +24,8 @@ typedef struct llm_tokenizer {
     uint32_t slot_mask;
     uint32_t bytes[256]; /* id of a byte's token */
     int32_t bos, eos, unknown; /* -1: there is none */
+    uint32_t ends[LLM_MOST_ENDS]; /* the tokens that end what the model says: eos and others */
+    uint32_t end_count;
     int add_bos, add_space; /* what the model was trained with */
 
     struct llm_merge *merges; /* hash table by pair, or NULL: by scores */
@@ -49,6 +53,16 @@ int64_t llm_encode(const llm_tokenizer *tokenizer, const char *text, size_t byte
 /* The same, but marks that stand in the text ("<|im_end|>") become their ids: for text made from a template, not
  * for what users write. */
 int64_t llm_encode_marked(const llm_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t **ids);
+
+/* Parts that stand in a row in `text`, a template's (marked: marks count) and others', as the one text they make. */
+typedef struct llm_part {
+    size_t bytes;
+    int marked;
+} llm_part;
+int64_t llm_encode_parts(const llm_tokenizer *tokenizer, const char *text, const llm_part *parts, size_t count, uint32_t **ids);
+
+/* Whether the token ends what the model says. */
+int llm_token_ends(const llm_tokenizer *tokenizer, int64_t id);
 
 /* The text of one token, at most `room` bytes of it in `out`; returns its length. Marks have none. `first`
  * drops the space that encoding put in front of the text. Byte tokens may give parts of a character. */

@@ -1,0 +1,305 @@
+/* tokenizer.json and tokenizer_config.json, brought to GGUF's keys. */
+#include "hf.h"
+#include "hf_document.h"
+#include "pretokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tokenizer.json ---- */
+
+/* Goes through a component and, where it is a Sequence, through its parts: the next one whose type is `type`, after
+ * `after` (0: from the start); 0 if there is none. `list`: the name of a Sequence's parts. */
+static size_t find_part(const document *d, size_t component, const char *list, const char *type, size_t after) {
+    if (!is(d, component, LLM_JSON_OBJECT)) return 0;
+    if (llm_string_is(text_in(d, component, "type"), type) && component > after) return component;
+    size_t parts = llm_string_is(text_in(d, component, "type"), "Sequence") ? member(d, component, list) : 0;
+    if (!is(d, parts, LLM_JSON_ARRAY)) return 0;
+    for (size_t i = 0, at = parts + 1; i < value_at(d, parts)->count; i++, at += value_at(d, at)->skip) {
+        size_t found = find_part(d, at, list, type, after);
+        if (found) return found;
+    }
+    return 0;
+}
+
+/* Whether a component consists of parts of these types only (a NULL ends them). */
+static int only_parts(const document *d, size_t component, const char *list, const char *const *types) {
+    if (!component) return 1;
+    if (!is(d, component, LLM_JSON_OBJECT)) return 0;
+    llm_string type = text_in(d, component, "type");
+    if (!llm_string_is(type, "Sequence")) {
+        while (*types && !llm_string_is(type, *types)) types++;
+        return *types != NULL;
+    }
+    size_t parts = member(d, component, list);
+    if (!is(d, parts, LLM_JSON_ARRAY)) return 0;
+    for (size_t i = 0, at = parts + 1; i < value_at(d, parts)->count; i++, at += value_at(d, at)->skip)
+        if (!only_parts(d, at, list, types)) return 0;
+    return 1;
+}
+
+typedef struct vocabulary {
+    llm_string *pieces;
+    int32_t *types;
+    float *scores;
+    size_t count;
+} vocabulary;
+
+/* Copies a string to where the source keeps it. */
+static llm_string kept(char **room, llm_string from) {
+    llm_string copy = {*room, from.bytes};
+    if (from.bytes) memcpy(*room, from.text, from.bytes);
+    *room += from.bytes;
+    return copy;
+}
+
+/* A number that is an index into `count` things. */
+static int id_at(const document *d, size_t at, double count, size_t *id) {
+    double value = is(d, at, LLM_JSON_NUMBER) ? value_at(d, at)->number : -1;
+    if (!(value >= 0 && value < count) || value != floor(value)) return -1;
+    *id = (size_t)value;
+    return 0;
+}
+
+/* Pieces from model.vocab ({piece: id}, or [[piece, score] ...] for unigram) and added_tokens. */
+static int read_vocabulary(llm_source *s, const document *d, size_t model, int unigram, int byte_pieces, vocabulary *v) {
+    size_t list = member(d, model, "vocab"), added = member(d, 0, "added_tokens"), bytes = 0, id = 0;
+    if (!is(d, list, unigram ? LLM_JSON_ARRAY : LLM_JSON_OBJECT))
+        return llm_fail(d->error, "%s: expected \"vocab\" in \"model\"", d->name);
+    size_t pieces = value_at(d, list)->count, marks = is(d, added, LLM_JSON_ARRAY) ? value_at(d, added)->count : 0;
+    double most = 2.0 * (double)(pieces + marks) + 1024; /* ids may leave holes, but not more than that */
+    if (most > 1 << 24) most = 1 << 24;
+    for (size_t i = 0, at = list + 1; i < pieces; i++, at += value_at(d, at)->skip) {
+        if (unigram) {
+            if (!is(d, at, LLM_JSON_ARRAY) || value_at(d, at)->count != 2 || !is(d, at + 1, LLM_JSON_STRING) || !is(d, at + 2, LLM_JSON_NUMBER) ||
+                !isfinite((float)value_at(d, at + 2)->number))
+                return llm_fail(d->error, "%s: expected \"vocab\" to hold [piece, score], scores being finite", d->name);
+            bytes += value_at(d, at + 1)->string.bytes;
+            if (i >= v->count) v->count = i + 1;
+            continue;
+        }
+        bytes += value_at(d, at++)->string.bytes; /* the key; then the id */
+        if (id_at(d, at, most, &id) != 0) return llm_fail(d->error, "%s: expected ids in \"vocab\" to be whole numbers below %.0f", d->name, most);
+        if (id >= v->count) v->count = id + 1;
+    }
+    for (size_t i = 0, at = added + 1; i < marks; i++, at += value_at(d, at)->skip) {
+        if (!text_in(d, at, "content").text || id_at(d, member(d, at, "id"), most, &id) != 0)
+            return llm_fail(d->error, "%s: expected added_tokens to have \"content\", and \"id\" below %.0f", d->name, most);
+        bytes += text_in(d, at, "content").bytes;
+        if (id >= v->count) v->count = id + 1;
+    }
+    if (!v->count) return llm_fail(d->error, "%s: expected a vocabulary that is not empty", d->name);
+    char *room = llm_source_own(s, bytes);
+    v->pieces = calloc(v->count, sizeof *v->pieces);
+    v->types = malloc(v->count * sizeof *v->types);
+    v->scores = calloc(v->count, sizeof *v->scores);
+    if (!room || !v->pieces || !v->types || !v->scores) return no_memory(d->name, d->error);
+    for (size_t i = 0; i < v->count; i++) v->types[i] = 5, v->pieces[i].text = ""; /* unused, until something takes it */
+    for (size_t i = 0, at = list + 1; i < pieces; i++, at += value_at(d, at)->skip) {
+        llm_string piece = unigram ? value_at(d, at + 1)->string : value_at(d, at)->string;
+        if (unigram) id = i, v->scores[id] = (float)value_at(d, at + 2)->number;
+        else at++, id = (size_t)value_at(d, at)->number;
+        v->pieces[id] = kept(&room, piece);
+        v->types[id] = byte_pieces && piece.bytes == 6 && memcmp(piece.text, "<0x", 3) == 0 && piece.text[5] == '>' ? 6 : 1;
+    }
+    for (size_t i = 0, at = added + 1; i < marks; i++, at += value_at(d, at)->skip) {
+        id_at(d, member(d, at, "id"), most, &id);
+        v->pieces[id] = kept(&room, text_in(d, at, "content"));
+        v->types[id] = number_in(d, at, "special", 0) != 0 ? 3 : 4;
+    }
+    return 0;
+}
+
+/* "left right", or ["left", "right"]. */
+static int read_merges(llm_source *s, const document *d, size_t model) {
+    size_t merges = member(d, model, "merges"), bytes = 0;
+    if (!is(d, merges, LLM_JSON_ARRAY)) return llm_fail(d->error, "%s: expected \"merges\" in \"model\"", d->name);
+    size_t count = value_at(d, merges)->count;
+    for (size_t i = 0, at = merges + 1; i < count; i++, at += value_at(d, at)->skip) {
+        int pair = value_at(d, at)->type == LLM_JSON_ARRAY && value_at(d, at)->count == 2 && is(d, at + 1, LLM_JSON_STRING) && is(d, at + 2, LLM_JSON_STRING);
+        if (!pair && !is(d, at, LLM_JSON_STRING)) return llm_fail(d->error, "%s: expected \"merges\" to hold pairs", d->name);
+        bytes += pair ? value_at(d, at + 1)->string.bytes + value_at(d, at + 2)->string.bytes + 1 : value_at(d, at)->string.bytes;
+    }
+    char *room = llm_source_own(s, bytes);
+    llm_string *strings = calloc(count + 1, sizeof *strings);
+    if (!room || !strings) {
+        free(strings);
+        return no_memory(d->name, d->error);
+    }
+    for (size_t i = 0, at = merges + 1; i < count; i++, at += value_at(d, at)->skip) {
+        if (value_at(d, at)->type == LLM_JSON_STRING) {
+            strings[i] = kept(&room, value_at(d, at)->string);
+            continue;
+        }
+        strings[i] = kept(&room, value_at(d, at + 1)->string);
+        *room++ = ' ';
+        strings[i].bytes += 1 + kept(&room, value_at(d, at + 2)->string).bytes;
+    }
+    return llm_add_strings(s, "tokenizer.ggml.merges", strings, count) == 0 ? 0 : no_memory(d->name, d->error);
+}
+
+/* Whether a normalizer does no more than put the mark of spaces in their place and in front. */
+static int only_spaces(const document *d, size_t normalizer) {
+    static const char mark[] = "\xE2\x96\x81";
+    if (!normalizer) return 1;
+    if (!is(d, normalizer, LLM_JSON_OBJECT)) return 0;
+    llm_string type = text_in(d, normalizer, "type");
+    if (llm_string_is(type, "Prepend")) return llm_string_is(text_in(d, normalizer, "prepend"), mark);
+    if (llm_string_is(type, "Replace")) {
+        size_t pattern = object_in(d, normalizer, "pattern");
+        return pattern && llm_string_is(text_in(d, pattern, "String"), " ") && llm_string_is(text_in(d, normalizer, "content"), mark);
+    }
+    size_t parts = llm_string_is(type, "Sequence") ? member(d, normalizer, "normalizers") : 0;
+    if (!is(d, parts, LLM_JSON_ARRAY)) return 0;
+    for (size_t i = 0, at = parts + 1; i < value_at(d, parts)->count; i++, at += value_at(d, at)->skip)
+        if (!only_spaces(d, at)) return 0;
+    return 1;
+}
+
+/* How a byte-level tokenizer cuts words. */
+static llm_words words_of(const document *d, size_t pre, size_t bytes) {
+    static const char *const parts[] = {"Split", "Digits", "ByteLevel", NULL};
+    size_t split = find_part(d, pre, "pretokenizers", "Split", 0), digits = find_part(d, pre, "pretokenizers", "Digits", 0);
+    int own = number_in(d, bytes, "use_regex", 1) != 0; /* ByteLevel's pattern, GPT-2's */
+    if (!only_parts(d, pre, "pretokenizers", parts)) return LLM_WORDS_NONE;
+    if (digits) return !split && own && number_in(d, digits, "individual_digits", 0) != 0 ? LLM_WORDS_DIGITS : LLM_WORDS_NONE;
+    if (!split) return own ? LLM_WORDS_GPT2 : LLM_WORDS_NONE;
+    if (own || find_part(d, pre, "pretokenizers", "Split", split) || !llm_string_is(text_in(d, split, "behavior"), "Isolated") ||
+        number_in(d, split, "invert", 0) != 0) return LLM_WORDS_NONE;
+    size_t pattern = object_in(d, split, "pattern");
+    return pattern ? llm_words_of_pattern(text_in(d, pattern, "Regex")) : LLM_WORDS_NONE;
+}
+
+/* The mark that is put in front of every text, if one is: the first of the template, or none. */
+static int read_template(llm_source *s, const document *d, const vocabulary *v) {
+    size_t template = find_part(d, member(d, 0, "post_processor"), "processors", "TemplateProcessing", 0);
+    size_t single = template ? member(d, template, "single") : 0;
+    uint8_t first = 0;
+    if (is(d, single, LLM_JSON_ARRAY) && value_at(d, single)->count) {
+        size_t mark = object_in(d, single + 1, "SpecialToken");
+        llm_string name = mark ? text_in(d, mark, "id") : (llm_string){NULL, 0};
+        for (size_t i = 0; i < v->count && name.text && !first; i++)
+            if (v->pieces[i].bytes == name.bytes && memcmp(v->pieces[i].text, name.text, name.bytes) == 0 && v->types[i] == 3) {
+                first = 1;
+                if (llm_add_whole(s, "tokenizer.ggml.bos_token_id", (uint32_t)i) != 0) return -1;
+            }
+    }
+    return llm_add_numbers(s, "tokenizer.ggml.add_bos_token", LLM_BOOL, &first, 1);
+}
+
+static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
+    static const char *const nfc[] = {"NFC", NULL}, *const metaspace[] = {"Metaspace", NULL};
+    size_t model = object_in(d, 0, "model"), pre = object_in(d, 0, "pre_tokenizer"), normalizer = object_in(d, 0, "normalizer");
+    llm_string type = model ? text_in(d, model, "type") : (llm_string){NULL, 0};
+    int unigram = llm_string_is(type, "Unigram");
+    size_t bytes = find_part(d, pre, "pretokenizers", "ByteLevel", 0);
+    if (!model || (!unigram && type.text && !llm_string_is(type, "BPE")))
+        return llm_fail(d->error, "%s: expected \"model\" of type BPE or Unigram, found \"%.*s\"", d->name, shown(type), type.text ? type.text : "");
+    if (unigram) bytes = 0;
+    if (bytes ? !only_parts(d, normalizer, "normalizers", nfc)
+              : !only_spaces(d, normalizer) || !only_parts(d, pre, "pretokenizers", metaspace))
+        return llm_fail(d->error, "%s: expected a normalizer and a pre-tokenizer that are known: NFC and ByteLevel with or without Split, "
+                        "or Prepend, Replace and Metaspace", d->name);
+    uint8_t space, once = 0, single = bytes != 0, whole = !unigram && number_in(d, model, "ignore_merges", 0) != 0;
+    int failed = 0;
+    const char *kind = bytes ? "gpt2" : unigram ? "t5" : "llama";
+    llm_string name = {kind, strlen(kind)};
+    if (bytes) {
+        llm_words words = words_of(d, pre, bytes);
+        if (words == LLM_WORDS_NONE)
+            return llm_fail(d->error, "%s: expected to cut words like GPT-2, Llama 3, Qwen 2 or SmolLM; the pre-tokenizer is another one", d->name);
+        llm_string cut = {llm_words_name(words), strlen(llm_words_name(words))};
+        failed |= llm_add_text(s, "tokenizer.ggml.pre", cut);
+        space = number_in(d, bytes, "add_prefix_space", 0) != 0;
+    } else { /* the mark of spaces may be put in front by either of two */
+        size_t prepend = find_part(d, normalizer, "normalizers", "Prepend", 0), meta = find_part(d, pre, "pretokenizers", "Metaspace", 0);
+        int never = meta && (llm_string_is(text_in(d, meta, "prepend_scheme"), "never") ||
+                             (!text_in(d, meta, "prepend_scheme").text && number_in(d, meta, "add_prefix_space", 1) == 0));
+        space = prepend || (meta && !never);
+        single = !prepend;
+        once = !prepend && meta && llm_string_is(text_in(d, meta, "prepend_scheme"), "first");
+    }
+    if (read_vocabulary(s, d, model, unigram, !bytes && number_in(d, model, "byte_fallback", 0) != 0, v) != 0) return -1;
+    double unknown = unigram ? number_in(d, model, "unk_id", -1) : -1;
+    llm_string unknown_name = text_in(d, model, "unk_token");
+    for (size_t i = 0; i < v->count && !bytes && unknown_name.text && unknown < 0; i++)
+        if (v->pieces[i].bytes == unknown_name.bytes && memcmp(v->pieces[i].text, unknown_name.text, unknown_name.bytes) == 0) unknown = (double)i;
+    if (unknown >= 0 && unknown < (double)v->count) {
+        v->types[(size_t)unknown] = 2;
+        failed |= llm_add_whole(s, "tokenizer.ggml.unknown_token_id", (uint32_t)unknown);
+    }
+    failed |= llm_add_text(s, "tokenizer.ggml.model", name) | llm_add_numbers(s, "tokenizer.ggml.token_type", LLM_I32, v->types, v->count) |
+              llm_add_numbers(s, "tokenizer.ggml.add_space_prefix", LLM_BOOL, &space, 1) |
+              llm_add_numbers(s, "tokenizer.ggml.add_space_prefix_once", LLM_BOOL, &once, 1) |
+              llm_add_numbers(s, "tokenizer.ggml.add_space_prefix_single", LLM_BOOL, &single, 1) |
+              llm_add_numbers(s, "tokenizer.ggml.ignore_merges", LLM_BOOL, &whole, 1) | read_template(s, d, v);
+    if (unigram) failed |= llm_add_numbers(s, "tokenizer.ggml.scores", LLM_F32, v->scores, v->count);
+    failed |= llm_add_strings(s, "tokenizer.ggml.tokens", v->pieces, v->count); /* the source has the pieces now */
+    v->pieces = NULL;
+    if (failed) return no_memory(d->name, d->error);
+    return unigram ? 0 : read_merges(s, d, model);
+}
+
+/* ---- tokenizer_config.json ---- */
+
+/* A mark as text, or as {"content": text}. */
+static llm_string mark_in(const document *d, const char *key) {
+    size_t object = object_in(d, 0, key);
+    return object ? text_in(d, object, "content") : text_in(d, 0, key);
+}
+
+/* The chat template: a text, or [{"name": , "template": } ...], of which "default" counts, else the first. */
+static llm_string template_in(const document *d) {
+    size_t list = member(d, 0, "chat_template");
+    llm_string chat = text_in(d, 0, "chat_template");
+    if (!is(d, list, LLM_JSON_ARRAY)) return chat;
+    for (size_t i = 0, at = list + 1; i < value_at(d, list)->count; i++, at += value_at(d, at)->skip) {
+        if (!is(d, at, LLM_JSON_OBJECT)) continue;
+        int named = llm_string_is(text_in(d, at, "name"), "default");
+        if (named || !chat.text) chat = text_in(d, at, "template");
+        if (named) break;
+    }
+    return chat;
+}
+
+static int read_settings(llm_source *s, const document *d) {
+    static const struct { const char *theirs, *ours; } marks[] = {
+        {"bos_token", "tokenizer.ggml.bos_token_id"}, {"eos_token", "tokenizer.ggml.eos_token_id"}};
+    const llm_meta *tokens = llm_find_meta(s, "tokenizer.ggml.tokens");
+    llm_string chat = template_in(d);
+    if (chat.text && llm_add_text(s, "tokenizer.chat_template", chat) != 0) return no_memory(d->name, d->error);
+    for (int i = 0; i < 2; i++) {
+        llm_string mark = mark_in(d, marks[i].theirs);
+        for (size_t id = 0; tokens && tokens->strings && mark.text && id < tokens->count; id++)
+            if (tokens->strings[id].bytes == mark.bytes && memcmp(tokens->strings[id].text, mark.text, mark.bytes) == 0) {
+                if (llm_add_whole(s, marks[i].ours, (uint32_t)id) != 0) return no_memory(d->name, d->error);
+                break;
+            }
+    }
+    return 0;
+}
+
+/* ---- texts ---- */
+
+int llm_hf_tokenizer(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error) {
+    document d;
+    vocabulary v = {NULL, NULL, NULL, 0};
+    if (open_document(&d, text, bytes, name, error) != 0) return -1;
+    int result = read_tokenizer(source, &d, &v);
+    free(v.pieces), free(v.types), free(v.scores);
+    llm_json_free(&d.json);
+    return result;
+}
+
+int llm_hf_tokenizer_settings(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error) {
+    document d;
+    if (open_document(&d, text, bytes, name, error) != 0) return -1;
+    int result = read_settings(source, &d);
+    llm_json_free(&d.json);
+    return result;
+}
+
+int llm_hf_template(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error) {
+    llm_string chat = {text, bytes};
+    return llm_add_text(source, "tokenizer.chat_template", chat) == 0 ? 0 : no_memory(name, error);
+}
