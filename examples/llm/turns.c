@@ -137,7 +137,10 @@ static char *assigned(llm_string chat) {
         const size_t left = (size_t)(chat.text + chat.bytes - at);
         size_t length = 0;
         while (length < left && at[length] != *quote) length += at[length] == '\\' ? 2 : 1;
-        char *text = length < left && length ? literal(at, length + 1, quote) : NULL;
+        size_t after = length + 1;
+        while (after < left && at[after] == ' ') after++;
+        int whole = after < left && (at[after] == '%' || at[after] == '-'); /* nothing is added to it */
+        char *text = whole && length ? literal(at, length + 1, quote) : NULL;
         if (text) return text;
     }
     return NULL;
