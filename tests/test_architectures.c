@@ -8,7 +8,7 @@
 
 #include <sys/stat.h>
 
-enum { LAYERS = 2, VOCABULARY = 70, TOKENS = 24, WIDTH = 48, HIDDEN = 80 };
+enum { LAYERS = 2, VOCABULARY = 432, TOKENS = 24, WIDTH = 48, HIDDEN = 80 };
 enum { NONE, LINEAR, LLAMA3 };
 
 typedef struct architecture {

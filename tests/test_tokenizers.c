@@ -6,6 +6,18 @@
 #include "../examples/llm/json.h"
 #include "../examples/llm/tokenizer.h"
 
+/* Whether the text's words have the lengths of a list. */
+static int cut_as(const llm_cuts *cuts, const llm_json *json, size_t list, llm_string text) {
+    uint32_t lengths[400];
+    size_t ends[LLM_MOST_CUTS] = {0};
+    int64_t count = 0;
+    for (size_t at = 0; at < text.bytes && count < 400; at += lengths[count++])
+        lengths[count] = (uint32_t)(llm_cut(cuts, text.text, text.bytes, at, ends) - at);
+    int good = list && count == (int64_t)json->values[list].count;
+    for (int64_t i = 0; good && i < count; i++) good = json->values[list + 1 + (size_t)i].number == lengths[i];
+    return good;
+}
+
 static const char *const kinds[] = {"gpt2", "llama3", "qwen2", "smollm", "llama2", "unigram"};
 enum { KINDS = 6 };
 
@@ -63,12 +75,77 @@ int main(int argc, char **argv) {
         size_t words = llm_json_member(&json, at, "words");
         for (int k = 0; k < 4; k++) {
             uint32_t lengths[2000];
+            size_t ends[LLM_MOST_CUTS] = {0};
             int64_t count = 0;
             for (size_t from = 0; from < string.bytes; from += lengths[count++])
-                lengths[count] = (uint32_t)llm_word(tokenizers[k].words, string.text + from, string.bytes - from);
+                lengths[count] = (uint32_t)(llm_cut(&tokenizers[k].cuts, string.text, string.bytes, from, ends) - from);
             CHECK(same(&json, llm_json_member(&json, words, kinds[k]), lengths, count, kinds[k], string), "words");
         }
     }
+    TEST("every name of a way to cut words cuts as the tokenizers library does");
+    llm_json words;
+    char *golden = (char *)test_read_file("tests/tokenizers/cuts.json", &bytes);
+    int read = golden && llm_json_parse(&words, golden, bytes, "cuts.json", &error) == 0;
+    size_t list = read ? llm_json_member(&words, 0, "words") : 0, texts = read ? llm_json_member(&words, 0, "texts") : 0;
+    CHECK(list && texts && words.values[list].count >= 17, "%s", error.message);
+    for (size_t i = 0, at = list + 1; list && i < words.values[list].count; i++, at += 1 + words.values[at + 1].skip) {
+        llm_cuts cuts;
+        CHECK(llm_cuts_named(&cuts, words.values[at].string) == 0, "%.*s is not known", (int)words.values[at].string.bytes, words.values[at].string.text);
+        for (size_t t = 0, of = at + 2; t < words.values[at + 1].count; t++, of += words.values[of].skip)
+            CHECK(cut_as(&cuts, &words, of, words.values[texts + 1 + t].string), "%.*s, text %zu", (int)words.values[at].string.bytes, words.values[at].string.text, t);
+        llm_cuts_free(&cuts);
+    }
+    if (read) llm_json_free(&words);
+    free(golden);
+
+    TEST("regular expressions match as they say, and what is not known is refused");
+    static const struct { const char *pattern, *text; int length; } matches[] = {
+        {"a|ab", "ab", 1}, {"(?:a|ab)c", "abc", 3}, {"[^a-c]+", "xyza", 3}, {"\\p{Lu}\\p{Ll}*", "\xC3\x89t\xC3\xA9!", 5}, {"(?i:'ll|'S)", "'lL", 3},
+        {"(?i:s)", "\xC5\xBF", 2}, {"x(?=y)", "xy", 1}, {"x(?=y)", "xz", 0}, {"x(?!y)", "xy", 0}, {"a{2,3}", "aaaa", 3}, {"a{2,}b", "aaaab", 5},
+        {"a{3}", "aa", 0}, {"(?:ab){2,3}", "abababab", 6}, {"(?:ab)*c", "ababc", 5}, {"(?:ab)+c", "c", 0}, {"(?:ab)?c", "c", 1}, {"a++a", "aaa", 0},
+        {"a+a", "aaa", 3}, {"[\\]x-]+", "]x-", 3}, {"\\x41\\u00e9\\x{1F600}", "A\xC3\xA9\xF0\x9F\x98\x80", 7}, {"\\S+", "ab c", 2},
+        {"\\d+|\\D", "\xD9\xA3\xD9\xA4x", 4}, {".+", "ab\nc", 2}, {"b$", "b", 1}, {"b$", "bc", 0}, {"((a|b)(c|d)){1,2}e", "acbde", 5},
+        {"[\\p{L}--]+", "a-", 2}, {"\xE6\xB5\xB7+", "\xE6\xB5\xB7\xE6\xB5\xB7x", 6}, {"(a|)b", "b", 1}, {"[^\\s]", "\xFF", 1}, {"\\PL", "1", 1}};
+    static const char *const refused[] = {"(", ")", "[a", "a**", "a*?", "(?<=a)b", "\\1", "\\p{Han}", "\\b", "^a", "[a&&b]", "(a*)*", "a{2", "a{3,2}", "*", "\\", "[b-a]",
+                                          "(?i:\xC3\xA9)", "[[:alpha:]]", "(?>a)", "a{1,99999}b|((((((((((((((((((a))))))))))))))))))"};
+    for (size_t i = 0; i < sizeof matches / sizeof *matches; i++) {
+        llm_string pattern = {matches[i].pattern, strlen(matches[i].pattern)};
+        llm_pattern *p = llm_pattern_compile(pattern);
+        size_t found = p ? llm_pattern_match(p, matches[i].text, strlen(matches[i].text)) : 99;
+        CHECK(found == (size_t)matches[i].length, "%s: %zu, not %d", matches[i].pattern, found, matches[i].length);
+        llm_pattern_free(p);
+    }
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        llm_string pattern = {refused[i], strlen(refused[i])};
+        llm_pattern *p = llm_pattern_compile(pattern);
+        CHECK(!p, "taken: %s", refused[i]);
+        llm_pattern_free(p);
+    }
+
+    TEST("a pre-tokenizer of expressions, digits and punctuation is read from tokenizer.json, and kept as it is");
+    static const char pre[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+        "{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"},{\"type\":\"Split\",\"pattern\":{\"String\":\"x.\"},\"behavior\":\"Isolated\",\"invert\":true},"
+        "{\"type\":\"ByteLevel\",\"add_prefix_space\":false},{\"type\":\"Digits\",\"individual_digits\":false},{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9]{2}\"},"
+        "\"behavior\":\"Isolated\"}]}}";
+    static const char cut_text[] = "ab!?x. 12345 cd";
+    static const size_t cut_lengths[] = {2, 2, 1, 1, 1, 2, 2, 1, 3};
+    llm_source made;
+    llm_tokenizer own;
+    memset(&made, 0, sizeof made);
+    made.path = strdup("t.json");
+    CHECK(llm_hf_tokenizer(&made, pre, sizeof pre - 1, "t.json", &error) == 0 && llm_tokenizer_load(&own, &made, &error) == 0, "%s", error.message);
+    if (!test_bad_) {
+        size_t ends[LLM_MOST_CUTS] = {0}, at = 0;
+        for (size_t i = 0; i < sizeof cut_lengths / sizeof *cut_lengths && at < sizeof cut_text - 1; i++) {
+            size_t end = llm_cut(&own.cuts, cut_text, sizeof cut_text - 1, at, ends);
+            CHECK(end - at == cut_lengths[i], "word %zu has %zu bytes", i, end - at);
+            at = end;
+        }
+        CHECK(at == sizeof cut_text - 1, "%zu bytes", at);
+        llm_tokenizer_free(&own);
+    }
+    llm_source_close(&made);
+
     TEST("texts become the expected ids");
     for (size_t c = 0, at = 1; c < json.values[0].count; c++, at += json.values[at].skip) {
         llm_string string = json.values[llm_json_member(&json, at, "text")].string;
@@ -115,12 +192,24 @@ int main(int argc, char **argv) {
         free(ids);
         memset(many, k % 2 ? ' ' : '\n', 1000000);
     }
+    static const char *const ways[] = {"tekken", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "bloom", "default"};
+    for (size_t k = 0; k < sizeof ways / sizeof *ways; k++)
+        for (int fill = 0; fill < 4; fill++) {
+            llm_string name = {ways[k], strlen(ways[k])};
+            llm_cuts cuts;
+            size_t ends[LLM_MOST_CUTS] = {0}, at = 0;
+            memset(many, " \na."[fill], 1000000);
+            many[999999] = 'x';
+            CHECK(llm_cuts_named(&cuts, name) == 0, "%s", ways[k]);
+            while (at < 1000000) at = llm_cut(&cuts, many, 1000000, at, ends);
+            llm_cuts_free(&cuts);
+        }
     free(many);
 
     TEST("tokenizers that are not known or not whole end in one line");
     char *good = (char *)test_read_file("tests/tokenizers/llama3.json", &bytes), *bad = (char *)malloc(bytes + 200);
     static const struct { const char *from, *to, *words; } edits[] = {
-        {"\"BPE\"", "\"WordPiece\"", "WordPiece"}, {"{1,3}", "{1,4}", "cut words"}, {"\"Isolated\"", "\"Removed\"", "cut words"},
+        {"\"BPE\"", "\"WordPiece\"", "WordPiece"}, {"{1,3}", "{1,3}?", "cut words"}, {"\"Isolated\"", "\"Removed\"", "cut words"},
         {"\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}", "normalizer"}, {"\"vocab\":{", "\"vocab\":[{", "offset"},
         {"\"vocab\":{", "\"vocab\":7,\"v\":{", "\"vocab\""}, {"\"!\":33", "\"!\":-1", "ids"}, {"\"!\":33", "\"!\":99999999", "ids"},
         {"\"!\":33", "\"!\":\"0\"", "ids"}, {"\"merges\":[", "\"merges\":[[\"q\",\"\"],", "merges"}, {"\"merges\":[", "\"merges\":[[\"q\",\"q\"],", "merges"},

@@ -1,6 +1,6 @@
 #include "cli.h"
 #include "../llm/evaluate.h"
-#include "../llm/pretokenizer.h"
+#include "../llm/tokenizer.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -91,6 +91,25 @@ int cli_same_file(const char *input, const char *out, int in_place) {
     if (folder) closedir(folder);
     free(path);
     return status;
+}
+
+void cli_note_guess(const llm_source *source, const char *guessed) {
+    if (guessed)
+        fprintf(stderr, "bitstack: note: %s: it does not say how its tokenizer cuts words (tokenizer.ggml.pre): taken for %s\n",
+                source->path, guessed);
+}
+
+int cli_check_tokenizer(const llm_source *source) {
+    llm_tokenizer tokenizer;
+    llm_error error;
+    if (!llm_find_meta(source, "tokenizer.ggml.model") && !llm_find_meta(source, "tokenizer.ggml.tokens")) {
+        fprintf(stderr, "bitstack: note: %s: it has no tokenizer, so run and chat will not know what to do with the result\n", source->path);
+        return CLI_OK;
+    }
+    if (llm_tokenizer_load(&tokenizer, source, &error) != 0) return cli_failed("%s", error.message);
+    cli_note_guess(source, tokenizer.guessed);
+    llm_tokenizer_free(&tokenizer);
+    return CLI_OK;
 }
 
 int cli_usage(const char *command, const char *format, ...) {

@@ -30,6 +30,11 @@ int cli_open_unloaded(bitstack **stack, const char *path);
 /* CLI_FAILED after saying so where writing OUT (a stack, by way of files beside it) would write over `input`, or over a
  * file in it if it is a folder; CLI_OK else. `in_place`: OUT itself may be it. */
 int cli_same_file(const char *input, const char *out, int in_place);
+/* Before a model is compressed: whether what was made of it could read and write text. CLI_FAILED after saying so for a
+ * tokenizer that is not known, or does not fit the model; where there is none at all, that is said and no failure. */
+int cli_check_tokenizer(const llm_source *source);
+/* Where the file does not say how its tokenizer cuts words: a note what it is taken for. */
+void cli_note_guess(const llm_source *source, const char *guessed);
 /* Bad usage: the line, and where help is; returns CLI_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -576,6 +576,7 @@ int command_compress(int argc, char **argv) {
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     size_t length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
+    else status = cli_check_tokenizer(&c.model.source);
     if (status == CLI_OK && text) status = read_calibration(&c, text, length, &rows);
     if (status == CLI_OK && self) {
         c.progress.label = "writing";

@@ -1,4 +1,5 @@
 #include "session.h"
+#include "cli.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -57,8 +58,7 @@ int session_open(session *s, const char *path, const session_options *options, l
     if (good && !stack && (options->size.budget || options->size.automatic || options->growing))
         good = llm_fail(error, "%s: a budget needs a stack, this is a model of fixed size", path) == 0;
     if (good) good = llm_tokenizer_load(&s->tokenizer, &s->model.source, error) == 0;
-    if (good && s->tokenizer.count > s->model.config.vocabulary)
-        good = llm_fail(error, "%s: expected at most %u tokens, the tokenizer has %u", path, s->model.config.vocabulary, s->tokenizer.count) == 0;
+    if (good) cli_note_guess(&s->model.source, s->tokenizer.guessed);
     if (good) return 0;
     session_close(s);
     return -1;

@@ -1,7 +1,7 @@
 /* tokenizer.json and tokenizer_config.json, brought to GGUF's keys. */
 #include "hf.h"
 #include "hf_document.h"
-#include "pretokenizer.h"
+#include "cuts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -156,18 +156,90 @@ static int only_spaces(const document *d, size_t normalizer) {
     return 1;
 }
 
-/* How a byte-level tokenizer cuts words. */
-static llm_words words_of(const document *d, size_t pre, size_t bytes) {
-    static const char *const parts[] = {"Split", "Digits", "ByteLevel", NULL};
-    size_t split = find_part(d, pre, "pretokenizers", "Split", 0), digits = find_part(d, pre, "pretokenizers", "Digits", 0);
-    int own = number_in(d, bytes, "use_regex", 1) != 0; /* ByteLevel's pattern, GPT-2's */
-    if (!only_parts(d, pre, "pretokenizers", parts)) return LLM_WORDS_NONE;
-    if (digits) return !split && own && number_in(d, digits, "individual_digits", 0) != 0 ? LLM_WORDS_DIGITS : LLM_WORDS_NONE;
-    if (!split) return own ? LLM_WORDS_GPT2 : LLM_WORDS_NONE;
-    if (own || find_part(d, pre, "pretokenizers", "Split", split) || !llm_string_is(text_in(d, split, "behavior"), "Isolated") ||
-        number_in(d, split, "invert", 0) != 0) return LLM_WORDS_NONE;
-    size_t pattern = object_in(d, split, "pattern");
-    return pattern ? llm_words_of_pattern(text_in(d, pattern, "Regex")) : LLM_WORDS_NONE;
+/* ---- how a byte-level tokenizer cuts words ---- */
+
+enum { PATTERN_ROOM = 4096 };
+
+/* The expressions of its pre-tokenizers, one after the other. */
+typedef struct patterns {
+    char text[LLM_MOST_CUTS][PATTERN_ROOM];
+    size_t count;
+    int failed;
+} patterns;
+
+static void add_pattern(patterns *p, llm_string pattern, int literal) {
+    size_t made = 0;
+    if (p->count == LLM_MOST_CUTS || !pattern.text || 2 * pattern.bytes >= PATTERN_ROOM) p->failed = 1;
+    if (p->failed) return;
+    char *to = p->text[p->count++];
+    for (size_t i = 0; i < pattern.bytes; i++) {
+        if (literal && strchr("\\.[]{}()*+?^$|", pattern.text[i])) to[made++] = '\\';
+        to[made++] = pattern.text[i];
+    }
+    to[made] = 0;
+}
+
+static void add_fixed(patterns *p, const char *pattern) {
+    llm_string text = {pattern, strlen(pattern)};
+    add_pattern(p, text, 0);
+}
+
+/* A pre-tokenizer, or all of a sequence. */
+static void add_patterns(patterns *p, const document *d, size_t pre) {
+    llm_string type = pre ? text_in(d, pre, "type") : (llm_string){NULL, 0}, behavior = pre ? text_in(d, pre, "behavior") : type;
+    size_t list = member(d, pre, "pretokenizers"), pattern = object_in(d, pre, "pattern");
+    if (llm_string_is(type, "Sequence") && is(d, list, LLM_JSON_ARRAY)) {
+        for (size_t i = 0, at = list + 1; i < value_at(d, list)->count && !p->failed; i++, at += value_at(d, at)->skip)
+            if (is(d, at, LLM_JSON_OBJECT) && !llm_string_is(text_in(d, at, "type"), "Sequence")) add_patterns(p, d, at);
+            else p->failed = 1;
+    } else if (llm_string_is(type, "ByteLevel")) {
+        if (number_in(d, pre, "use_regex", 1) != 0) add_fixed(p, llm_gpt2_pattern);
+    } else if (llm_string_is(type, "Digits")) add_fixed(p, number_in(d, pre, "individual_digits", 0) != 0 ? "\\p{N}" : "\\p{N}+");
+    else if (llm_string_is(type, "Punctuation") && (!behavior.text || llm_string_is(behavior, "Isolated") || llm_string_is(behavior, "Contiguous")))
+        add_fixed(p, llm_string_is(behavior, "Contiguous") ? "[!-/:-@\\[-`{-~\\p{P}]+" : "[!-/:-@\\[-`{-~\\p{P}]");
+    else if (llm_string_is(type, "Split") && llm_string_is(behavior, "Isolated") && pattern) { /* inverted or not: cut at the same places */
+        llm_string text = text_in(d, pattern, "Regex");
+        add_pattern(p, text.text ? text : text_in(d, pattern, "String"), !text.text);
+    } else p->failed = 1;
+}
+
+/* Written as the name that GGUF files have for it, where there is one, else as the expressions. */
+static int read_cuts(llm_source *s, const document *d, size_t pre) {
+    static const char *const names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm"};
+    patterns *p = calloc(1, sizeof *p);
+    llm_cuts cuts = {0};
+    int result = 0;
+    if (!p) return no_memory(d->name, d->error);
+    add_patterns(p, d, pre);
+    for (size_t i = 0; i < p->count && !p->failed; i++) {
+        llm_string text = {p->text[i], strlen(p->text[i])};
+        p->failed = llm_cuts_add(&cuts, text) != 0;
+    }
+    const char *name = NULL;
+    if (cuts.count == 1 && cuts.cuts[0].words >= 0 && cuts.cuts[0].words < LLM_WORDS_DIGITS) name = names[cuts.cuts[0].words];
+    if (cuts.count == 2 && strcmp(p->text[0], "\\p{N}") == 0 && cuts.cuts[1].words == LLM_WORDS_GPT2) name = names[LLM_WORDS_DIGITS];
+    if (p->failed || !p->count)
+        result = llm_fail(d->error, "%s: expected to cut words by regular expressions that are known (Split, Digits, Punctuation or ByteLevel, isolated); "
+                          "the pre-tokenizer is another one", d->name);
+    else if (name) {
+        llm_string cut = {name, strlen(name)};
+        if (llm_add_text(s, "tokenizer.ggml.pre", cut) != 0) result = no_memory(d->name, d->error);
+    } else {
+        llm_string *strings = calloc(p->count, sizeof *strings), patterned = {"patterns", 8};
+        for (size_t i = 0; strings && i < p->count; i++) {
+            strings[i].bytes = strlen(p->text[i]);
+            char *copy = llm_source_own(s, strings[i].bytes);
+            if (copy) memcpy(copy, p->text[i], strings[i].bytes);
+            else p->failed = 1;
+            strings[i].text = copy;
+        }
+        if (p->failed) free(strings);
+        if (p->failed || llm_add_strings(s, "tokenizer.pre_patterns", strings, p->count) != 0 || llm_add_text(s, "tokenizer.ggml.pre", patterned) != 0)
+            result = no_memory(d->name, d->error);
+    }
+    llm_cuts_free(&cuts);
+    free(p);
+    return result;
 }
 
 /* The mark that is put in front of every text, if one is: the first of the template, or none. */
@@ -205,11 +277,7 @@ static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
     const char *kind = bytes ? "gpt2" : unigram ? "t5" : "llama";
     llm_string name = {kind, strlen(kind)};
     if (bytes) {
-        llm_words words = words_of(d, pre, bytes);
-        if (words == LLM_WORDS_NONE)
-            return llm_fail(d->error, "%s: expected to cut words like GPT-2, Llama 3, Qwen 2 or SmolLM; the pre-tokenizer is another one", d->name);
-        llm_string cut = {llm_words_name(words), strlen(llm_words_name(words))};
-        failed |= llm_add_text(s, "tokenizer.ggml.pre", cut);
+        if (read_cuts(s, d, pre) != 0) return -1;
         space = number_in(d, bytes, "add_prefix_space", 0) != 0;
     } else { /* the mark of spaces may be put in front by either of two */
         size_t prepend = find_part(d, normalizer, "normalizers", "Prepend", 0), meta = find_part(d, pre, "pretokenizers", "Metaspace", 0);

@@ -40,7 +40,8 @@ static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
     static const struct { const char *name; int halves; } known[] = {{"llama", 0}, {"mistral", 0}, {"qwen2", 1}, {"qwen3", 1}};
     llm_string architecture = llm_text(s, "general.architecture"), layout = llm_text(s, "rope.layout");
     const llm_meta *tokens = llm_find_meta(s, "tokenizer.ggml.tokens");
-    double vocabulary = tokens ? (double)tokens->count : 0;
+    const llm_tensor *embedding = llm_find_tensor(s, "token_embd.weight"); /* may have more rows than there are tokens */
+    double vocabulary = embedding ? (double)llm_tensor_rows(embedding) : tokens ? (double)tokens->count : 0;
     size_t which = 0;
     while (which < sizeof known / sizeof *known && !llm_string_is(architecture, known[which].name)) which++;
     if (which == sizeof known / sizeof *known)

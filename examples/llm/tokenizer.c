@@ -232,6 +232,48 @@ static int load_bytes(llm_tokenizer *t) {
     return 0;
 }
 
+/* The model may have fewer rows than there are tokens, where marks were added to the vocabulary alone: they cannot be
+ * said, nor be read. Any other token without a row is a mistake. */
+static int leave_out(llm_tokenizer *t, const llm_source *source, const llm_meta *types, llm_error *error) {
+    const llm_tensor *tensor = llm_find_tensor(source, "token_embd.weight");
+    int index = llm_find_matrix(source, "token_embd.weight");
+    bitstack_matrix matrix;
+    uint64_t rows = tensor ? llm_tensor_rows(tensor) : 0;
+    if (index >= 0 && bitstack_get_matrix(source->stack, index, &matrix) == BITSTACK_OK) rows = matrix.shape.rows;
+    if (!rows || rows >= t->count) return 0;
+    for (uint32_t i = (uint32_t)rows; i < t->count; i++) {
+        double type = types ? llm_meta_element(types, i) : NORMAL;
+        if (type == CONTROL || type == USER_DEFINED || type == UNUSED) continue;
+        return llm_fail(error, "%s: expected at most %llu tokens, as the model has rows; the tokenizer has %u", source->path, (unsigned long long)rows,
+                        t->count);
+    }
+    t->count = (uint32_t)rows;
+    return 0;
+}
+
+/* How words are cut. Files from before tokenizer.ggml.pre do not say it: what they are is told by their marks, else they
+ * are taken to be as GPT-2. */
+static int load_cuts(llm_tokenizer *t, const llm_source *source, const llm_meta *pieces, llm_string *pre, llm_error *error) {
+    const llm_meta *patterns = llm_find_meta(source, "tokenizer.pre_patterns");
+    int known = 0;
+    if (patterns && patterns->strings && patterns->count) {
+        for (uint64_t i = 0; i < patterns->count && known == 0; i++) known = llm_cuts_add(&t->cuts, patterns->strings[i]);
+        if (known != 0) llm_cuts_free(&t->cuts);
+    } else {
+        if (!pre->text || !pre->bytes) {
+            llm_string architecture = llm_text(source, "general.architecture");
+            t->guessed = llm_string_is(architecture, "qwen2") || llm_string_is(architecture, "qwen3") ? "qwen2" : "gpt-2";
+            for (uint64_t i = 0; i < pieces->count; i++)
+                if (llm_string_is(pieces->strings[i], "<|begin_of_text|>")) t->guessed = "llama-bpe";
+            pre->text = t->guessed, pre->bytes = strlen(t->guessed);
+        }
+        known = llm_cuts_named(&t->cuts, *pre);
+    }
+    if (known == 0) return 0;
+    return llm_fail(error, "%s: expected tokenizer.ggml.pre to be a known way to cut words (gpt-2, llama-bpe, qwen2, tekken and others: "
+                    "examples/llm/cuts.c), found \"%.*s\"", source->path, (int)(pre->bytes < 40 ? pre->bytes : 40), pre->text ? pre->text : "");
+}
+
 int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *error) {
     static const struct { const char *name; llm_tokens kind; } kinds[] = {
         {"llama", LLM_TOKENS_PIECES}, {"t5", LLM_TOKENS_UNIGRAM}, {"gpt2", LLM_TOKENS_BYTES}};
@@ -261,11 +303,13 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
                         (unsigned long long)pieces->count);
     if (normalizer && normalizer->count)
         return llm_fail(error, "%s: expected a tokenizer without tokenizer.ggml.precompiled_charsmap", source->path);
-    if (t->kind == LLM_TOKENS_BYTES && (t->words = llm_words_named(pre)) == LLM_WORDS_NONE)
-        return llm_fail(error, "%s: expected tokenizer.ggml.pre to be a known way to cut words (gpt-2, llama-bpe, qwen2, smollm), "
-                        "found \"%.*s\"", source->path, (int)(pre.bytes < 40 ? pre.bytes : 40), pre.text ? pre.text : "");
+    if (t->kind == LLM_TOKENS_BYTES && load_cuts(t, source, pieces, &pre, error) != 0) return -1;
     t->count = (uint32_t)pieces->count;
     t->pieces = pieces->strings;
+    if (leave_out(t, source, types, error) != 0) {
+        llm_tokenizer_free(t);
+        return -1;
+    }
     for (t->slot_mask = 15; t->slot_mask < 2 * t->count; ) t->slot_mask = 2 * t->slot_mask + 1;
     t->scores = calloc(t->count, sizeof *t->scores);
     t->types = malloc(t->count);
@@ -313,9 +357,10 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
     }
     for (uint32_t i = 0; i < t->count; i++)
         if (t->types[i] == BYTE && byte_of(t->pieces[i]) >= 0) t->bytes[byte_of(t->pieces[i])] = i;
-    /* What files leave out: Llama 3 takes whole words and starts with a mark, SentencePiece with mark and space. */
-    int llama3 = llm_string_is(pre, "llama-bpe") || llm_string_is(pre, "llama3") || llm_string_is(pre, "llama-v3") ||
-                 llm_string_is(pre, "falcon3");
+    /* What files leave out: Llama 3 and others take whole words and start with a mark, SentencePiece with mark and space. */
+    static const char *const like_llama3[] = {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken"};
+    int llama3 = 0;
+    for (size_t i = 0; i < sizeof like_llama3 / sizeof *like_llama3; i++) llama3 |= llm_string_is(pre, like_llama3[i]);
     int bytes = t->kind == LLM_TOKENS_BYTES;
     t->add_bos = llm_number(source, "tokenizer.ggml.add_bos_token", bytes ? llama3 : t->kind == LLM_TOKENS_PIECES) != 0 && t->bos >= 0;
     t->add_space = llm_number(source, "tokenizer.ggml.add_space_prefix", !bytes) != 0;
@@ -329,6 +374,7 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
 }
 
 void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_cuts_free(&t->cuts);
     free(t->scores), free(t->types), free(t->slots), free(t->merges), free(t->marks), free(t->text), free(t->own_pieces);
     memset(t, 0, sizeof *t);
 }
@@ -511,8 +557,9 @@ static size_t encode_text(const llm_tokenizer *t, const char *text, size_t bytes
         memcpy(room + 1, text, bytes);
         text = room, bytes++;
     }
+    size_t ends[LLM_MOST_CUTS] = {0};
     for (size_t at = 0, length; at < bytes; at += length) {
-        length = llm_word(t->words, text + at, bytes - at);
+        length = llm_cut(&t->cuts, text, bytes, at, ends) - at;
         int64_t id = t->whole_words ? find(t, text + at, length) : -1;
         if (id >= 0) out[made++] = (uint32_t)id;
         else made += merge_all(t, s, text + at, length, out + made);

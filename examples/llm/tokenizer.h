@@ -3,12 +3,12 @@
  *            (Kudo and Richardson, arXiv 1808.06226). Pairs merge by the score of what they make, or, where there
  *            are merges in place of scores, by the merge's rank
  *   "t5"     unigram: the cut into pieces with the highest sum of scores (Kudo, arXiv 1804.10959)
- *   "gpt2"   BPE over bytes inside of words (see pretokenizer.h), pairs merging by rank (Radford et al., 2019)
+ *   "gpt2"   BPE over bytes inside of words (see cuts.h), pairs merging by rank (Radford et al., 2019)
  * Text is taken as it is: Unicode normalisation (NFC, for qwen2) is the caller's. */
 #ifndef LLM_TOKENIZER_H
 #define LLM_TOKENIZER_H
 
-#include "pretokenizer.h"
+#include "cuts.h"
 
 typedef enum llm_tokens { LLM_TOKENS_PIECES, LLM_TOKENS_UNIGRAM, LLM_TOKENS_BYTES } llm_tokens;
 
@@ -30,7 +30,8 @@ typedef struct llm_tokenizer {
 
     struct llm_merge *merges; /* hash table by pair, or NULL: by scores */
     uint32_t merge_mask;
-    llm_words words;   /* of LLM_TOKENS_BYTES */
+    llm_cuts cuts;     /* of LLM_TOKENS_BYTES */
+    const char *guessed; /* how words are cut, where the file does not say; or NULL */
     int first_space;   /* the space goes in front of the whole text only, else also of what follows a mark */
     int one_space;     /* not where there is one */
     int whole_words;   /* a word that is a piece is taken as it is, without merging */
