@@ -2,6 +2,7 @@
  * as a folder with safetensors, against a plain reference in double precision. And they survive compression. */
 #include "test.h"
 #include "make_gguf.h"
+#include "../examples/llm/gguf.h"
 #include "../examples/llm/hf.h"
 #include "../examples/llm/model.h"
 #include "../examples/llm/tokenizer.h"
@@ -9,7 +10,7 @@
 #include <sys/stat.h>
 
 enum { LAYERS = 2, VOCABULARY = 432, TOKENS = 24, WIDTH = 48, HIDDEN = 80 };
-enum { NONE, LINEAR, LLAMA3 };
+enum { NONE, LINEAR, LLAMA3, YARN, DYNAMIC };
 
 typedef struct architecture {
     const char *sentence, *gguf, *hf; /* general.architecture, model_type */
@@ -24,6 +25,8 @@ static const architecture architectures[] = {
     {"llama: grouped queries, own head", "llama", "llama", 6, 2, 8, 0, 0, NONE, 0, 0, 0, 0, "F32", 1},
     {"llama 3.1: scaled rotary frequencies, tied head", "llama", "llama", 4, 1, 12, 0, 0, LLAMA3, 1, 0, 0, 0, "BF16", 3},
     {"llama: linear scaling, biases everywhere", "llama", "llama", 4, 4, 12, 0, 0, LINEAR, 0, 1, 1, 0, "F16", 1},
+    {"llama: dynamic scaling is none within the context of the training", "llama", "llama", 4, 2, 12, 0, 0, DYNAMIC, 0, 0, 0, 0, "F32", 1},
+    {"qwen2: YaRN", "qwen2", "qwen2", 4, 2, 16, 0, 0, YARN, 0, 1, 0, 0, "F32", 1},
     {"mistral: a sliding window, heads wider than the model", "llama", "mistral", 4, 2, 20, 5, 0, NONE, 0, 0, 0, 0, "BF16", 2},
     {"qwen2: biases of queries, keys and values, tied head", "qwen2", "qwen2", 6, 3, 8, 0, 0, NONE, 1, 1, 0, 0, "F32", 1},
     {"qwen2: a window from the second layer on", "qwen2", "qwen2", 4, 2, 12, 3, 1, NONE, 0, 1, 0, 0, "F16", 1},
@@ -94,11 +97,25 @@ static const matrix *weight(int layer, const char *part) { return find("model.la
 
 /* ---- the reference ---- */
 
+/* YaRN's ramp: 1 where the pair turns less than once in 16 positions, 0 from 4 times on, by the channel's number. */
+static double slowed(const architecture *a, unsigned i) {
+    const double pi = 3.141592653589793, original = 16, fast = 4, slow = 1;
+    double at[2] = {fast, slow}, ramp;
+    for (int k = 0; k < 2; k++) at[k] = a->head_width / 2.0 * log(original / (2 * pi * at[k])) / log(BASE);
+    at[0] = floor(at[0]) > 0 ? floor(at[0]) : 0, at[1] = ceil(at[1]);
+    if (at[1] > a->head_width - 1) at[1] = a->head_width - 1;
+    ramp = (i - at[0]) / (at[1] - at[0] > 0.001 ? at[1] - at[0] : 0.001);
+    return ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+}
+/* What queries and keys are multiplied by. */
+static double magnitude(const architecture *a) { return a->scaling == YARN ? 0.1 * log(FACTOR) + 1 : 1; }
+
 static double frequency(const architecture *a, unsigned i) {
     const double pi = 3.141592653589793, low = 1, high = 4, original = 32;
     double f = pow(BASE, -2.0 * i / a->head_width), wavelength = 2 * pi / f;
     if (a->scaling == LINEAR) return f / FACTOR;
-    if (a->scaling == NONE || wavelength < original / high) return f;
+    if (a->scaling == YARN) return f * (1 - slowed(a, i)) + f / FACTOR * slowed(a, i);
+    if (a->scaling == NONE || a->scaling == DYNAMIC || wavelength < original / high) return f;
     if (wavelength > original / low) return f / FACTOR;
     double smooth = (original / wavelength - low) / (high - low);
     return (1 - smooth) * f / FACTOR + smooth * f;
@@ -124,8 +141,8 @@ static void turn(const architecture *a, const matrix *w, double *x, unsigned hea
         if (w) norm(w, x, x, a->head_width);
         for (unsigned i = 0; i < a->head_width / 2; i++) {
             double angle = position * frequency(a, i), u = x[i], v = x[i + a->head_width / 2];
-            x[i] = u * cos(angle) - v * sin(angle);
-            x[i + a->head_width / 2] = v * cos(angle) + u * sin(angle);
+            x[i] = magnitude(a) * (u * cos(angle) - v * sin(angle));
+            x[i + a->head_width / 2] = magnitude(a) * (v * cos(angle) + u * sin(angle));
         }
     }
 }
@@ -201,6 +218,10 @@ static void write_gguf(const architecture *a, gguf_maker *g) {
     if (a->window) make_meta_u32(g, KEY("attention.sliding_window"), a->window);
     if (a->window_first) make_meta_u32(g, KEY("attention.sliding_window_first_block"), a->window_first);
     if (a->scaling == LINEAR) make_meta_string(g, KEY("rope.scaling.type"), "linear"), make_meta_f32(g, KEY("rope.scaling.factor"), (float)FACTOR);
+    if (a->scaling == YARN) {
+        make_meta_string(g, KEY("rope.scaling.type"), "yarn"), make_meta_f32(g, KEY("rope.scaling.factor"), (float)FACTOR);
+        make_meta_u32(g, KEY("rope.scaling.original_context_length"), 16), make_meta_f32(g, KEY("rope.scaling.yarn_beta_fast"), 4);
+    }
     if (a->scaling == LLAMA3) {
         shape[0] = a->head_width / 2;
         make_tensor(g, "rope_freqs.weight", 1, shape, 0, shape[0] * 4);
@@ -255,6 +276,10 @@ static void write_folder(const architecture *a, const char *folder) {
     if (a->head_width * a->heads != WIDTH) n += snprintf(json + n, sizeof json - (size_t)n, ",\"head_dim\":%u", a->head_width);
     if (a->window_first) n += snprintf(json + n, sizeof json - (size_t)n, ",\"use_sliding_window\":true,\"max_window_layers\":%u", a->window_first);
     if (a->scaling == LINEAR) n += snprintf(json + n, sizeof json - (size_t)n, ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":%g}", FACTOR);
+    if (a->scaling == DYNAMIC) n += snprintf(json + n, sizeof json - (size_t)n, ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":%g}", FACTOR);
+    if (a->scaling == YARN)
+        n += snprintf(json + n, sizeof json - (size_t)n, ",\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":%g,\"original_max_position_embeddings\":16,"
+                      "\"beta_fast\":4,\"rope_theta\":%g}", FACTOR, BASE);
     if (a->scaling == LLAMA3)
         n += snprintf(json + n, sizeof json - (size_t)n, ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":%g,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
                       "\"original_max_position_embeddings\":32}", FACTOR);
@@ -372,6 +397,42 @@ int main(int argc, char **argv) {
         CHECK(error < 0 || error > 1e-5, "compressed: off by only %g: not the stack's matrices", error);
     }
 
+    TEST("GGUF: a factor without a type is a linear one");
+    for (int way = 0; way < 2; way++) {
+        gguf_maker g;
+        llm_model m;
+        llm_source source;
+        llm_error why = {""};
+        make_tiny_llama(&g, 3);
+        CHECK(llm_gguf_open_memory(&source, g.data, g.bytes, "tiny.gguf", &why) == 0 && llm_add_float(&source, way ? "llama.rope.scale_linear" : "llama.rope.scaling.factor", 4) == 0 &&
+              llm_model_load(&m, source, NULL, &why) == 0, "%s", why.message);
+        if (!why.message[0]) {
+            CHECK(fabs(m.rope_frequencies[0] - 0.25) < 1e-12 && fabs(m.rope_frequencies[1] - 0.25 * pow(10000, -0.125)) < 1e-9 && m.rope_magnitude == 1, "%g", m.rope_frequencies[0]);
+            llm_model_close(&m);
+        }
+        free(g.data);
+    }
+
+    TEST("tensors' names with less or more in front, and a tied model that has its head only");
+    static const struct { const char *from, *to; int tied; } names[] = {
+        {"model.", "", 0}, {"model.", "model.language_model.", 0}, {"model.embed_tokens", "lm_head", 1}};
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        const architecture *a = &architectures[names[n].tied ? 6 : 0]; /* llama with a head of its own, qwen2 without one */
+        CHECK(a->tied == names[n].tied, "not the one meant");
+        make_weights(a);
+        for (int t = 0; t < TOKENS; t++) ids[t] = (uint32_t)(test_random(&seed) % VOCABULARY);
+        reference(a, ids, want);
+        for (int i = 0; i < matrix_count; i++) {
+            char old[80], *at = matrices[i].name;
+            if (strncmp(at, names[n].from, strlen(names[n].from)) != 0) continue;
+            snprintf(old, sizeof old, "%s", at + strlen(names[n].from));
+            snprintf(at, sizeof matrices[i].name, "%s%.50s", names[n].to, old);
+        }
+        write_folder(a, folder);
+
+        CHECK(run(folder, NULL, ids, logits) == 0 && far(logits, want, &most) < 1e-5 && most < 1e-4, "case %zu", n);
+    }
+
     TEST("the tokenizer of a folder goes into the stack");
     make_weights(&architectures[0]);
     write_folder(&architectures[0], folder);
@@ -419,17 +480,20 @@ int main(int argc, char **argv) {
         {"sed -i s/hidden_size/hidden_sice/ model/config.json", "\"hidden_size\""},
         {"sed -i s/.hidden_size.:48/\\\"hidden_size\\\":-4/ model/config.json", "\"hidden_size\""},
         {"sed -i s/:true/:false/ model/config.json", "lm_head"},
-        {"sed -i 's/}$/,\"rope_scaling\":{\"type\":\"yarn\"}}/' model/config.json", "yarn"},
+        {"sed -i 's/}$/,\"rope_scaling\":{\"type\":\"yarn\"}}/' model/config.json", "\"factor\""},
+        {"sed -i 's/}$/,\"rope_scaling\":{\"type\":\"longrope\",\"factor\":4}}/' model/config.json", "longrope"},
+        {"sed -i 's/}$/,\"rope_scaling\":{\"factor\":4}}/' model/config.json", "RoPE"},
+        {"sed -i 's/}$/,\"rope_parameters\":{\"factor\":4}}/' model/config.json", "RoPE"},
         {"sed -i 's/}$/,\"quantization_config\":{}}/' model/config.json", "quantization_config"},
         {"sed -i 's/}$/,,/' model/config.json", "config.json: offset"}, {"truncate -s 999 model/model.safetensors", "model.safetensors: "},
         {"rm model/model.safetensors; echo '{\"weight_map\":{\"x\":\"../model.gguf\"}}' >model/model.safetensors.index.json", "files of its folder"},
         {"rm model/model.safetensors; echo '{\"weight_map\":{\"x\":\"none\"}}' >model/model.safetensors.index.json", "model/none"},
         {"echo '{\"model\":{}}' >model/tokenizer.json", "tokenizer.json: "}};
-    make_weights(&architectures[4]);
+    make_weights(&architectures[6]);
     for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
         llm_model m;
         llm_error error;
-        write_folder(&architectures[4], folder);
+        write_folder(&architectures[6], folder);
         snprintf(line, sizeof line, "cd '%.*s/architecture' && %s", directory, here, edits[i].edit);
         CHECK(system(line) == 0, "%s", line);
         int opened = llm_model_open(&m, folder, NULL, &error) == 0;

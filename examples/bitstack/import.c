@@ -49,7 +49,7 @@ static int add_resident(import *im, const llm_safetensor *from, const char *path
     static const struct { const char *name; llm_type type; } types[] = {{"F32", LLM_TYPE_F32}, {"F16", LLM_TYPE_F16}, {"BF16", LLM_TYPE_BF16}};
     char name[96];
     llm_tensor tensor = {{NULL, 0}, LLM_TYPE_F32, from->dimensions, {0}, from->data, from->bytes};
-    int known = llm_hf_tensor_name(from->name, llm_number(&im->source, "output.tied", 0) != 0, name, sizeof name);
+    int known = llm_hf_tensor_name(from->name, name, sizeof name);
     size_t type = 0;
     if (known > 0) return 0;
     while (type < 3 && !llm_string_is(from->dtype, types[type].name)) type++;
@@ -137,7 +137,7 @@ static int read_losses(import *im, const char *text, size_t bytes, const char *p
 static int read_all(import *im, const char **ordered_by, llm_error *error) {
     im->source.path = strdup(im->folder);
     if (!im->source.path) return llm_fail(error, "%s: out of memory", im->folder);
-    if (llm_hf_metadata(&im->source, im->folder, error) != 0 || add_files(im, error) != 0 ||
+    if (llm_hf_metadata(&im->source, im->folder, error) != 0 || add_files(im, error) != 0 || (llm_hf_tie(&im->source), 0) ||
         llm_published_check(&im->blocks, im->folder, error) != 0) return -1;
     im->order = malloc((llm_published_blocks(&im->blocks) + 1) * sizeof *im->order);
     if (!im->order) return llm_fail(error, "%s: out of memory", im->folder);

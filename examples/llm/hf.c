@@ -54,6 +54,27 @@ static int add_llama3_factors(llm_source *s, const document *d, size_t scaling, 
     return factors && llm_add_tensor(s, "rope_freqs.weight", tensor) == 0 ? 0 : no_memory(d->name, d->error);
 }
 
+/* YaRN, with GGUF's keys: there the factor of attention is beside the usual one of 0.1 ln(factor) + 1. */
+static int add_yarn(llm_source *s, const document *d, llm_string architecture, size_t scaling) {
+    static const struct { const char *theirs, *ours; } keys[] = {
+        {"factor", "rope.scaling.factor"}, {"beta_fast", "rope.scaling.yarn_beta_fast"}, {"beta_slow", "rope.scaling.yarn_beta_slow"},
+        {"truncate", "rope.scaling.yarn_truncate"}, {"original_max_position_embeddings", "rope.scaling.original_context_length"}};
+    double context = number_in(d, 0, "max_position_embeddings", 2048), original = number_in(d, scaling, "original_max_position_embeddings", context);
+    double factor = number_in(d, scaling, "factor", member(d, scaling, "original_max_position_embeddings") && original > 0 ? context / original : 0), usual = factor > 1 ? 0.1 * log(factor) + 1 : 1;
+    double scale = number_in(d, scaling, "mscale", 0), all = number_in(d, scaling, "mscale_all_dim", 0);
+    double attention = scale > 0 && all > 0 && factor > 1 ? (0.1 * scale * log(factor) + 1) / (0.1 * all * log(factor) + 1) : usual;
+    char name[96];
+    llm_string kind = {"yarn", 4};
+    if (!(factor > 0 && original > 0)) return llm_fail(d->error, "%s: expected \"factor\" above 0 in \"rope_scaling\"", d->name);
+    snprintf(name, sizeof name, "%.*s.rope.scaling.type", shown(architecture), architecture.text);
+    if (llm_add_text(s, name, kind) != 0) return no_memory(d->name, d->error);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (is(d, member(d, scaling, keys[i].theirs), LLM_JSON_NUMBER) || is(d, member(d, scaling, keys[i].theirs), LLM_JSON_BOOL))
+            if (add_float(s, architecture, keys[i].ours, number_in(d, scaling, keys[i].theirs, 0), d) != 0) return -1;
+    attention = number_in(d, scaling, "attention_factor", attention);
+    return add_float(s, architecture, "rope.scaling.factor", factor, d) || add_float(s, architecture, "rope.scaling.attn_factor", attention / usual, d) ? -1 : 0;
+}
+
 static int read_rope(llm_source *s, const document *d, llm_string architecture, double head_width) {
     size_t scaling = object_in(d, 0, "rope_scaling"), parameters = object_in(d, 0, "rope_parameters");
     if (!scaling) scaling = parameters; /* newer files have all of it there */
@@ -66,10 +87,12 @@ static int read_rope(llm_source *s, const document *d, llm_string architecture, 
     if (llm_add_text(s, "rope.layout", halves) != 0) return no_memory(d->name, d->error);
     if (number_in(d, 0, "partial_rotary_factor", 1) != 1 || (parameters && number_in(d, parameters, "partial_rotary_factor", 1) != 1))
         return llm_fail(d->error, "%s: expected \"partial_rotary_factor\" to be 1 or absent", d->name);
-    if (!scaling || llm_string_is(type, "default") || (scaling == parameters && !type.text)) return 0;
+    if (!scaling || llm_string_is(type, "default") || (scaling == parameters && !type.text && !member(d, scaling, "factor"))) return 0;
+    if (llm_string_is(type, "dynamic")) return 0; /* is as without it up to the context of the training, which is the model's here */
+    if (llm_string_is(type, "yarn")) return add_yarn(s, d, architecture, scaling);
     if (llm_string_is(type, "llama3")) return add_llama3_factors(s, d, scaling, base, head_width);
     if (!llm_string_is(type, "linear"))
-        return llm_fail(d->error, "%s: expected RoPE scaling \"linear\", \"llama3\" or none, found \"%.*s\"", d->name, shown(type),
+        return llm_fail(d->error, "%s: expected RoPE scaling \"linear\", \"llama3\", \"yarn\", \"dynamic\" or none, found \"%.*s\"", d->name, shown(type),
                         type.text ? type.text : "");
     snprintf(name, sizeof name, "%.*s.rope.scaling.type", shown(architecture), architecture.text);
     if (llm_add_text(s, name, linear) != 0) return no_memory(d->name, d->error);
@@ -174,10 +197,12 @@ static int starts(llm_string text, const char *with, size_t *bytes) {
     return text.bytes >= *bytes && memcmp(text.text, with, *bytes) == 0;
 }
 
-/* Our name of a tensor of theirs. 1: it is not needed. -1: it is not known. */
-int llm_hf_tensor_name(llm_string theirs, int tied, char *ours, size_t room) {
+/* Our name of a tensor of theirs. 1: it is not needed. -1: it is not known. Models that were saved from inside of others,
+ * or from outside of a part, have more or less in front. */
+int llm_hf_tensor_name(llm_string theirs, char *ours, size_t room) {
+    static const char *const fronts[] = {"base_model.", "language_model.", "model."};
     static const struct { const char *theirs, *ours; } whole[] = {
-        {"model.embed_tokens.weight", "token_embd.weight"}, {"model.norm.weight", "output_norm.weight"}, {"lm_head.weight", "output.weight"}};
+        {"embed_tokens.weight", "token_embd.weight"}, {"norm.weight", "output_norm.weight"}, {"lm_head.weight", "output.weight"}};
     static const struct { const char *theirs, *ours; } parts[] = {
         {"self_attn.q_proj.", "attn_q."}, {"self_attn.k_proj.", "attn_k."}, {"self_attn.v_proj.", "attn_v."},
         {"self_attn.o_proj.", "attn_output."}, {"mlp.gate_proj.", "ffn_gate."}, {"mlp.up_proj.", "ffn_up."},
@@ -186,8 +211,10 @@ int llm_hf_tensor_name(llm_string theirs, int tied, char *ours, size_t room) {
     size_t bytes;
     uint32_t layer = 0;
     for (size_t i = 0; i < 3; i++)
-        if (llm_string_is(theirs, whole[i].theirs)) return i == 2 && tied ? 1 : snprintf(ours, room, "%s", whole[i].ours) < 0;
-    if (!starts(theirs, "model.layers.", &bytes)) return -1;
+        if (starts(theirs, fronts[i], &bytes)) theirs.text += bytes, theirs.bytes -= bytes, i = (size_t)-1; /* again from the first */
+    for (size_t i = 0; i < 3; i++)
+        if (llm_string_is(theirs, whole[i].theirs)) return snprintf(ours, room, "%s", whole[i].ours) < 0;
+    if (!starts(theirs, "layers.", &bytes)) return -1;
     size_t digits = bytes;
     for (; bytes < theirs.bytes && theirs.text[bytes] >= '0' && theirs.text[bytes] <= '9' && layer < 10000; bytes++)
         layer = 10 * layer + (uint32_t)(theirs.text[bytes] - '0');
@@ -203,14 +230,23 @@ int llm_hf_tensor_name(llm_string theirs, int tied, char *ours, size_t room) {
     return -1;
 }
 
+void llm_hf_tie(llm_source *s) {
+    static const char embedding[] = "token_embd.weight";
+    size_t head = 0;
+    if (llm_number(s, "output.tied", 0) == 0) return;
+    while (head < s->tensor_count && !llm_string_is(s->tensors[head].name, "output.weight")) head++;
+    if (head == s->tensor_count) return;
+    if (llm_find_tensor(s, embedding)) memmove(s->tensors + head, s->tensors + head + 1, (--s->tensor_count - head) * sizeof *s->tensors);
+    else s->tensors[head].name.text = embedding, s->tensors[head].name.bytes = sizeof embedding - 1;
+}
+
 static int add_tensors(llm_source *s, const llm_safetensors *file, const char *path, llm_error *error) {
     static const struct { const char *name; llm_type type; } types[] = {{"F32", LLM_TYPE_F32}, {"F16", LLM_TYPE_F16}, {"BF16", LLM_TYPE_BF16}};
     char name[96];
-    int tied = llm_number(s, "output.tied", 0) != 0;
     for (size_t i = 0; i < file->count; i++) {
         const llm_safetensor *from = &file->tensors[i];
         llm_tensor tensor = {{NULL, 0}, LLM_TYPE_F32, from->dimensions, {0}, from->data, from->bytes};
-        int known = llm_hf_tensor_name(from->name, tied, name, sizeof name);
+        int known = llm_hf_tensor_name(from->name, name, sizeof name);
         size_t type = 0;
         if (known < 0)
             return llm_fail(error, "%s: expected tensors of a %.*s model, found '%.*s'", path, shown(llm_text(s, "general.architecture")),
@@ -294,13 +330,22 @@ static int read_index(llm_source *s, const char *text, size_t bytes, const char 
 }
 
 int llm_hf_metadata(llm_source *s, const char *folder, llm_error *error) {
-    static const struct { const char *name; int needed; int (*read)(llm_source *, const char *, size_t, const char *, llm_error *); } files[] = {
-        {"config.json", 1, llm_hf_config}, {"tokenizer.json", 0, llm_hf_tokenizer}, {"tokenizer_config.json", 0, llm_hf_tokenizer_settings},
-        {"generation_config.json", 0, llm_hf_generation}, {"chat_template.json", 0, llm_hf_tokenizer_settings},
-        {"chat_template.jinja", 0, llm_hf_template}};
+    static const struct {
+        const char *name;
+        int needed, only_without; /* only without tokenizer.json */
+        int (*read)(llm_source *, const char *, size_t, const char *, llm_error *);
+    } files[] = {
+        {"config.json", 1, 0, llm_hf_config}, {"tokenizer.json", 0, 0, llm_hf_tokenizer}, {"tokenizer.model", 0, 1, llm_hf_sentencepiece},
+        {"added_tokens.json", 0, 1, llm_hf_added_tokens}, {"tokenizer_config.json", 0, 0, llm_hf_tokenizer_settings},
+        {"generation_config.json", 0, 0, llm_hf_generation}, {"chat_template.json", 0, 0, llm_hf_tokenizer_settings},
+        {"chat_template.jinja", 0, 0, llm_hf_template}};
+    int pieces = 0; /* from tokenizer.model */
     int result = 0;
-    for (size_t i = 0; i < sizeof files / sizeof *files && result == 0; i++)
+    for (size_t i = 0; i < sizeof files / sizeof *files && result == 0; i++) {
+        if (files[i].only_without && llm_find_meta(s, "tokenizer.ggml.tokens") && !pieces) continue;
         result = read_part(s, folder, files[i].name, files[i].needed, error, files[i].read);
+        pieces |= files[i].read == llm_hf_sentencepiece && llm_find_meta(s, "tokenizer.ggml.tokens");
+    }
     return result;
 }
 
@@ -319,6 +364,7 @@ int llm_hf_open(llm_source *s, const char *folder, llm_error *error) {
         result = path_of(path, sizeof path, folder, name, error);
         if (result == 0) result = add_shard(s, path, error);
     }
+    if (result == 0) llm_hf_tie(s);
     if (result == 0 && !llm_number(s, "output.tied", 0) && !llm_find_tensor(s, "output.weight"))
         result = llm_fail(error, "%s: expected tensor 'lm_head.weight', for \"tie_word_embeddings\" is not true", folder);
     if (result != 0) llm_source_close(s);

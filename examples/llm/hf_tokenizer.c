@@ -316,6 +316,68 @@ static llm_string mark_in(const document *d, const char *key) {
     return object ? text_in(d, object, "content") : text_in(d, 0, key);
 }
 
+typedef struct added_mark {
+    llm_string name;
+    double id;
+    int special;
+} added_mark;
+
+/* Tokens at the end of the vocabulary, and marks that ones of it are. -1 for lack of memory. */
+static int add_marks(llm_source *s, const added_mark *marks, size_t mark_count) {
+    const llm_meta *tokens = llm_find_meta(s, "tokenizer.ggml.tokens"), *types = llm_find_meta(s, "tokenizer.ggml.token_type");
+    const llm_meta *scores = llm_find_meta(s, "tokenizer.ggml.scores");
+    if (!tokens || !tokens->strings || !types || types->count != tokens->count || !scores || scores->count != tokens->count) return 0;
+    size_t count = (size_t)tokens->count, most = count + mark_count + 1024, all = count, bytes = 0; /* ids may leave holes, but not many */
+    for (size_t i = 0; i < mark_count; i++) {
+        if (!(marks[i].id >= 0 && marks[i].id < (double)most) || marks[i].id != floor(marks[i].id)) continue;
+        if ((size_t)marks[i].id >= all) all = (size_t)marks[i].id + 1;
+        bytes += marks[i].name.bytes;
+    }
+    llm_string *pieces = malloc(all * sizeof *pieces);
+    int32_t *kinds = malloc(all * sizeof *kinds);
+    float *values = malloc(all * sizeof *values);
+    char *text = llm_source_own(s, bytes);
+    int failed = !pieces || !kinds || !values || !text;
+    for (size_t i = 0; i < all && !failed; i++) {
+        llm_string none = {"", 0};
+        pieces[i] = i < count ? tokens->strings[i] : none;
+        kinds[i] = i < count ? (int32_t)llm_meta_element(types, i) : 5;
+        values[i] = i < count ? (float)llm_meta_element(scores, i) : 0;
+    }
+    for (size_t i = 0; i < mark_count && !failed; i++) {
+        if (!(marks[i].id >= 0 && marks[i].id < (double)all) || marks[i].id != floor(marks[i].id)) continue;
+        size_t id = (size_t)marks[i].id;
+        pieces[id] = kept(&text, marks[i].name);
+        if (kinds[id] == 5 || kinds[id] == 1) kinds[id] = marks[i].special ? 3 : 4;
+    }
+    if (!failed) {
+        failed = llm_add_numbers(s, "tokenizer.ggml.token_type", LLM_I32, kinds, all) | llm_add_numbers(s, "tokenizer.ggml.scores", LLM_F32, values, all) |
+                 llm_add_strings(s, "tokenizer.ggml.tokens", pieces, all);
+        pieces = NULL;
+    }
+    free(pieces), free(kinds), free(values);
+    return failed ? -1 : 0;
+}
+
+/* {"7": {"content": "<mark>", "special": true}, ...}: of use where the vocabulary came from tokenizer.model, which has none
+ * of these. */
+static int read_added(llm_source *s, const document *d) {
+    size_t added = object_in(d, 0, "added_tokens_decoder");
+    if (!added || !llm_find_meta(s, "tokenizer.ggml.scores")) return 0;
+    added_mark *marks = calloc(value_at(d, added)->count + 1, sizeof *marks);
+    size_t count = 0;
+    for (size_t i = 0, at = added + 1; marks && i < value_at(d, added)->count; i++, at += 1 + value_at(d, at + 1)->skip) {
+        llm_string key = value_at(d, at)->string, content = is(d, at + 1, LLM_JSON_OBJECT) ? text_in(d, at + 1, "content") : (llm_string){NULL, 0};
+        double id = key.bytes ? 0 : -1;
+        for (size_t k = 0; k < key.bytes; k++) id = key.text[k] >= '0' && key.text[k] <= '9' && id >= 0 && id < 1e9 ? id * 10 + (key.text[k] - '0') : -1;
+        if (!content.text) continue;
+        marks[count].name = content, marks[count].id = id, marks[count++].special = number_in(d, at + 1, "special", 0) != 0;
+    }
+    int result = marks ? add_marks(s, marks, count) : -1;
+    free(marks);
+    return result;
+}
+
 /* The chat template: a text, or [{"name": , "template": } ...], of which "default" counts, else the first. */
 static llm_string template_in(const document *d) {
     size_t list = member(d, 0, "chat_template");
@@ -336,6 +398,8 @@ static int read_settings(llm_source *s, const document *d) {
     const llm_meta *tokens = llm_find_meta(s, "tokenizer.ggml.tokens");
     llm_string chat = template_in(d);
     if (chat.text && llm_add_text(s, "tokenizer.chat_template", chat) != 0) return no_memory(d->name, d->error);
+    if (read_added(s, d) != 0) return no_memory(d->name, d->error);
+    tokens = llm_find_meta(s, "tokenizer.ggml.tokens");
     for (int i = 0; i < 2; i++) {
         llm_string mark = mark_in(d, marks[i].theirs);
         for (size_t id = 0; tokens && tokens->strings && mark.text && id < tokens->count; id++)
@@ -370,4 +434,19 @@ int llm_hf_tokenizer_settings(llm_source *source, const char *text, size_t bytes
 int llm_hf_template(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error) {
     llm_string chat = {text, bytes};
     return llm_add_text(source, "tokenizer.chat_template", chat) == 0 ? 0 : no_memory(name, error);
+}
+
+int llm_hf_added_tokens(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error) {
+    document d;
+    if (open_document(&d, text, bytes, name, error) != 0) return -1;
+    added_mark *marks = calloc(value_at(&d, 0)->count + 1, sizeof *marks);
+    size_t count = 0;
+    for (size_t i = 0, at = 1; marks && i < value_at(&d, 0)->count; i++, at += 1 + value_at(&d, at + 1)->skip) {
+        if (!is(&d, at + 1, LLM_JSON_NUMBER)) continue;
+        marks[count].name = value_at(&d, at)->string, marks[count].id = value_at(&d, at + 1)->number, marks[count++].special = 1;
+    }
+    int failed = marks ? add_marks(source, marks, count) != 0 : 1;
+    free(marks);
+    llm_json_free(&d.json);
+    return failed ? no_memory(name, error) : 0;
 }
