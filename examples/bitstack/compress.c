@@ -564,7 +564,7 @@ int command_compress(int argc, char **argv) {
     c.memory = memory;
     c.probe_length = probe_tokens + 1;
     if (text && self) return cli_usage("compress", "expected --calibrate or --calibrate-self, not both");
-    if (cli_same_file(path, a.out, 0) != CLI_OK || (text && cli_same_file(text, a.out, 0) != CLI_OK)) return CLI_FAILED;
+    if (cli_output(&a.out) != CLI_OK || cli_same_file(path, a.out) != CLI_OK || (text && cli_same_file(text, a.out) != CLI_OK)) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
 
     llm_error error;
@@ -576,7 +576,7 @@ int command_compress(int argc, char **argv) {
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     size_t length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
-    else status = cli_check_tokenizer(&c.model.source);
+    else status = cli_check_model(&c.model.source);
     if (status == CLI_OK && text) status = read_calibration(&c, text, length, &rows);
     if (status == CLI_OK && self) {
         c.progress.label = "writing";

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: bitstack import CHECKPOINT_DIR -o OUT.bitstack [--budget SIZE]\n\n"
+    "usage: bitstack import CHECKPOINT_DIR -o OUT.bitstack [--budget SIZE] [--json]\n\n"
     "Reads a BitStack checkpoint as published: config.json, *.safetensors with the blocks of every linear,\n"
     "tokenizer.json. Nothing is compressed again: signs and factors stay as they are. Blocks come in the order of\n"
     "compression_config.json, else of the perplexities in reduced_ppl_average.json, else level by level.\n\n"
@@ -195,21 +195,23 @@ static int check(const char *path, size_t blocks, uint64_t *bytes, llm_error *er
 }
 
 int command_import(int argc, char **argv) {
+    int json = 0;
     const char *out = NULL, *ordered_by = NULL;
     uint64_t budget = 0, bytes = 0;
     import im;
     memset(&im, 0, sizeof im);
-    const cli_option table[] = {{"-o", CLI_TEXT, &out}, {"--budget", CLI_SIZE, &budget}, {NULL, CLI_FLAG, NULL}};
+    const cli_option table[] = {{"-o", CLI_TEXT, &out}, {"--budget", CLI_SIZE, &budget}, {"--json", CLI_FLAG, &json}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "import", help, table, &im.folder, 1), limited = 0;
     if (stop) return stop - 1;
     if (!out) return cli_usage("import", "-o is missing");
-    if (cli_same_file(im.folder, out, 0) != CLI_OK) return CLI_FAILED;
+    if (cli_output(&out) != CLI_OK || cli_same_file(im.folder, out) != CLI_OK) return CLI_FAILED;
     for (int i = 0; i < argc; i++) limited |= strncmp(argv[i], "--budget", 8) == 0;
 
     llm_error error;
     char *part = malloc(strlen(out) + 16);
     size_t config = 0;
     int result = part ? read_all(&im, &ordered_by, &error) : llm_fail(&error, "%s: out of memory", out);
+    for (size_t i = 0; i < im.source.tensor_count && result == 0; i++) result = llm_tensor_check(&im.source, &im.source.tensors[i], &error);
     if (result == 0 && limited) {
         if (!im.config_count) result = llm_fail(&error, "%s: --budget needs compression_config.json", im.folder);
         else if (im.configs[0].memory > budget)
@@ -221,13 +223,22 @@ int command_import(int argc, char **argv) {
         sprintf(part, "%s.import", out);
         result = write_stack(&im, part, &error);
         if (result == 0) {
-            result = check(part, limited ? im.configs[config].blocks : 0, &bytes, &error);
+            result = check(part, limited ? im.configs[config].blocks : llm_published_blocks(&im.blocks), &bytes, &error);
             if (result == 0 && limited && truncate(part, (off_t)bytes) != 0) result = llm_fail(&error, "%s: cannot be cut", part);
             if (result == 0 && rename(part, out) != 0) result = llm_fail(&error, "%s: cannot be written", out);
             if (result != 0) remove(part);
         }
     }
-    if (result == 0 && limited)
+    if (result == 0 && json) {
+        cli_json_begin();
+        cli_json_text("file", out, strlen(out));
+        cli_json_whole("matrices", im.blocks.count);
+        cli_json_whole("blocks", limited ? im.configs[config].blocks : llm_published_blocks(&im.blocks));
+        cli_json_whole("bytes", bytes);
+        cli_json_text("ordered_by", ordered_by, strlen(ordered_by));
+        if (limited) cli_json_whole("config", config), cli_json_whole("published_bytes", im.configs[config].memory);
+        cli_json_end();
+    } else if (result == 0 && limited)
         printf("%s: config %zu of %zu: %llu bytes as published, %zu of %zu blocks\n", out, config, im.config_count,
                (unsigned long long)im.configs[config].memory, im.configs[config].blocks, llm_published_blocks(&im.blocks));
     else if (result == 0)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,24 @@ void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, f
     const llm_packing *packing = llm_packing_of((uint32_t)tensor->type);
     uint64_t cols = llm_tensor_cols(tensor); /* a multiple of packing->elements: checked on opening */
     packing->unpack(tensor->data + first * cols / packing->elements * packing->bytes, count * cols, out);
+}
+
+int llm_tensor_check(const llm_source *source, const llm_tensor *tensor, llm_error *error) {
+    enum { ROOM = 4096 };
+    float some[ROOM];
+    const llm_packing *packing = llm_packing_of((uint32_t)tensor->type);
+    uint64_t cols = llm_tensor_cols(tensor), count = cols * llm_tensor_rows(tensor), step = ROOM / packing->elements * packing->elements;
+    for (uint64_t at = 0; at < count; at += step) {
+        uint64_t n = count - at < step ? count - at : step;
+        packing->unpack(tensor->data + at / packing->elements * packing->bytes, n, some);
+        for (uint64_t i = 0; i < n; i++)
+            if (!isfinite(some[i]))
+                return llm_fail(error, "%s: tensor '%.*s': expected finite numbers, found %s in row %llu, column %llu", source->path,
+                                (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100), tensor->name.text,
+                                isnan(some[i]) ? "NaN" : some[i] > 0 ? "infinity" : "-infinity", (unsigned long long)((at + i) / cols),
+                                (unsigned long long)((at + i) % cols));
+    }
+    return 0;
 }
 
 /* ---- by name ---- */

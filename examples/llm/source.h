@@ -76,6 +76,10 @@ uint64_t llm_tensor_cols(const llm_tensor *tensor);
 /* Rows [first, first + count) as floats, cols of them a row. Never fails: the tensor was checked on opening. */
 void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, float *out);
 
+/* -1 where a number of it is NaN or infinite: which, and where. */
+struct llm_source;
+int llm_tensor_check(const struct llm_source *source, const llm_tensor *tensor, llm_error *error);
+
 /* A file in memory. */
 typedef struct llm_mapping {
     void *data;
