@@ -158,6 +158,60 @@ int main(int argc, char **argv) {
     }
     CHECK(json.values[0].count > 50, "%zu cases", json.values[0].count);
 
+    TEST("added tokens take the spaces that they say, stand for whole words, and text is composed, as in the tokenizers library");
+    static const char *const habits[] = {"\"content\":\"<L>\",\"lstrip\":true", "\"content\":\"<R>\",\"rstrip\":true", "\"content\":\"<LR>\",\"lstrip\":true,\"rstrip\":true",
+                                         "\"content\":\"<W>\",\"single_word\":true", "\"content\":\"<N>\",\"normalized\":true", "\"content\":\"word\",\"single_word\":true"};
+    llm_json added;
+    char *expected = (char *)test_read_file("tests/tokenizers/added.json", &bytes);
+    int parsed = expected && llm_json_parse(&added, expected, bytes, "added.json", &error) == 0;
+    CHECK(parsed, "%s", error.message);
+    for (int k = 0; k < KINDS && parsed; k++) {
+        char path[300], list_of_marks[1000] = "\"added_tokens\":[";
+        snprintf(path, sizeof path, "tests/tokenizers/%s.json", kinds[k]);
+        char *file = (char *)test_read_file(path, &bytes), *at = file ? strstr(file, list_of_marks) : NULL;
+        CHECK(at, "no added_tokens in %s", path);
+        if (!at) continue;
+        int first = (int)added.values[llm_json_member(&added, llm_json_member(&added, 0, "first"), kinds[k])].number;
+        for (size_t i = 0; i < sizeof habits / sizeof *habits; i++)
+            sprintf(list_of_marks + strlen(list_of_marks), "{\"id\":%d,%s,\"special\":false},", first + (int)i, habits[i]);
+        size_t length = strlen("\"added_tokens\":[");
+        if (at[length] == ']') list_of_marks[strlen(list_of_marks) - 1] = 0; /* no comma before nothing */
+        char *whole = (char *)malloc(bytes + sizeof list_of_marks);
+        sprintf(whole, "%.*s%s%s", (int)(at - file), file, list_of_marks, at + length);
+        llm_source with;
+        llm_tokenizer t;
+        memset(&with, 0, sizeof with);
+        with.path = strdup(path);
+        int loaded = llm_hf_tokenizer(&with, whole, strlen(whole), path, &error) == 0 && llm_tokenizer_load(&t, &with, &error) == 0;
+        CHECK(loaded, "%s", error.message);
+        size_t of = llm_json_member(&added, 0, "texts") + 1, want = llm_json_member(&added, llm_json_member(&added, 0, "ids"), kinds[k]);
+        for (size_t i = 0, to = want + 1; loaded && i < added.values[want].count; i++, of++, to += added.values[to].skip) {
+            int64_t count = llm_encode_marked(&t, added.values[of].string.text, added.values[of].string.bytes, &ids);
+            CHECK(same(&added, to, ids, count, kinds[k], added.values[of].string), "ids");
+            free(ids);
+        }
+        if (loaded) llm_tokenizer_free(&t);
+        llm_source_close(&with);
+        free(file), free(whole);
+    }
+    if (parsed) llm_json_free(&added);
+    free(expected);
+
+    TEST("merges may make marks");
+    static const char merging[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"abc\":4},\"merges\":[\"a b\",\"ab c\"]},"
+        "\"added_tokens\":[{\"id\":3,\"content\":\"ab\",\"special\":false,\"single_word\":true}],\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
+    llm_source merged;
+    llm_tokenizer merger;
+    memset(&merged, 0, sizeof merged);
+    merged.path = strdup("t.json");
+    CHECK(llm_hf_tokenizer(&merged, merging, sizeof merging - 1, "t.json", &error) == 0 && llm_tokenizer_load(&merger, &merged, &error) == 0, "%s", error.message);
+    if (!test_bad_) {
+        CHECK(llm_encode(&merger, "abc", 3, &ids) == 1 && ids[0] == 4, "not merged");
+        free(ids);
+        llm_tokenizer_free(&merger);
+    }
+    llm_source_close(&merged);
+
     TEST("any bytes come back from their ids");
     uint64_t seed = 3;
     for (int round = 0; round < 3000; round++) {
@@ -165,7 +219,8 @@ int main(int argc, char **argv) {
         char in[60], back[600];
         size_t length = 1 + test_random(&seed) % 59, used = 0;
         for (size_t i = 0; i < length; i++) in[i] = round % 2 ? some[test_random(&seed) % (sizeof some - 1)] : (char)test_random(&seed);
-        const llm_tokenizer *t = &tokenizers[round % 5]; /* not unigram, which has no bytes */
+        llm_tokenizer as = tokenizers[round % 5], *t = &as; /* not unigram, which has no bytes */
+        as.composed = 0;
         int64_t count = llm_encode(t, in, length, &ids);
         for (int64_t i = 0; i < count; i++) used += llm_token_text(t, ids[i], i == 0, back + used, 60);
         size_t mark = 0; /* SentencePiece's mark of spaces is no other character than itself, when it comes in */

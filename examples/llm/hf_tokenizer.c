@@ -1,7 +1,7 @@
 /* tokenizer.json and tokenizer_config.json, brought to GGUF's keys. */
 #include "hf.h"
 #include "hf_document.h"
-#include "cuts.h"
+#include "tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +42,8 @@ typedef struct vocabulary {
     llm_string *pieces;
     int32_t *types;
     float *scores;
+    uint8_t *habits; /* of marks */
+    int spaced, any; /* whether marks that are normalised have a space in front; whether any has habits */
     size_t count;
 } vocabulary;
 
@@ -93,7 +95,8 @@ static int read_vocabulary(llm_source *s, const document *d, size_t model, int u
     v->pieces = calloc(v->count, sizeof *v->pieces);
     v->types = malloc(v->count * sizeof *v->types);
     v->scores = calloc(v->count, sizeof *v->scores);
-    if (!room || !v->pieces || !v->types || !v->scores) return no_memory(d->name, d->error);
+    v->habits = calloc(v->count, 1);
+    if (!room || !v->pieces || !v->types || !v->scores || !v->habits) return no_memory(d->name, d->error);
     for (size_t i = 0; i < v->count; i++) v->types[i] = 5, v->pieces[i].text = ""; /* unused, until something takes it */
     for (size_t i = 0, at = list + 1; i < pieces; i++, at += value_at(d, at)->skip) {
         llm_string piece = unigram ? value_at(d, at + 1)->string : value_at(d, at)->string;
@@ -106,6 +109,10 @@ static int read_vocabulary(llm_source *s, const document *d, size_t model, int u
         id_at(d, member(d, at, "id"), most, &id);
         v->pieces[id] = kept(&room, text_in(d, at, "content"));
         v->types[id] = number_in(d, at, "special", 0) != 0 ? 3 : 4;
+        v->habits[id] = (uint8_t)((number_in(d, at, "lstrip", 0) != 0 ? LLM_MARK_LEFT : 0) | (number_in(d, at, "rstrip", 0) != 0 ? LLM_MARK_RIGHT : 0) |
+                                  (number_in(d, at, "single_word", 0) != 0 ? LLM_MARK_WORD : 0) |
+                                  (v->spaced && number_in(d, at, "normalized", 0) != 0 ? LLM_MARK_SPACED : 0));
+        v->any |= v->habits[id];
     }
     return 0;
 }
@@ -272,6 +279,8 @@ static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
               : !only_spaces(d, normalizer) || !only_parts(d, pre, "pretokenizers", metaspace))
         return llm_fail(d->error, "%s: expected a normalizer and a pre-tokenizer that are known: NFC and ByteLevel with or without Split, "
                         "or Prepend, Replace and Metaspace", d->name);
+    v->spaced = !bytes && find_part(d, normalizer, "normalizers", "Prepend", 0) != 0;
+    uint8_t composed = bytes && find_part(d, normalizer, "normalizers", "NFC", 0) != 0;
     uint8_t space, once = 0, single = bytes != 0, whole = !unigram && number_in(d, model, "ignore_merges", 0) != 0;
     int failed = 0;
     const char *kind = bytes ? "gpt2" : unigram ? "t5" : "llama";
@@ -300,6 +309,8 @@ static int read_tokenizer(llm_source *s, const document *d, vocabulary *v) {
               llm_add_numbers(s, "tokenizer.ggml.add_space_prefix", LLM_BOOL, &space, 1) |
               llm_add_numbers(s, "tokenizer.ggml.add_space_prefix_once", LLM_BOOL, &once, 1) |
               llm_add_numbers(s, "tokenizer.ggml.add_space_prefix_single", LLM_BOOL, &single, 1) |
+              llm_add_numbers(s, "tokenizer.normalize_nfc", LLM_BOOL, &composed, 1) |
+              (v->any ? llm_add_numbers(s, "tokenizer.mark_habits", LLM_U8, v->habits, v->count) : 0) |
               llm_add_numbers(s, "tokenizer.ggml.ignore_merges", LLM_BOOL, &whole, 1) | read_template(s, d, v);
     if (unigram) failed |= llm_add_numbers(s, "tokenizer.ggml.scores", LLM_F32, v->scores, v->count);
     failed |= llm_add_strings(s, "tokenizer.ggml.tokens", v->pieces, v->count); /* the source has the pieces now */
@@ -415,10 +426,10 @@ static int read_settings(llm_source *s, const document *d) {
 
 int llm_hf_tokenizer(llm_source *source, const char *text, size_t bytes, const char *name, llm_error *error) {
     document d;
-    vocabulary v = {NULL, NULL, NULL, 0};
+    vocabulary v = {NULL, NULL, NULL, NULL, 0, 0, 0};
     if (open_document(&d, text, bytes, name, error) != 0) return -1;
     int result = read_tokenizer(source, &d, &v);
-    free(v.pieces), free(v.types), free(v.scores);
+    free(v.pieces), free(v.types), free(v.scores), free(v.habits);
     llm_json_free(&d.json);
     return result;
 }

@@ -2,10 +2,10 @@
  * a grid and given signs (IQ1, IQ2, IQ3), threes (TQ1), and small floats (MXFP4, NVFP4). */
 #include "quants.h"
 #include "iq_tables.h"
+#include "numbers.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <string.h>
 
 static float half(const unsigned char *at) { return bitstack_f16_to_f32((uint16_t)(at[0] | at[1] << 8)); }
 static uint32_t u16(const unsigned char *at) { return (uint32_t)at[0] | (uint32_t)at[1] << 8; }
@@ -17,15 +17,7 @@ static uint16_t iq2_xxs[256], iq2_xs[512], iq2_s[1024], iq1[2048], iq3_xxs[256],
 static pthread_once_t expanded = PTHREAD_ONCE_INIT;
 
 static void expand(const char *differences, uint16_t *to) {
-    static const char before_last[] = "abcdefghijklmnopqrstuvwxyz+-*/#=";
-    uint32_t value = 0, difference = 0;
-    for (const char *c = differences; *c; c++) {
-        const char *digit = strchr(before_last, *c);
-        difference = difference * 32 + (uint32_t)(digit ? digit - before_last : *c <= '9' ? *c - '0' : *c - 'A' + 10);
-        if (digit) continue;
-        *to++ = (uint16_t)(value += difference);
-        difference = 0;
-    }
+    for (uint32_t value = 0; *differences; ) *to++ = (uint16_t)(value += llm_next_number(&differences));
 }
 
 static void expand_all(void) {

@@ -1,7 +1,7 @@
 /* The grids of ggml's IQ types: which combinations of 8 sizes (IQ3: of 4) their indices stand for. Facts of the format,
  * as published in ggml-common.h and in gguf-py's quants.py (github.com/ggml-org, MIT). Each is a rising list of numbers
- * of 16 bits, a size in 2 (IQ3: 4) bits, the first in the lowest. Written here as the differences, in base 32: digits
- * before the last one are "a" to "z" and "+-*" "/#=", the last is "0" to "9" or "A" to "V". */
+ * of 16 bits, a size in 2 (IQ3: 4) bits, the first in the lowest. Written here as the differences, as
+ * llm_next_number reads them. */
 static const char grid_iq2_xxs[] =
     "0233273C262N3C893S28OcV3C5bBc4Kd82b0d0lV3CH3S26Ob13CKcS26Ob6b3NHdO7bGc4b0kS53CKP3C2bMdSbSg2IbpD3CHVb0b4C5dB8ObGA"
     "b6f4b1nR8O5b4bNeOcAeUMpB3CbGc1dV5eRfHbnF28bQTV2f7VfO2pV3CbGMfAc1b3jClOOdKnGfnT3C893S8EAb13CdGb0c1V5dSFbOEImO8Od0"

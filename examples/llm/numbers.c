@@ -45,3 +45,13 @@ int llm_print_number(char *to, size_t room, const char *format, double value) {
     }
     return snprintf(to, room, "%s", text);
 }
+
+uint32_t llm_next_number(const char **text) {
+    static const char before_last[] = "abcdefghijklmnopqrstuvwxyz+-*/#=";
+    uint32_t value = 0;
+    for (;;) {
+        const char c = *(*text)++, *digit = strchr(before_last, c);
+        value = value * 32 + (uint32_t)(digit ? digit - before_last : c <= '9' ? c - '0' : c - 'A' + 10);
+        if (!digit) return value;
+    }
+}

@@ -1,5 +1,6 @@
 #include "tokenizer.h"
 #include "marks.h"
+#include "nfc.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -337,6 +338,11 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
         return llm_fail(error, "%s: tokenizer.ggml.tokens: expected %s of at most %d bytes, number %u has %llu", source->path,
                         mark ? "marks" : "pieces", LONGEST_PIECE, (unsigned)i, bytes);
     }
+    const llm_meta *habits = llm_find_meta(source, "tokenizer.mark_habits");
+    if (!failed && habits && habits->numbers && habits->count >= t->count) {
+        failed = !(t->habits = malloc(t->count));
+        for (uint32_t i = 0; i < t->count && !failed; i++) t->habits[i] = (unsigned char)llm_meta_element(habits, i);
+    }
     if (failed || load_marks(t) != 0) {
         llm_tokenizer_free(t);
         return llm_fail(error, "%s: out of memory", source->path);
@@ -349,6 +355,12 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
         if ((t->types[i] == NORMAL || (t->types[i] == USER_DEFINED && t->kind == LLM_TOKENS_PIECES)) && t->pieces[i].bytes && add(t, i) != 0) {
             llm_tokenizer_free(t);
             return llm_fail(error, "%s: tokenizer.ggml.tokens: expected pieces that are not made to collide", source->path);
+        }
+    /* Merges may make marks, and go on from them. */
+    for (uint32_t i = 0; i < t->count && t->kind == LLM_TOKENS_BYTES; i++)
+        if ((t->types[i] == USER_DEFINED || t->types[i] == CONTROL) && t->pieces[i].bytes > 1 && add(t, i) != 0) {
+            llm_tokenizer_free(t);
+            return llm_fail(error, "%s: tokenizer.ggml.tokens: expected marks that are not made to collide", source->path);
         }
     for (int b = 0; b < 256; b++) {
         char byte = (char)b;
@@ -367,6 +379,7 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
     t->first_space = llm_number(source, "tokenizer.ggml.add_space_prefix_once", 0) != 0;
     t->one_space = llm_number(source, "tokenizer.ggml.add_space_prefix_single", bytes) != 0;
     t->whole_words = llm_number(source, "tokenizer.ggml.ignore_merges", llama3) != 0;
+    t->composed = llm_number(source, "tokenizer.normalize_nfc", t->kind == LLM_TOKENS_BYTES && llm_string_is(pre, "qwen2")) != 0;
     t->single_spaces = llm_number(source, "tokenizer.ggml.remove_extra_whitespaces", 0) != 0;
     if (!ranked || load_merges(t, source, merges, error) == 0) return 0;
     llm_tokenizer_free(t);
@@ -375,7 +388,7 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
 
 void llm_tokenizer_free(llm_tokenizer *t) {
     llm_cuts_free(&t->cuts);
-    free(t->scores), free(t->types), free(t->slots), free(t->merges), free(t->marks), free(t->text), free(t->own_pieces);
+    free(t->scores), free(t->types), free(t->slots), free(t->merges), free(t->marks), free(t->habits), free(t->text), free(t->own_pieces);
     memset(t, 0, sizeof *t);
 }
 
@@ -561,7 +574,7 @@ static size_t encode_text(const llm_tokenizer *t, const char *text, size_t bytes
     for (size_t at = 0, length; at < bytes; at += length) {
         length = llm_cut(&t->cuts, text, bytes, at, ends) - at;
         int64_t id = t->whole_words ? find(t, text + at, length) : -1;
-        if (id >= 0) out[made++] = (uint32_t)id;
+        if (id >= 0 && t->types[id] == NORMAL) out[made++] = (uint32_t)id;
         else made += merge_all(t, s, text + at, length, out + made);
     }
     return made;
@@ -593,7 +606,52 @@ static int64_t mark_at(const llm_tokenizer *t, const char *text, size_t bytes, i
     return found;
 }
 
-int64_t llm_encode_parts(const llm_tokenizer *t, const char *text, const llm_part *parts, size_t count, uint32_t **ids) {
+/* Where the spaces that end at `at` begin, but not before `from`; and where those that begin there end. */
+static size_t spaces_before(const char *text, size_t from, size_t at) {
+    while (at > from) {
+        size_t start = at - 1, length;
+        while (start > from && at - start < 4 && ((unsigned char)text[start] & 0xc0) == 0x80) start--;
+        if (llm_classify(llm_character(text + start, at - start, &length)) != LLM_SPACE || length != at - start) break;
+        at = start;
+    }
+    return at;
+}
+static size_t spaces_after(const char *text, size_t bytes, size_t at) {
+    size_t length;
+    while (at < bytes && llm_classify(llm_character(text + at, bytes - at, &length)) == LLM_SPACE) at += length;
+    return at;
+}
+
+/* Whether the character at `at`, or the one that ends there (`before`), belongs to a word. */
+static int in_word(const char *text, size_t bytes, size_t at, int before) {
+    size_t start = at, length;
+    if (before ? at == 0 : at == bytes) return 0;
+    if (before)
+        for (start--; start && at - start < 4 && ((unsigned char)text[start] & 0xc0) == 0x80; ) start--;
+    uint32_t code = llm_character(text + start, bytes - start, &length);
+    llm_kind kind = llm_kind_of(code);
+    return code == '_' || kind == LLM_KIND_MARK || (kind >= LLM_KIND_UPPER && kind <= LLM_KIND_OTHER_LETTER) || kind == LLM_KIND_DIGIT;
+}
+
+/* The mark at `at` with its habits: where the text in front of it ends, and where that behind it begins. 0 if it does not
+ * count there. */
+static int stands(const llm_tokenizer *t, const char *text, size_t bytes, size_t from, size_t at, int joined, int64_t mark, size_t *before, size_t *after) {
+    int habits = t->habits ? t->habits[mark] : 0;
+    *before = at;
+    *after = at + t->pieces[mark].bytes;
+    if ((habits & LLM_MARK_WORD) && (in_word(text, bytes, at, 1) || in_word(text, bytes, *after, 0))) return 0;
+    if (habits & LLM_MARK_SPACED) {
+        int first = at == from && !joined && t->add_space && (!from || !t->first_space);
+        if (!first && !(at > from && text[at - 1] == ' ')) return 0;
+        if (!first) *before = at - 1;
+        return 1; /* spaces are marked by then, and no spaces any more */
+    }
+    if (habits & LLM_MARK_LEFT) *before = spaces_before(text, from, at);
+    if (habits & LLM_MARK_RIGHT) *after = spaces_after(text, bytes, *after);
+    return 1;
+}
+
+static int64_t encode_parts(const llm_tokenizer *t, const char *text, const llm_part *parts, size_t count, uint32_t **ids) {
     size_t bytes = 0;
     *ids = NULL;
     for (size_t i = 0; i < count; i++) bytes += parts[i].bytes;
@@ -608,20 +666,46 @@ int64_t llm_encode_parts(const llm_tokenizer *t, const char *text, const llm_par
     uint32_t *out = malloc((4 * bytes + 4) * sizeof *out); /* a mark, and a space's bytes before the text after it */
     int failed = !room || !out || (unigram ? !arcs : !s.symbols || !s.heap);
     size_t end = parts->bytes; /* of the part that `at` is in: a mark does not go beyond it */
-    for (size_t from = 0, at = 0; from < bytes && !failed; ) {
+    int joined = 0; /* to the mark in front, without a space of the tokenizer's */
+    for (size_t from = 0, at = 0, before, after; from < bytes && !failed; from = at = after) {
         int64_t mark = -1;
+        before = after = bytes;
         for (; at < bytes; at++) {
-            while (at == end) end += (++parts)->bytes;
-            if ((mark = mark_at(t, text + at, end - at, parts->marked)) >= 0) break;
+            while (at >= end) end += (++parts)->bytes;
+            if ((mark = mark_at(t, text + at, end - at, parts->marked)) >= 0 && stands(t, text, bytes, from, at, joined, mark, &before, &after)) break;
+            mark = -1, before = after = bytes;
         }
-        if (at > from) made += encode_text(t, text + from, at - from, !from || !t->first_space, room, &s, arcs, out + made);
-        if (mark >= 0) out[made++] = (uint32_t)mark, at += t->pieces[mark].bytes;
-        from = at;
+        if (before > from) made += encode_text(t, text + from, before - from, !joined && (!from || !t->first_space), room, &s, arcs, out + made);
+        if (mark >= 0) out[made++] = (uint32_t)mark;
+        joined = mark >= 0 && t->habits && (t->habits[mark] & LLM_MARK_SPACED);
     }
     free(room), free(s.symbols), free(s.heap), free(arcs);
     if (failed) free(out);
     else *ids = out;
     return failed ? -1 : (int64_t)made;
+}
+
+/* Composes each part first where the tokenizer wants that. */
+int64_t llm_encode_parts(const llm_tokenizer *t, const char *text, const llm_part *parts, size_t count, uint32_t **ids) {
+    size_t bytes = 0, used = 0;
+    for (size_t i = 0; i < count; i++) bytes += parts[i].bytes;
+    if (!t->composed || bytes > SIZE_MAX / 1024 || !llm_nfc_needed(text, bytes)) return encode_parts(t, text, parts, count, ids);
+    llm_part *own = malloc((count + 1) * sizeof *own);
+    char *all = malloc(3 * bytes + 1);
+    int failed = !own || !all;
+    for (size_t i = 0, at = 0; i < count && !failed; at += parts[i++].bytes) {
+        char *composed = llm_nfc(text + at, parts[i].bytes, &own[i].bytes);
+        failed = !composed;
+        if (failed) break;
+        memcpy(all + used, composed, own[i].bytes);
+        used += own[i].bytes;
+        own[i].marked = parts[i].marked;
+        free(composed);
+    }
+    *ids = NULL;
+    int64_t made = failed ? -1 : encode_parts(t, all, own, count, ids);
+    free(own), free(all);
+    return made;
 }
 
 int64_t llm_encode(const llm_tokenizer *t, const char *text, size_t bytes, uint32_t **ids) {

@@ -4,7 +4,7 @@
  *            are merges in place of scores, by the merge's rank
  *   "t5"     unigram: the cut into pieces with the highest sum of scores (Kudo, arXiv 1804.10959)
  *   "gpt2"   BPE over bytes inside of words (see cuts.h), pairs merging by rank (Radford et al., 2019)
- * Text is taken as it is: Unicode normalisation (NFC, for qwen2) is the caller's. */
+ * Text is taken as it is, but for those that were trained on composed text (NFC): qwen2. */
 #ifndef LLM_TOKENIZER_H
 #define LLM_TOKENIZER_H
 
@@ -13,6 +13,11 @@
 typedef enum llm_tokens { LLM_TOKENS_PIECES, LLM_TOKENS_UNIGRAM, LLM_TOKENS_BYTES } llm_tokens;
 
 enum { LLM_MOST_ENDS = 32 };
+
+/* What marks of Hugging Face's may do: take the spaces on their left or right, stand for whole words only, or, where spaces
+ * are marked before marks are looked for (SPACED), have a space in front, which they take. tokenizer.mark_habits has a
+ * byte a token. */
+enum { LLM_MARK_LEFT = 1, LLM_MARK_RIGHT = 2, LLM_MARK_WORD = 4, LLM_MARK_SPACED = 8 };
 
 typedef struct llm_tokenizer {
     llm_tokens kind;
@@ -35,9 +40,11 @@ typedef struct llm_tokenizer {
     int first_space;   /* the space goes in front of the whole text only, else also of what follows a mark */
     int one_space;     /* not where there is one */
     int whole_words;   /* a word that is a piece is taken as it is, without merging */
+    int composed;      /* text is brought to NFC first */
     int single_spaces; /* spaces at the ends and after another are dropped */
     size_t longest;    /* piece, in bytes */
     float least;       /* score */
+    unsigned char *habits; /* of marks: see LLM_MARK_LEFT; or NULL */
     uint32_t *marks;   /* pieces that text is cut at before all else, in the order of their texts */
     uint32_t marks_from[257]; /* by first byte */
     char *text;

@@ -97,6 +97,7 @@ static int has_bytes(const llm_tokenizer *t) {
  * dropped that decoding would not know of. */
 static int lossless(const llm_tokenizer *t, const char *text, size_t bytes) {
     const int byte_level = t->kind == LLM_TOKENS_BYTES;
+    if (t->composed || t->habits) return 0;
     const int64_t space = byte_level ? 0 : llm_token_named(t, mark);
     for (uint32_t i = 0; i < t->count; i++) {
         if (t->types[i] == 4 && t->add_space) return 0; /* a mark inside of the text: a space is put behind it as well */
