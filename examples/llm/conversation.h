@@ -15,6 +15,7 @@ typedef struct llm_conversation {
     int64_t stop_id;
     int special;      /* marks in the user's text count */
     uint32_t kept;    /* tokens at the beginning that are never forgotten */
+    size_t cut;       /* tokens of what was to be said first that there was no room for: it may take half of the context */
     int merged;       /* they end inside of the first turn: its first `opening` tokens are left out */
     uint32_t opening;
     uint32_t *starts; /* where each turn begins: the user's text and the answer to it */
