@@ -4,6 +4,7 @@
 #include "make_gguf.h"
 #include "../examples/llm/gguf.h"
 #include "../examples/llm/hf.h"
+#include "../examples/llm/model.h"
 #include "../examples/llm/tokenizer.h"
 
 /* The tensors of the small llama in `parts` files, as llama-gguf-split writes them. */
@@ -99,6 +100,14 @@ int main(int argc, char **argv) {
                         "\"num_attention_heads\":4,\"vocab_size\":263}' >f/config.json") == 0, "not made");
     CHECK(command_fails("run lfs.gguf --prompt x", 1, "Git LFS pointer") && command_fails("compress f -o x.bitstack", 1, "f/model.safetensors: it is a Git LFS pointer"), "pointers");
     CHECK(command_fails("plan page.gguf", 1, "a web page") && command_fails("run x.pt --prompt x", 1, "PyTorch"), "others");
+    CHECK(command_shell(": >empty; mkdir -p bin lora && echo {} >bin/config.json && echo x >bin/pytorch_model.bin && echo {} >lora/adapter_config.json") == 0 &&
+          command_fails("plan empty", 1, "it is empty") && command_fails("plan bin", 1, "bin: its weights are in PyTorch's format") && command_fails("plan lora", 1, "an adapter"), "folders");
+    make_tiny_llama(&g, 7);
+    CHECK(llm_gguf_open_memory(&s, g.data, g.bytes, "lora.gguf", NULL) == 0, "not read");
+    llm_model adapter;
+    const llm_string type = {"adapter", 7};
+    CHECK(llm_add_text(&s, "general.type", type) == 0 && llm_model_load(&adapter, s, NULL, &error) != 0 && strstr(error.message, "adapter"), "%s", error.message);
+    free(g.data);
 
     TEST("tokenizer.model serves where there is no tokenizer.json, with the marks of the other files");
     for (unsigned kind = 1; kind <= 2; kind++) {

@@ -349,6 +349,22 @@ int llm_hf_metadata(llm_source *s, const char *folder, llm_error *error) {
     return result;
 }
 
+/* Folders that people take for a model's: what they have in the place of one; NULL if nothing known. */
+static const char *instead(const char *folder) {
+    static const struct { const char *name, *without, *what; } known[] = {
+        {"adapter_config.json", "config.json", "it has an adapter (LoRA), which changes a model and is none"},
+        {"pytorch_model.bin", "model.safetensors", "its weights are in PyTorch's format, which is not read: expected safetensors"},
+        {"pytorch_model.bin.index.json", "model.safetensors.index.json", "its weights are in PyTorch's format, which is not read: expected safetensors"},
+        {"consolidated.00.pth", "model.safetensors", "its weights are in PyTorch's format, which is not read: expected safetensors"}};
+    char path[1024];
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, known[i].name) >= sizeof path || access(path, F_OK) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s", folder, known[i].without);
+        if (access(path, F_OK) != 0) return known[i].what;
+    }
+    return NULL;
+}
+
 int llm_hf_open(llm_source *s, const char *folder, llm_error *error) {
     static const char index[] = "model.safetensors.index.json", single[] = "model.safetensors";
     char path[1024];
@@ -356,7 +372,8 @@ int llm_hf_open(llm_source *s, const char *folder, llm_error *error) {
     memset(s, 0, sizeof *s);
     s->path = strdup(folder);
     if (!s->path) return no_memory(folder, error);
-    int result = llm_hf_metadata(s, folder, error);
+    const char *other = instead(folder);
+    int result = other ? llm_fail(error, "%s: %s", folder, other) : llm_hf_metadata(s, folder, error);
     if (result == 0) result = path_of(path, sizeof path, folder, name, error);
     if (result == 0 && access(path, F_OK) == 0) result = read_part(s, folder, index, 1, error, read_index);
     else if (result == 0) {

@@ -43,6 +43,8 @@ static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
     const llm_tensor *embedding = llm_find_tensor(s, "token_embd.weight"); /* may have more rows than there are tokens */
     double vocabulary = embedding ? (double)llm_tensor_rows(embedding) : tokens ? (double)tokens->count : 0;
     size_t which = 0;
+    if (llm_string_is(llm_text(s, "general.type"), "adapter"))
+        return llm_fail(error, "%s: it is an adapter (LoRA), which changes a model and is none: expected one that it was merged into", s->path);
     while (which < sizeof known / sizeof *known && !llm_string_is(architecture, known[which].name)) which++;
     if (which == sizeof known / sizeof *known)
         return llm_fail(error, "%s: expected general.architecture to be \"llama\", \"mistral\", \"qwen2\" or \"qwen3\", found \"%.*s\"",

@@ -407,6 +407,7 @@ int llm_source_open(llm_source *source, const char *path, const bitstack_options
         llm_mapping mapping;
         if (got && llm_map(&mapping, path, "a model", error) != 0) return -1;
         if (got) llm_unmap(&mapping);
+        if (!got) return llm_fail(error, "%s: it is empty: expected a GGUF file or a stack", path);
         if (got >= 8 && magic[0] == 'P' && magic[1] == 'K' && magic[2] == 3)
             return llm_fail(error, "%s: it is PyTorch's format, which is not read; expected GGUF, or a folder with safetensors", path);
         return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\"), or a folder with "
