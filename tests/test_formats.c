@@ -7,8 +7,8 @@
 #include "../examples/llm/model.h"
 #include "../examples/llm/tokenizer.h"
 
-/* The tensors of the small llama in `parts` files, as llama-gguf-split writes them. */
-static int split(const char *stem, uint32_t parts) {
+/* The tensors of the small llama in `parts` files, as llama-gguf-split writes them; with a chat template if that is not NULL. */
+static int split(const char *stem, uint32_t parts, const char *template) {
     gguf_maker g;
     llm_source s;
     int bad = 0;
@@ -25,6 +25,7 @@ static int split(const char *stem, uint32_t parts) {
             make_raw(&part, g.data + 24, metas - 24);
             part.metas = g.metas;
         }
+        if (p == 0 && template) make_meta_string(&part, "tokenizer.chat_template", template);
         make_meta_u32(&part, "split.no", p), make_meta_u32(&part, "split.count", parts), make_meta_u32(&part, "split.tensors.count", (uint32_t)s.tensor_count);
         for (size_t i = p; i < s.tensor_count; i += parts) {
             const llm_tensor *t = &s.tensors[i];
@@ -83,7 +84,7 @@ int main(int argc, char **argv) {
 
     TEST("a model in several GGUF files is the one that they were split from");
     make_tiny_llama(&g, 7);
-    CHECK(command_save("whole.gguf", g.data, g.bytes) == 0 && split("m", 3) == 0, "not made");
+    CHECK(command_save("whole.gguf", g.data, g.bytes) == 0 && split("m", 3, NULL) == 0, "not made");
     free(g.data);
     CHECK(command_run("run whole.gguf --prompt the -n 20 --temperature 0") == 0, "%s", command_err);
     snprintf(whole, sizeof whole, "%s", command_out);
@@ -161,5 +162,13 @@ int main(int argc, char **argv) {
         llm_source_close(&s);
         free(g.data);
     }
+    TEST("a chat template that is not known is said, and --form chooses one that is; what is chosen wrongly is refused with the names of all");
+    CHECK(split("odd", 1, "{% for m in messages %}~{{ m.role }}~{{ m.content }}{% endfor %}") == 0 && split("even", 1, "{{ '<|im_start|>' + m.role }}") == 0, "not made");
+    CHECK(command_shell("printf 'the\\n:info\\n' | \"$B\" chat odd-00001-of-00001.gguf -n 2") == 0 && strstr(command_err, "none that is known") && strstr(command_err, "--form NAME") &&
+          strstr(command_err, "gemma") && strstr(command_out, "plain turns"), "%s%s", command_out, command_err);
+    CHECK(command_shell("printf 'the\\n:info\\n' | \"$B\" chat odd-00001-of-00001.gguf -n 2 --form vicuna --system the") == 0 && !command_err[0] && strstr(command_out, "vicuna turns"), "%s%s",
+          command_out, command_err);
+    CHECK(command_shell("printf 'the\\n:info\\n' | \"$B\" chat even-00001-of-00001.gguf -n 2") == 0 && !command_err[0] && strstr(command_out, "chatml turns"), "%s%s", command_out, command_err);
+    CHECK(command_fails("chat odd-00001-of-00001.gguf --form none", 2, "zephyr"), "an unknown form");
     return TEST_DONE();
 }
