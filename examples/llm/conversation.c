@@ -76,7 +76,8 @@ static int say_first(llm_conversation *c, const char *system) {
         put_form(&s, t, f->system_end);
         int64_t count = take(&s, t, 1, &ids);
         if (count < 0) return -1;
-        if (count > c->generator.state.context / 2) c->cut = (size_t)count - c->generator.state.context / 2, count = c->generator.state.context / 2;
+        int64_t room = c->generator.state.context / 2 - c->generator.count;
+        if (count > room) c->cut = (size_t)(count - room), count = room;
         llm_generator_add(&c->generator, ids, (size_t)count);
         free(ids);
         c->merged = f->merged;
