@@ -6,6 +6,8 @@ static const uint32_t runs[] = {
 
 llm_kind llm_kind_of(uint32_t code) {
     size_t low = 0, high = sizeof runs / sizeof *runs; /* the last run that starts at or before `code` */
+    if (code - 'a' < 26) return LLM_KIND_LOWER; /* most text */
+    if (code == ' ') return LLM_KIND_SPACE;
     if (code > 0x10ffff) return LLM_KIND_NONE;
     while (high - low > 1) {
         size_t middle = (low + high) / 2;
