@@ -7,7 +7,7 @@ way=$1 amount=$2 status=0
 targets="reader compressor examples published tokenizer folder files"
 out=${BUILD:-build}/fuzz
 # What the targets need of the command; of the rest they hold what they test.
-command=$(printf 'examples/bitstack/%s.c ' cli resident session resize journal)
+command=$(printf 'examples/bitstack/%s.c ' cli output line resident session resize journal)
 mkdir -p "$out" || exit 1
 warn="-w"
 base="-std=c11 -D_GNU_SOURCE -g -I. -Iexamples -Itests/fuzz $warn"
