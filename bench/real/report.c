@@ -243,6 +243,16 @@ static void speed_table(void) {
 }
 
 /* ---- plots: at most seven lines ---- */
+static int has_chart(int file, const char *on) {
+    int points = 0;
+    for (int i = 0; i < count; i++) points += rows[i].quality && rows[i].file == file && !strcmp(rows[i].on, on) && rows[i].kl > 0;
+    return points > 1;
+}
+
+static void say_chart(const char *where, int file, const char *on) {
+    if (has_chart(file, on)) say("\n![divergence from full precision, %s](%sreal-%s-%s.svg)\n", on, where, file ? "file" : "layers", on);
+}
+
 static int chart(const char *path, int file, const char *on) {
     static const char *const methods[] = {"BitStack", "llama.cpp", "ggml K types", "ggml IQ types", "GPTQ g128 act-order", "GPTQ mixed bits", "BitStack as published"};
     const row *line[MOST];
@@ -255,7 +265,6 @@ static int chart(const char *path, int file, const char *on) {
         double v = file ? r->memory / 1e6 : r->bits;
         low = fmin(low, v), high = fmax(high, v), y_low = fmin(y_low, r->kl), y_high = fmax(y_high, r->kl);
     }
-    if (!(high > low)) return 1;
     c.x_low = low / 1.02, c.x_high = high * 1.02, c.y_low = y_low / 1.15, c.y_high = fmin(y_high, 4) * 1.15;
     snprintf(title, sizeof title, "Divergence from full precision on \"%s\", %s", on, file ? "whole model" : "layer matrices alone");
     if (!svg_open(&c, path, title, file ? "MB in memory" : "bits a weight", "KL, nats a token")) return perror(path), 0;
@@ -322,12 +331,15 @@ int main(int argc, char **argv) {
     if (!load(path)) return 1;
     if (!text_count) return fprintf(stderr, "%s: no rows\n", path), 1;
     files_table();
+    for (int t = 0; t < 2 && t < text_count; t++) say_chart("bench/results/", 1, texts[t]); /* the texts that all have */
     good &= place(argv[2], check);
     used = 0;
     layers_table(), speed_table();
+    for (int t = 0; t < text_count; t++) say_chart("results/", 0, texts[t]);
     good &= place(argv[3], check);
     for (int t = 0; t < text_count; t++)
         for (int file = 0; file < 2; file++) {
+            if (!has_chart(file, texts[t])) continue;
             snprintf(path, sizeof path, "%s/real-%s-%s.svg", argv[1], file ? "file" : "layers", texts[t]);
             snprintf(trial, sizeof trial, "%s.new", path);
             if (!chart(check ? trial : path, file, texts[t])) good = 0;

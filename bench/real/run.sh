@@ -68,9 +68,8 @@ if has ours; then
     [ -s "$dir/$stack-$kind.bitstack" ] || $compress "$dir/model-f16.gguf" -o "$dir/$stack-$kind.bitstack" --calibrate "$calibration" $options
   done
   budgets=
+  for mb in 50 55 61.2 65 71 76 80 85; do budgets="$budgets,${mb}MB:$(awk "BEGIN { print $mb * 1000000 }")"; done
   for t in $types; do [ ! -s "$dir/$t.gguf" ] || budgets="$budgets,$t:$(stat -c %s "$dir/$t.gguf")"; done
-  [ -n "$budgets" ] || for mb in 60 75 90 105; do # no files of llama.cpp to stand beside
-      budgets="$budgets,${mb}MB:${mb}000000"; done
   file=$stack-file
   [ $stack = ours ] || file=$stack-layer
   measure full layers="$dir/$stack-layer.bitstack" stack="$dir/$file.bitstack$budgets"
