@@ -22,6 +22,7 @@ typedef struct row {
 
 static row rows[MOST];
 static int count, text_count;
+static int shown; /* how many of the texts the table at hand has */
 static char texts[MOST_TEXTS][24];
 
 static char *next_field(char **at) {
@@ -71,10 +72,14 @@ static const row *quality_of(int file, const char *setting, const char *on) {
 
 static int ours(const row *r) { return !strcmp(r->method, "BitStack"); }
 
-/* Product of the divergences on all texts: what a setting is ranked by. NAN where one is missing. */
+/* Texts that every run has, first: the others come from ../shared. */
+enum { EVERYWHERE = 2 };
+static int ranked(void) { return text_count < EVERYWHERE ? text_count : EVERYWHERE; }
+
+/* Product of the divergences on these texts: what a setting is ranked by. NAN where one is missing. */
 static double merit(const row *r) {
     double product = 1;
-    for (int t = 0; t < text_count; t++) {
+    for (int t = 0; t < ranked(); t++) {
         const row *q = quality_of(r->file, r->setting, texts[t]);
         product *= q ? q->kl : NAN;
     }
@@ -106,7 +111,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
 }
 
 static void say_quality(const row *r) {
-    for (int t = 0; t < text_count; t++) {
+    for (int t = 0; t < shown; t++) {
         const row *q = r ? quality_of(r->file, r->setting, texts[t]) : NULL;
         if (!q) say(" |");
         else say(" %.4f (%.1f) |", q->kl, q->perplexity);
@@ -120,7 +125,7 @@ static void say_verdict(const row *a, const row *b) {
         say(" |");
         return;
     }
-    for (int t = 0; t < text_count; t++) {
+    for (int t = 0; t < shown; t++) {
         const row *x = quality_of(a->file, a->setting, texts[t]), *y = quality_of(b->file, b->setting, texts[t]);
         if (x && y && x->kl > y->kl) say("%s%s", worse++ ? ", " : " **behind** on ", texts[t]);
     }
@@ -128,7 +133,7 @@ static void say_verdict(const row *a, const row *b) {
 }
 
 static void say_texts(const char *whose) {
-    for (int t = 0; t < text_count; t++) say(" %s, %s |", whose, texts[t]);
+    for (int t = 0; t < shown; t++) say(" %s, %s |", whose, texts[t]);
 }
 
 static void say_rule(int columns) {
@@ -179,7 +184,7 @@ static void files_table(void) {
     int n = list(line, 1, "BitStack");
     const row *full = quality_of(1, "F16", texts[0]);
     say("| in memory | bits a weight |"), say_texts("KL (perplexity)"), say(" tokens/s | best fixed size in no more bytes |");
-    say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * text_count + 6);
+    say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * shown + 6);
     for (int i = 0; i < n; i++) {
         const row *peer = best(1, line[i]->memory, 0);
         char at[64];
@@ -193,7 +198,8 @@ static void files_table(void) {
         say_speed(peer ? speed_of(peer->method, peer->setting, "decode", threads) : NAN), say_verdict(line[i], peer), say("\n");
     }
     if (full) say("| %.1f MB | 16 |", full->memory / 1e6), say_quality(full), say(" | full precision |"), say_quality(NULL), say(" | |\n");
-    if (n) say("\nOne file of %.1f MB on disk is all sizes of BitStack. ", line[0]->disk / 1e6);
+    say("\n");
+    if (n) say("One file of %.1f MB on disk is all sizes of BitStack. ", line[0]->disk / 1e6);
     say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f threads, empty where that was not "
         "measured or the method's kernels are not ours to run.\n", full ? full->count : 0, threads);
 }
@@ -203,7 +209,7 @@ static void layers_table(void) {
     int n = list(line, 0, "BitStack");
     say("Layer matrices alone, embeddings in half precision; every byte that belongs to the matrices counted:\n\n");
     say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in no more bytes | bits |"), say_texts("its KL (perplexity)"), say(" |");
-    say_rule(2 * text_count + 4);
+    say_rule(2 * shown + 4);
     for (int i = 0; i < n; i++) {
         const row *peer = best(0, line[i]->memory, 0);
         say("| %.2f |", line[i]->bits), say_quality(line[i]);
@@ -211,10 +217,10 @@ static void layers_table(void) {
         else say(" | |");
         say_quality(peer), say_verdict(line[i], peer), say("\n");
     }
-    say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"), say_texts("KL (perplexity)"), say_rule(text_count + 3);
+    say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"), say_texts("KL (perplexity)"), say_rule(shown + 3);
     for (int i = 0, all = list(line, 0, NULL); i < all; i++)
         say("| %s | %s | %.2f |", line[i]->method, line[i]->setting, line[i]->bits), say_quality(line[i]), say("\n");
-    say("\nWhole files:\n\n| method | setting | in memory |"), say_texts("KL (perplexity)"), say_rule(text_count + 3);
+    say("\nWhole files:\n\n| method | setting | in memory |"), say_texts("KL (perplexity)"), say_rule(shown + 3);
     for (int i = 0, all = list(line, 1, NULL); i < all; i++)
         say("| %s | %s | %.1f MB |", line[i]->method, line[i]->setting, line[i]->memory / 1e6), say_quality(line[i]), say("\n");
 }
@@ -330,10 +336,11 @@ int main(int argc, char **argv) {
     snprintf(path, sizeof path, "%s/real.csv", argv[1]);
     if (!load(path)) return 1;
     if (!text_count) return fprintf(stderr, "%s: no rows\n", path), 1;
+    shown = ranked();
     files_table();
-    for (int t = 0; t < 2 && t < text_count; t++) say_chart("bench/results/", 1, texts[t]); /* the texts that all have */
+    for (int t = 0; t < shown; t++) say_chart("bench/results/", 1, texts[t]);
     good &= place(argv[2], check);
-    used = 0;
+    used = 0, shown = text_count;
     layers_table(), speed_table();
     for (int t = 0; t < text_count; t++) say_chart("results/", 0, texts[t]);
     good &= place(argv[3], check);
