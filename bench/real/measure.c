@@ -4,7 +4,7 @@
  *         --calibrate FILE      text for second moments and sensitivities
  *         --text NAME=FILE      text to judge by; or ids, where FILE ends in .u16
  *         --rows N              rows of 512 predicted tokens (or what the model has room for) of each text; 8
- *         --calibration-rows N  rows of 512 tokens of the calibration text; 64
+ *         --calibration-rows N  rows of 512 tokens of the calibration text; 32
  *         --ggml FILTER         the program ggml_quantize
  *     WHAT: full        full precision
  *           gptq        GPTQ, groups of 128, act-order, grids searched by weighted error, at each number of bits (gptq=4: at these)
@@ -30,6 +30,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,7 +61,7 @@ typedef struct matrix {
 static llm_model model;
 static text texts[MOST_TEXTS];
 static int text_count, threads;
-static size_t rows_wanted = 8, calibration_wanted = 64;
+static size_t rows_wanted = 8, calibration_wanted = 32;
 static const char *out_path, *calibration_path, *filter;
 static matrix *matrices;
 static size_t count, weights, model_weights; /* matrices; weights in them, and in the whole model */
@@ -165,39 +166,35 @@ static void load_rows(llm_rows *rows, const char *path, size_t most) {
     free(ids), free(data);
 }
 
-/* H += X^T X, rows of H shared out over the pool. */
+/* H += X^T X; a thread's own room for the product. */
 typedef struct outer {
-    const float *across; /* cols x tokens */
-    float *sums;
-    double *h;
-    size_t cols, tokens, step;
+    float *across, *sums;
+    llm_state state;
 } outer;
 
-static void outer_rows(void *context, size_t part) {
-    const outer *o = context;
-    size_t first = part * o->step, n = o->cols, some = first >= n ? 0 : n - first < o->step ? n - first : o->step;
-    if (!some) return;
-    /* the product's "vectors" are the rows of this part, so that what it writes is whole rows of H */
-    llm_gemm(o->across, n, o->tokens, o->across + first * o->tokens, o->tokens, o->sums + first * n, n, some);
-    for (size_t i = first * n; i < (first + some) * n; i++) o->h[i] += (double)o->sums[i];
-}
+static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
 
 static void observe(void *user, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols) {
-    static float *across, *sums; /* of the widest input yet */
-    static size_t room;
+    outer *o = user;
     bitstack_moments *m = &moments[layer * LLM_INPUTS + (uint32_t)input];
-    (void)user;
-    if (room < cols) {
-        free(across), free(sums);
-        room = cols;
-        across = need(malloc(room * CONTEXT * sizeof *across)), sums = need(malloc(room * room * sizeof *sums));
-    }
-    m->count += tokens;
     for (size_t t = 0; t < tokens; t++)
-        for (size_t j = 0; j < cols; j++) across[j * tokens + t] = x[t * cols + j];
-    outer o = {across, sums, m->h, cols, tokens, (cols + (size_t)threads - 1) / (size_t)threads};
-    if (threads > 1) model.parallel.run(model.parallel.user, outer_rows, &o, (size_t)threads);
-    else outer_rows(&o, 0);
+        for (size_t j = 0; j < cols; j++) o->across[j * tokens + t] = x[t * cols + j];
+    llm_gemm(o->across, cols, tokens, o->across, tokens, o->sums, cols, cols);
+    pthread_mutex_lock(&adding);
+    m->count += tokens;
+    for (size_t i = 0; i < (size_t)cols * cols; i++) m->h[i] += (double)o->sums[i];
+    pthread_mutex_unlock(&adding);
+}
+
+static void moments_of_row(void *user, size_t r, int thread) {
+    outer *o = (outer *)user + thread;
+    llm_model alone = model; /* without its pool: each thread has a row */
+    alone.pool = NULL;
+    memset(&alone.parallel, 0, sizeof alone.parallel);
+    o->state.position = 0;
+    o->state.observe = observe, o->state.observe_user = o;
+    llm_forward(&alone, &o->state, calibration.ids + r * calibration.length, (uint32_t)calibration.length - 1);
+    fprintf(stderr, "\rmoments: row %zu of %zu ", r + 1, calibration.count);
 }
 
 static void weigh(void *user, size_t i, int thread) {
@@ -212,7 +209,6 @@ static void weigh(void *user, size_t i, int thread) {
 }
 
 static void calibrate(void) {
-    llm_state state;
     if (moments) return;
     if (!calibration_path) die("--calibrate", "needed for this");
     load_rows(&calibration, calibration_path, calibration_wanted);
@@ -220,15 +216,17 @@ static void calibrate(void) {
     const uint32_t cols[LLM_INPUTS] = {model.config.width, model.config.heads * model.config.head_width, model.config.width, model.config.hidden};
     for (size_t i = 0; i < model.config.layers * (size_t)LLM_INPUTS; i++)
         if (bitstack_moments_init(&moments[i], cols[i % LLM_INPUTS], 1) != BITSTACK_OK) die("memory", "not enough");
-    if (llm_state_init(&state, &model, CONTEXT, CONTEXT)) die("memory", "not enough");
-    state.observe = observe;
-    for (size_t r = 0; r < calibration.count; r++) {
-        state.position = 0;
-        llm_forward(&model, &state, calibration.ids + r * calibration.length, (uint32_t)calibration.length - 1);
-        fprintf(stderr, "\rmoments: row %zu of %zu ", r + 1, calibration.count);
+    outer *room = need(calloc((size_t)threads, sizeof *room));
+    size_t widest = model.config.hidden;
+    for (int i = 0; i < LLM_INPUTS; i++) widest = cols[i] > widest ? cols[i] : widest;
+    for (int i = 0; i < threads; i++) {
+        room[i].across = need(malloc(widest * CONTEXT * sizeof(float))), room[i].sums = need(malloc(widest * widest * sizeof(float)));
+        if (llm_state_init(&room[i].state, &model, CONTEXT, CONTEXT)) die("memory", "not enough");
     }
+    llm_parallel(threads, calibration.count, moments_of_row, room);
     fprintf(stderr, "\n");
-    llm_state_free(&state);
+    for (int i = 0; i < threads; i++) free(room[i].across), free(room[i].sums), llm_state_free(&room[i].state);
+    free(room);
     for (size_t i = 0; i < count; i++)
         matrices[i].moments = &moments[i / LLM_LINEARS * LLM_INPUTS + (size_t)llm_linear_inputs[i % LLM_LINEARS]];
     llm_parallel(threads, count, weigh, NULL);

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build} dir=${REAL_DIR:-$build/real} shared=${SHARED:-../shared/real} csv=bench/results/real.csv
-parts=${PARTS:-fetch peers files ours speed} rows=${ROWS:-8} calibration_rows=64 threads=$(nproc)
+parts=${PARTS:-fetch peers files ours speed} rows=${ROWS:-8} calibration_rows=32 threads=$(nproc)
 # How our stacks are made; one with the embeddings as they are for the tables of layer matrices, one of the whole model.
 compress="$build/bitstack compress"
 layer_options="--compress-embeddings no" file_options="--compress-embeddings yes"
