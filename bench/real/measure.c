@@ -166,6 +166,13 @@ static void load_rows(llm_rows *rows, const char *path, size_t most) {
     free(ids), free(data);
 }
 
+static llm_model without_pool(void) {
+    llm_model alone = model;
+    alone.pool = NULL;
+    memset(&alone.parallel, 0, sizeof alone.parallel);
+    return alone;
+}
+
 /* H += X^T X; a thread's own room for the product. */
 typedef struct outer {
     float *across, *sums;
@@ -188,9 +195,7 @@ static void observe(void *user, uint32_t layer, int input, const float *x, size_
 
 static void moments_of_row(void *user, size_t r, int thread) {
     outer *o = (outer *)user + thread;
-    llm_model alone = model; /* without its pool: each thread has a row */
-    alone.pool = NULL;
-    memset(&alone.parallel, 0, sizeof alone.parallel);
+    llm_model alone = without_pool(); /* each thread has a row */
     o->state.position = 0;
     o->state.observe = observe, o->state.observe_user = o;
     llm_forward(&alone, &o->state, calibration.ids + r * calibration.length, (uint32_t)calibration.length - 1);
@@ -304,21 +309,77 @@ static void do_gptq(int bits) { /* 0: all */
     restore();
 }
 
-/* The model's loss with each matrix alone at 3 bits, on a row of calibration text. */
-static void measure_losses(void) {
-    llm_rows probe = {calibration.ids, 1, calibration.length};
-    llm_reference reference = {&model, NULL};
-    llm_quality q;
-    if (llm_evaluate(&model, &reference, &probe, threads, NULL, NULL, &q)) die("memory", "not enough");
-    for (size_t i = 0; i < count; i++) {
-        replace(i, &coded[GPTQ_3][i], 1);
-        if (llm_evaluate(&model, &reference, &probe, threads, NULL, NULL, &q)) die("memory", "not enough");
-        matrices[i].loss = q.kl > 1e-9 ? q.kl : 1e-9;
-        matrices[i].linear->dense = matrices[i].full;
-        fprintf(stderr, "\rsensitivity: matrix %zu of %zu ", i + 1, count);
+/* The model's loss with each matrix alone at 3 bits, on a row of calibration text: from the layer on that it is in. */
+typedef struct probing {
+    size_t tokens, floats;  /* of the row, of its residual stream */
+    float *streams;         /* at every layer's input, full precision */
+    float *reference;       /* logits */
+    llm_state *states;      /* one a thread */
+    float *logits;          /* of SOME tokens a thread */
+} probing;
+enum { SOME = 64 };
+
+/* From the stream at layer l's input, which is used up: the loss, or the reference itself. */
+static double finish(const probing *p, const llm_model *m, uint32_t l, float *x, int thread, float *to) {
+    llm_state *state = &p->states[thread];
+    size_t vocabulary = m->config.vocabulary;
+    double nll = 0, kl = 0;
+    for (; l < m->config.layers; l++) {
+        state->position = 0;
+        llm_layer_forward(m, state, l, x, (uint32_t)p->tokens);
     }
+    llm_final_norm(m, x, (uint32_t)p->tokens);
+    memcpy(state->x, x, p->floats * sizeof *x);
+    for (size_t first = 0; first < p->tokens; first += SOME) {
+        size_t some = p->tokens - first < SOME ? p->tokens - first : SOME;
+        float *logits = to ? to + first * vocabulary : p->logits + (size_t)thread * SOME * vocabulary;
+        llm_logits(m, state, (uint32_t)first, (uint32_t)some, logits);
+        for (size_t t = 0; t < some && !to; t++)
+            llm_score(logits + t * vocabulary, p->reference + (first + t) * vocabulary, (uint32_t)vocabulary,
+                      calibration.ids[first + t + 1], &nll, &kl);
+    }
+    return kl / (double)p->tokens;
+}
+
+static void probe_one(void *user, size_t i, int thread) {
+    const probing *p = user;
+    matrix *m = &matrices[i];
+    uint32_t l = (uint32_t)(i / LLM_LINEARS);
+    llm_model alone = without_pool();
+    float *dense = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *dense)), *x = need(malloc(p->floats * sizeof *x));
+    alone.layers = need(malloc(model.config.layers * sizeof *alone.layers));
+    memcpy(alone.layers, model.layers, model.config.layers * sizeof *alone.layers);
+    gptq[GPTQ_3].dequantize(&coded[GPTQ_3][i], 1, dense);
+    alone.layers[l].linears[i % LLM_LINEARS].dense = dense;
+    memcpy(x, p->streams + l * p->floats, p->floats * sizeof *x);
+    double loss = finish(p, &alone, l, x, thread, NULL);
+    m->loss = loss > 1e-9 ? loss : 1e-9;
+    fprintf(stderr, "\rsensitivity: matrix %zu of %zu ", i + 1, count);
+    free(dense), free(x), free(alone.layers);
+}
+
+static void measure_losses(void) {
+    size_t layers = model.config.layers, vocabulary = model.config.vocabulary;
+    llm_model alone = without_pool();
+    probing p = {calibration.length - 1, (calibration.length - 1) * model.config.width, NULL, NULL, NULL, NULL};
+    p.streams = need(malloc((layers + 1) * p.floats * sizeof(float)));
+    p.reference = need(malloc(p.tokens * vocabulary * sizeof(float)));
+    p.logits = need(malloc((size_t)threads * SOME * vocabulary * sizeof(float)));
+    p.states = need(calloc((size_t)threads, sizeof *p.states));
+    for (int i = 0; i < threads; i++)
+        if (llm_state_init(&p.states[i], &model, (uint32_t)p.tokens, (uint32_t)p.tokens)) die("memory", "not enough");
+    llm_embed(&alone, calibration.ids, (uint32_t)p.tokens, p.streams);
+    for (size_t l = 0; l < layers; l++) {
+        float *x = p.streams + (l + 1) * p.floats;
+        memcpy(x, x - p.floats, p.floats * sizeof *x);
+        p.states[0].position = 0;
+        llm_layer_forward(&alone, &p.states[0], (uint32_t)l, x, (uint32_t)p.tokens);
+    }
+    finish(&p, &alone, (uint32_t)layers, p.streams + layers * p.floats, 0, p.reference);
+    llm_parallel(threads, count, probe_one, &p);
     fprintf(stderr, "\n");
-    free(reference.logits);
+    for (int i = 0; i < threads; i++) llm_state_free(&p.states[i]);
+    free(p.streams), free(p.reference), free(p.logits), free(p.states);
 }
 
 /* Losses are taken to grow with a matrix's output error. From 2 bits everywhere, what lowers the predicted loss most a
