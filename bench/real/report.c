@@ -66,7 +66,9 @@ static int load(const char *path) {
 
 static const row *quality_of(int file, const char *setting, const char *on) {
     for (int i = 0; i < count; i++)
-        if (rows[i].quality && rows[i].file == file && !strcmp(rows[i].setting, setting) && !strcmp(rows[i].on, on)) return &rows[i];
+        if (rows[i].quality && rows[i].file == file && !strcmp(rows[i].setting, setting) &&
+            !strcmp(rows[i].on, on))
+            return &rows[i];
     return NULL;
 }
 
@@ -92,7 +94,9 @@ static const row *best(int file, double bytes, int of_ours) {
     double least = HUGE_VAL;
     for (int i = 0; i < count; i++) {
         const row *r = &rows[i];
-        if (!r->quality || r->file != file || ours(r) != of_ours || r->memory > bytes || strcmp(r->on, texts[0]) != 0) continue;
+        if (!r->quality || r->file != file || ours(r) != of_ours || r->memory > bytes ||
+            strcmp(r->on, texts[0]) != 0)
+            continue;
         double m = merit(r);
         if (m < least) least = m, found = r;
     }
@@ -126,7 +130,8 @@ static void say_verdict(const row *a, const row *b) {
         return;
     }
     for (int t = 0; t < shown; t++) {
-        const row *x = quality_of(a->file, a->setting, texts[t]), *y = quality_of(b->file, b->setting, texts[t]);
+        const row *x = quality_of(a->file, a->setting, texts[t]),
+                  *y = quality_of(b->file, b->setting, texts[t]);
         if (x && y && x->kl > y->kl) say("%s%s", worse++ ? ", " : " **behind** on ", texts[t]);
     }
     say(worse ? " |" : " ahead |");
@@ -144,8 +149,9 @@ static void say_rule(int columns) {
 
 static double speed_of(const char *method, const char *setting, const char *what, double threads) {
     for (int i = 0; i < count; i++)
-        if (!rows[i].quality && !strcmp(rows[i].method, method) && !strcmp(rows[i].setting, setting) && !strcmp(rows[i].on, what) &&
-            rows[i].threads == threads) return rows[i].speed;
+        if (!rows[i].quality && !strcmp(rows[i].method, method) && !strcmp(rows[i].setting, setting) &&
+            !strcmp(rows[i].on, what) && rows[i].threads == threads)
+            return rows[i].speed;
     return NAN;
 }
 
@@ -171,7 +177,8 @@ static int list(const row **out, int file, const char *method) {
     int n = 0;
     for (int i = 0; i < count; i++) {
         const row *r = &rows[i];
-        if (!r->quality || r->file != file || strcmp(r->on, texts[0]) != 0 || !strcmp(r->setting, "F16")) continue;
+        if (!r->quality || r->file != file || strcmp(r->on, texts[0]) != 0 || !strcmp(r->setting, "F16"))
+            continue;
         if (method ? !strcmp(r->method, method) : !ours(r)) out[n++] = r;
     }
     qsort(out, (size_t)n, sizeof *out, by_memory);
@@ -183,32 +190,42 @@ static void files_table(void) {
     double threads = most_threads();
     int n = list(line, 1, "BitStack");
     const row *full = quality_of(1, "F16", texts[0]);
-    say("| in memory | bits a weight |"), say_texts("KL (perplexity)"), say(" tokens/s | best fixed size in no more bytes |");
+    say("| in memory | bits a weight |"), say_texts("KL (perplexity)"),
+        say(" tokens/s | best fixed size in no more bytes |");
     say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * shown + 6);
     for (int i = 0; i < n; i++) {
         const row *peer = best(1, line[i]->memory, 0);
         char at[64];
         snprintf(at, sizeof at, "stack-at-%s", peer ? peer->setting : "");
         double own = speed_of("BitStack", line[i]->setting, "decode", threads);
-        if (!strncmp(line[i]->setting, "stack-at-", 9)) snprintf(at, sizeof at, "%s", line[i]->setting), own = speed_of("BitStack", at, "decode", threads);
+        if (!strncmp(line[i]->setting, "stack-at-", 9))
+            snprintf(at, sizeof at, "%s", line[i]->setting),
+                own = speed_of("BitStack", at, "decode", threads);
         say("| %.1f MB | %.2f |", line[i]->memory / 1e6, line[i]->bits), say_quality(line[i]), say_speed(own);
         if (peer) say(" %s %s, %.1f MB |", peer->method, peer->setting, peer->memory / 1e6);
         else say(" |");
         say_quality(peer);
-        say_speed(peer ? speed_of(peer->method, peer->setting, "decode", threads) : NAN), say_verdict(line[i], peer), say("\n");
+        say_speed(peer ? speed_of(peer->method, peer->setting, "decode", threads) : NAN),
+            say_verdict(line[i], peer), say("\n");
     }
-    if (full) say("| %.1f MB | 16 |", full->memory / 1e6), say_quality(full), say(" | full precision |"), say_quality(NULL), say(" | |\n");
+    if (full)
+        say("| %.1f MB | 16 |", full->memory / 1e6), say_quality(full), say(" | full precision |"),
+            say_quality(NULL), say(" | |\n");
     say("\n");
     if (n) say("One file of %.1f MB on disk is all sizes of BitStack. ", line[0]->disk / 1e6);
-    say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f threads, empty where that was not "
-        "measured or the method's kernels are not ours to run.\n", full ? full->count : 0, threads);
+    say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f threads, "
+        "empty where that was not "
+        "measured or the method's kernels are not ours to run.\n",
+        full ? full->count : 0, threads);
 }
 
 static void layers_table(void) {
     const row *line[MOST];
     int n = list(line, 0, "BitStack");
-    say("Layer matrices alone, embeddings in half precision; every byte that belongs to the matrices counted:\n\n");
-    say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in no more bytes | bits |"), say_texts("its KL (perplexity)"), say(" |");
+    say("Layer matrices alone, embeddings in half precision; every byte that belongs to the matrices "
+        "counted:\n\n");
+    say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in no more bytes | bits |"),
+        say_texts("its KL (perplexity)"), say(" |");
     say_rule(2 * shown + 4);
     for (int i = 0; i < n; i++) {
         const row *peer = best(0, line[i]->memory, 0);
@@ -217,12 +234,16 @@ static void layers_table(void) {
         else say(" | |");
         say_quality(peer), say_verdict(line[i], peer), say("\n");
     }
-    say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"), say_texts("KL (perplexity)"), say_rule(shown + 3);
+    say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"),
+        say_texts("KL (perplexity)"), say_rule(shown + 3);
     for (int i = 0, all = list(line, 0, NULL); i < all; i++)
-        say("| %s | %s | %.2f |", line[i]->method, line[i]->setting, line[i]->bits), say_quality(line[i]), say("\n");
-    say("\nWhole files:\n\n| method | setting | in memory |"), say_texts("KL (perplexity)"), say_rule(shown + 3);
+        say("| %s | %s | %.2f |", line[i]->method, line[i]->setting, line[i]->bits), say_quality(line[i]),
+            say("\n");
+    say("\nWhole files:\n\n| method | setting | in memory |"), say_texts("KL (perplexity)"),
+        say_rule(shown + 3);
     for (int i = 0, all = list(line, 1, NULL); i < all; i++)
-        say("| %s | %s | %.1f MB |", line[i]->method, line[i]->setting, line[i]->memory / 1e6), say_quality(line[i]), say("\n");
+        say("| %s | %s | %.1f MB |", line[i]->method, line[i]->setting, line[i]->memory / 1e6),
+            say_quality(line[i]), say("\n");
 }
 
 static void speed_table(void) {
@@ -232,7 +253,8 @@ static void speed_table(void) {
         const row *r = &rows[i];
         if (r->quality || strcmp(r->method, "llama.cpp") != 0 || strcmp(r->on, "decode") != 0) continue;
         if (!any++) {
-            say("\nTokens a second at equal bytes, BitStack / llama.cpp's own bench, by turns on one machine:\n\n| llama.cpp's file | bytes | threads |");
+            say("\nTokens a second at equal bytes, BitStack / llama.cpp's own bench, by turns on one "
+                "machine:\n\n| llama.cpp's file | bytes | threads |");
             for (int w = 0; w < 4; w++) say(" %s |", what[w]);
             say_rule(7);
         }
@@ -240,7 +262,8 @@ static void speed_table(void) {
         snprintf(at, sizeof at, "stack-at-%.48s", r->setting);
         say("| %s | %.1f MB | %.0f |", r->setting, r->memory / 1e6, r->threads);
         for (int w = 0; w < 4; w++) {
-            double a = speed_of("BitStack", at, what[w], r->threads), b = speed_of("llama.cpp", r->setting, what[w], r->threads);
+            double a = speed_of("BitStack", at, what[w], r->threads),
+                   b = speed_of("llama.cpp", r->setting, what[w], r->threads);
             if (isnan(a) || isnan(b)) say(" |");
             else say(" %.0f / %.0f |", a, b);
         }
@@ -251,16 +274,25 @@ static void speed_table(void) {
 /* ---- plots: at most seven lines ---- */
 static int has_chart(int file, const char *on) {
     int points = 0;
-    for (int i = 0; i < count; i++) points += rows[i].quality && rows[i].file == file && !strcmp(rows[i].on, on) && rows[i].kl > 0;
+    for (int i = 0; i < count; i++)
+        points += rows[i].quality && rows[i].file == file && !strcmp(rows[i].on, on) && rows[i].kl > 0;
     return points > 1;
 }
 
 static void say_chart(const char *where, int file, const char *on) {
-    if (has_chart(file, on)) say("\n![divergence from full precision, %s](%sreal-%s-%s.svg)\n", on, where, file ? "file" : "layers", on);
+    if (has_chart(file, on))
+        say("\n![divergence from full precision, %s](%sreal-%s-%s.svg)\n", on, where,
+            file ? "file" : "layers", on);
 }
 
 static int chart(const char *path, int file, const char *on) {
-    static const char *const methods[] = {"BitStack", "llama.cpp", "ggml K types", "ggml IQ types", "GPTQ g128 act-order", "GPTQ mixed bits", "BitStack as published"};
+    static const char *const methods[] = {"BitStack",
+                                          "llama.cpp",
+                                          "ggml K types",
+                                          "ggml IQ types",
+                                          "GPTQ g128 act-order",
+                                          "GPTQ mixed bits",
+                                          "BitStack as published"};
     const row *line[MOST];
     svg_chart c;
     double low = HUGE_VAL, high = 0, y_low = HUGE_VAL, y_high = 0, x[MOST], y[MOST];
@@ -272,14 +304,17 @@ static int chart(const char *path, int file, const char *on) {
         low = fmin(low, v), high = fmax(high, v), y_low = fmin(y_low, r->kl), y_high = fmax(y_high, r->kl);
     }
     c.x_low = low / 1.02, c.x_high = high * 1.02, c.y_low = y_low / 1.15, c.y_high = fmin(y_high, 4) * 1.15;
-    snprintf(title, sizeof title, "Divergence from full precision on \"%s\", %s", on, file ? "whole model" : "layer matrices alone");
-    if (!svg_open(&c, path, title, file ? "MB in memory" : "bits a weight", "KL, nats a token")) return perror(path), 0;
+    snprintf(title, sizeof title, "Divergence from full precision on \"%s\", %s", on,
+             file ? "whole model" : "layer matrices alone");
+    if (!svg_open(&c, path, title, file ? "MB in memory" : "bits a weight", "KL, nats a token"))
+        return perror(path), 0;
     /* the frontier: what no other peer of no more bytes beats */
     int n = list(line, file, NULL), points = 0;
     double least = HUGE_VAL;
     for (int i = 0; i < n; i++) {
         const row *q = quality_of(file, line[i]->setting, on);
-        if (q && q->kl > 0 && q->kl < least) least = q->kl, x[points] = file ? q->memory / 1e6 : q->bits, y[points++] = q->kl;
+        if (q && q->kl > 0 && q->kl < least)
+            least = q->kl, x[points] = file ? q->memory / 1e6 : q->bits, y[points++] = q->kl;
     }
     svg_series(&c, "best of the fixed sizes", x, y, points, SVG_FRONTIER);
     for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
@@ -288,7 +323,8 @@ static int chart(const char *path, int file, const char *on) {
             const row *q = quality_of(file, line[i]->setting, on);
             if (q && q->kl > 0) x[points] = file ? q->memory / 1e6 : q->bits, y[points++] = q->kl;
         }
-        if (points) svg_series(&c, m ? methods[m] : "BitStack, one file", x, y, points, m ? SVG_DOTS : SVG_THICK);
+        if (points)
+            svg_series(&c, m ? methods[m] : "BitStack, one file", x, y, points, m ? SVG_DOTS : SVG_THICK);
     }
     return svg_close(&c);
 }
@@ -304,16 +340,19 @@ static char *slurp(const char *path) {
 
 /* Puts `text` between the marks, or compares. */
 static int place(const char *path, int check) {
-    char *page = slurp(path), *from = page ? strstr(page, "<!-- real") : NULL, *to = from ? strstr(from, "<!-- /real -->") : NULL;
+    char *page = slurp(path), *from = page ? strstr(page, "<!-- real") : NULL,
+         *to = from ? strstr(from, "<!-- /real -->") : NULL;
     int good = 0;
     if (!to) fprintf(stderr, "%s: expected the marks \"<!-- real\" and \"<!-- /real -->\"\n", path);
     else {
         from = strchr(from, '\n') + 1;
         good = (size_t)(to - from) == used && !memcmp(from, text, used);
-        if (check && !good) fprintf(stderr, "%s: the part of the real model is not what real.csv says: make readme\n", path);
+        if (check && !good)
+            fprintf(stderr, "%s: the part of the real model is not what real.csv says: make readme\n", path);
         if (!check) {
             FILE *f = fopen(path, "wb");
-            good = f && fwrite(page, 1, (size_t)(from - page), f) == (size_t)(from - page) && fwrite(text, 1, used, f) == used && fputs(to, f) >= 0;
+            good = f && fwrite(page, 1, (size_t)(from - page), f) == (size_t)(from - page) &&
+                   fwrite(text, 1, used, f) == used && fputs(to, f) >= 0;
             if (f) fclose(f);
         }
     }
@@ -331,7 +370,8 @@ static int same_files(const char *a, const char *b) {
 int main(int argc, char **argv) {
     int check = argc > 1 && !strcmp(argv[1], "--check"), good = 1;
     char path[512], trial[520];
-    if (argc - check != 4) return fprintf(stderr, "usage: real_report [--check] RESULTS README.md BENCH_README.md\n"), 2;
+    if (argc - check != 4)
+        return fprintf(stderr, "usage: real_report [--check] RESULTS README.md BENCH_README.md\n"), 2;
     argv += check;
     snprintf(path, sizeof path, "%s/real.csv", argv[1]);
     if (!load(path)) return 1;
@@ -350,7 +390,8 @@ int main(int argc, char **argv) {
             snprintf(path, sizeof path, "%s/real-%s-%s.svg", argv[1], file ? "file" : "layers", texts[t]);
             snprintf(trial, sizeof trial, "%s.new", path);
             if (!chart(check ? trial : path, file, texts[t])) good = 0;
-            else if (check && !same_files(trial, path)) good = 0, fprintf(stderr, "%s: not what real.csv says: make readme\n", path);
+            else if (check && !same_files(trial, path))
+                good = 0, fprintf(stderr, "%s: not what real.csv says: make readme\n", path);
             if (check) remove(trial);
         }
     return !good;
