@@ -79,6 +79,22 @@ static double attention_error(size_t size, size_t heads, size_t position, size_t
     return most;
 }
 
+/* Tokens one at a time, and all at once. */
+static int batches_differ(size_t size, size_t heads, size_t position, size_t count, size_t window) {
+    size_t q_stride = heads * size, keys = position + count;
+    float *k = numbers(keys * size), *v = numbers(keys * size), *q = numbers(count * q_stride);
+    float *whole = numbers(count * q_stride), *single = numbers(count * q_stride), *scores = numbers(keys);
+    llm_attention a = {k, v, size, size, heads, position, window, q_stride, 1.5f, scores};
+    llm_attend_tokens(&a, whole, q, 0, count);
+    for (size_t t = 0; t < count; t++) {
+        a.position = position + t;
+        llm_attend_tokens(&a, single + t * q_stride, q + t * q_stride, 0, 1);
+    }
+    int differ = memcmp(whole, single, count * q_stride * sizeof *whole) != 0;
+    free(k), free(v), free(q), free(whole), free(single), free(scores);
+    return differ;
+}
+
 int main(void) {
     static const char *const names[] = {"plain or AVX2", "AVX-512", "AMX"};
     static const size_t sizes[][3] = {{1, 1, 1},      {3, 7, 5},     {64, 64, 24},
@@ -105,6 +121,8 @@ int main(void) {
               "results depend on how the rows are shared out");
         for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
             const size_t *h = heads[i];
+            CHECK(!batches_differ(h[0], h[1], h[2], h[3], h[4]),
+                  "%zu channels, %zu heads: a token depends on those beside it", h[0], h[1]);
             double error = attention_error(h[0], h[1], h[2], h[3], h[4]);
             CHECK(error < 1e-5, "%zu channels, %zu heads, position %zu, %zu tokens, window %zu: off by %g",
                   h[0], h[1], h[2], h[3], h[4], error);

@@ -124,10 +124,10 @@ AVX512 static void pack_panel(const float *w, size_t stride, size_t rows, size_t
 }
 
 /* out[i][..] = sum over k of a[i][k] b[k][..], `vectors` of 16 floats across; a's rows are given by pointers. */
-AVX512_INLINE void block(const float *const a[HIGH], const float *b, size_t b_stride, size_t depth,
+AVX512_INLINE void block(const float *const a[HIGH], const float *b, size_t b_stride, size_t depth, int high,
                          int vectors, __m512 sums[HIGH][4]) {
 #pragma GCC unroll 6
-    for (int i = 0; i < HIGH; i++)
+    for (int i = 0; i < high; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_setzero_ps();
     for (size_t k = 0; k < depth; k++, b += b_stride) {
@@ -135,7 +135,7 @@ AVX512_INLINE void block(const float *const a[HIGH], const float *b, size_t b_st
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) wide[v] = _mm512_loadu_ps(b + 16 * v);
 #pragma GCC unroll 6
-        for (int i = 0; i < HIGH; i++) {
+        for (int i = 0; i < high; i++) {
             __m512 one = _mm512_set1_ps(a[i][k]);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(one, wide[v], sums[i][v]);
@@ -143,19 +143,21 @@ AVX512_INLINE void block(const float *const a[HIGH], const float *b, size_t b_st
     }
 }
 
-/* Up to HIGH rows of a (`a_stride` apart) by up to PANEL columns of b. */
+/* Up to `high` rows of a (`a_stride` apart) by up to PANEL columns of b. Each sum is made in the same order whatever
+ * is beside it. */
 AVX512_INLINE void some_rows(const float *a, size_t a_stride, size_t rows, const float *b, size_t b_stride,
-                             size_t depth, int vectors, size_t across, float *out, size_t out_stride) {
+                             size_t depth, int high, int vectors, size_t across, float *out,
+                             size_t out_stride) {
     const float *at[HIGH];
     __m512 sums[HIGH][4];
-    for (size_t i = 0; i < HIGH; i++) at[i] = a + (i < rows ? i : rows - 1) * a_stride;
-    block(at, b, b_stride, depth, vectors, sums);
+    for (size_t i = 0; i < (size_t)high; i++) at[i] = a + (i < rows ? i : rows - 1) * a_stride;
+    block(at, b, b_stride, depth, high, vectors, sums);
     for (size_t i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
             size_t left = across - 16 * (size_t)v;
             _mm512_mask_storeu_ps(out + i * out_stride + 16 * v,
-                                  left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1), sums[i][v]);
+                                  (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1), sums[i][v]);
         }
 }
 
@@ -166,10 +168,12 @@ AVX512 static void matrix(const float *a, size_t a_stride, size_t rows, const fl
         size_t some = rows - i < HIGH ? rows - i : HIGH;
         const float *from = a + i * a_stride;
         float *to = out + i * out_stride;
-        if (across > 48) some_rows(from, a_stride, some, b, b_stride, depth, 4, across, to, out_stride);
-        else if (across > 32) some_rows(from, a_stride, some, b, b_stride, depth, 3, across, to, out_stride);
-        else if (across > 16) some_rows(from, a_stride, some, b, b_stride, depth, 2, across, to, out_stride);
-        else some_rows(from, a_stride, some, b, b_stride, depth, 1, across, to, out_stride);
+        if (across > 48 && some <= 3)
+            some_rows(from, a_stride, some, b, b_stride, depth, 3, 4, across, to, out_stride);
+        else if (across > 48) some_rows(from, a_stride, some, b, b_stride, depth, 6, 4, across, to, out_stride);
+        else if (across > 32) some_rows(from, a_stride, some, b, b_stride, depth, 6, 3, across, to, out_stride);
+        else if (across > 16) some_rows(from, a_stride, some, b, b_stride, depth, 6, 2, across, to, out_stride);
+        else some_rows(from, a_stride, some, b, b_stride, depth, 6, 1, across, to, out_stride);
     }
 }
 
@@ -188,7 +192,7 @@ static int gemm_avx512(const float *w, size_t rows, size_t cols, const float *x,
 /* ---- AMX ----
  * Its tiles multiply bfloat16 (8 significant bits) into float sums. Every float is the sum of two of them but for
  * 2^-17 of it at most, so three products of halves (the fourth is below that error) give what floats give, within
- * 2^-16 of sum |w x|, at five times the speed of AVX-512's multiply-adds. */
+ * 2^-16 of sum |w x|, at twice the speed and more of AVX-512's multiply-adds. */
 
 enum { TILE = 16, DEEP = 32, DEPTH = 512 }; /* DEPTH: columns whose tiles stay in the second-level cache */
 
@@ -374,37 +378,51 @@ AVX512 static void softmax(float *s, size_t first, size_t end, size_t padded, fl
         _mm512_storeu_ps(s + j, _mm512_mul_ps(_mm512_loadu_ps(s + j), share));
 }
 
-enum { QUERIES = 24 };
+enum { QUERIES = 24, FEW = 8 };
 
+/* The keys from `begin` on, packed, and room for the scores of QUERIES rows of `padded`. */
+typedef struct packed {
+    float *keys, *scores;
+    size_t begin, padded;
+} packed;
+
+/* Queries `stride` apart, as many outputs; the first sees the keys before `last`, each next one `step` more. */
+AVX512 static void attend_rows(const llm_attention *a, const packed *p, float *out, const float *q, size_t stride,
+                               size_t rows, size_t last, size_t step) {
+    size_t seen = last + (rows - 1) * step - p->begin, across = (seen + PANEL - 1) / PANEL * PANEL, size = a->size;
+    for (size_t j = 0; j < across; j += PANEL)
+        matrix(q, stride, rows, p->keys + j * size, PANEL, size, PANEL, p->scores + j, p->padded);
+    for (size_t r = 0; r < rows; r++) {
+        size_t end = last + r * step, least = a->window && end > a->window ? end - a->window : 0;
+        softmax(p->scores + r * p->padded, least - p->begin, end - p->begin, across, a->scale);
+    }
+    for (size_t j = 0; j < size; j += PANEL)
+        matrix(p->scores, p->padded, rows, a->values + p->begin * a->stride + j, a->stride, seen,
+               size - j < PANEL ? size - j : PANEL, out + j, stride);
+}
+
+/* Whole panels of keys, from position 0 or a multiple of PANEL on, so that a token's result does not depend on which
+ * tokens it is taken with. Rows of one product are a head's tokens, or, with few of them, a token's heads. */
 AVX512 int llm_x86_attend(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {
-    size_t end = a->position + first + count,
-           begin = a->window && a->position + first + 1 > a->window ? a->position + first + 1 - a->window : 0;
-    size_t keys = end - begin, padded = (keys + PANEL - 1) / PANEL * PANEL, size = a->size;
-    if (count < 8 || size % 16 || llm_dense_limit(-1) < LLM_DENSE_AVX512) return 0;
-    float *panels = room_of((padded * size + QUERIES * padded) * sizeof *panels),
-          *scores = panels + padded * size;
-    if (!panels) return 0;
+    size_t last = a->position + first + 1, size = a->size;
+    packed p = {NULL, NULL, a->window && last > a->window ? (last - a->window) / PANEL * PANEL : 0, 0};
+    size_t keys = last + count - 1 - p.begin;
+    p.padded = (keys + PANEL - 1) / PANEL * PANEL;
+    if (size % 16 || llm_dense_limit(-1) < LLM_DENSE_AVX512) return 0;
+    if (!(p.keys = room_of((p.padded * size + QUERIES * p.padded) * sizeof *p.keys))) return 0;
+    p.scores = p.keys + p.padded * size;
     for (size_t j = 0; j < keys; j += PANEL)
-        pack_panel(a->keys + (begin + j) * a->stride, a->stride, keys - j < PANEL ? keys - j : PANEL, size,
-                   panels + j * size);
-    for (size_t h = 0; h < a->heads; h++)
-        for (size_t i = 0; i < count; i += QUERIES) {
-            size_t some = count - i < QUERIES ? count - i : QUERIES,
-                   seen = a->position + first + i + some - begin;
-            size_t across = (seen + PANEL - 1) / PANEL * PANEL;
-            const float *from = q + (first + i) * a->q_stride + h * size;
-            float *to = out + (first + i) * a->q_stride + h * size;
-            for (size_t j = 0; j < across; j += PANEL)
-                matrix(from, a->q_stride, some, panels + j * size, PANEL, size, PANEL, scores + j, padded);
-            for (size_t t = 0; t < some; t++) {
-                size_t last = a->position + first + i + t + 1,
-                       least = a->window && last > a->window ? last - a->window : 0;
-                softmax(scores + t * padded, least - begin, last - begin, across, a->scale);
-            }
-            for (size_t j = 0; j < size; j += PANEL)
-                matrix(scores, padded, some, a->values + begin * a->stride + j, a->stride, seen,
-                       size - j < PANEL ? size - j : PANEL, to + j, a->q_stride);
-        }
+        pack_panel(a->keys + (p.begin + j) * a->stride, a->stride, keys - j < PANEL ? keys - j : PANEL, size,
+                   p.keys + j * size);
+    out += first * a->q_stride, q += first * a->q_stride;
+    for (size_t t = 0; t < count && count < FEW; t++)
+        for (size_t h = 0; h < a->heads; h += QUERIES)
+            attend_rows(a, &p, out + t * a->q_stride + h * size, q + t * a->q_stride + h * size, size,
+                        a->heads - h < QUERIES ? a->heads - h : QUERIES, last + t, 0);
+    for (size_t h = 0; h < a->heads && count >= FEW; h++)
+        for (size_t t = 0; t < count; t += QUERIES)
+            attend_rows(a, &p, out + t * a->q_stride + h * size, q + t * a->q_stride + h * size, a->q_stride,
+                        count - t < QUERIES ? count - t : QUERIES, last + t, 1);
     return 1;
 }
 
