@@ -153,7 +153,7 @@ $(BUILD)/bench/speed: bench/real/speed.c $(LLM) $(LIB)
 $(BUILD)/bench/real_report: bench/real/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
-# An hour on two quiet cores, with llama.cpp to build; QUICK=1: minutes. bench/real/run.sh says what can be chosen.
+# Fetches, builds llama.cpp, compresses, measures. QUICK=1: a few sizes on few tokens. Choices: bench/real/run.sh.
 real: $(BUILD)/bench/real $(BUILD)/bench/speed $(BUILD)/bench/real_report $(BUILD)/bitstack
 	BUILD=$(BUILD) bench/real/run.sh
 	[ -n "$(QUICK)" ] || $(BUILD)/bench/real_report bench/results README.md bench/README.md
