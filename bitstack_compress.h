@@ -2405,6 +2405,20 @@ BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
     return kept;
 }
 
+/* The diagonal's mean is 1 over the columns that are coded: those kept whole would make everything that is measured by
+ * it, damping above all, as large as they are. Returns what it was divided by. */
+BITSTACK_PRIVATE_ double bitstack_nest_even_(bitstack_nest_ *s, int weighted) {
+    const bitstack_nest_problem_ *p = &s->problem;
+    const double ridge = weighted ? p->ridge : 0;
+    double sum = 0, count = 0;
+    for (size_t j = 0; j < p->cols; j++)
+        if (!(s->kept[j] > 0)) sum += (double)s->diagonal[j] - ridge, count++;
+    if (!(sum > 0)) return 1;
+    for (size_t j = 0; j < p->cols; j++) s->diagonal[j] = (float)(((double)s->diagonal[j] - ridge) * count / sum + ridge);
+    for (size_t k = 0; k < p->cols; k++) s->innovation[k] = s->diagonal[p->order[k]];
+    return sum / count;
+}
+
 /* Root mean square of each row and group over the column factors. Returns the largest. */
 BITSTACK_PRIVATE_ float bitstack_nest_scales_(bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
@@ -2698,6 +2712,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         if (!h) p->ridge = 0;
         p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept, p->twice = s.twice;
         shape->kept = bitstack_nest_columns_(&s);
+        mean *= bitstack_nest_even_(&s, h != NULL);
         result = bitstack_coded_allocate_(coded);
     }
     if (result == BITSTACK_OK) {

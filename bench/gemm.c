@@ -33,7 +33,7 @@ static struct {
 static const long fma_rounds = 200000;
 
 static bitstack_view view_of(bitstack_plane *planes) {
-    bitstack_view view = {cell.rows, cell.cols, 1, 0, cell.level, BITSTACK_F16, 1, planes, BITSTACK_PLANES};
+    bitstack_view view = {cell.rows, cell.cols, 1, 0, cell.level, BITSTACK_F16, 1, planes, BITSTACK_PLANES, 0};
     size_t plane = (size_t)bitstack_plane_bytes(cell.rows, cell.cols);
     for (uint32_t p = 0; p < cell.level; p++) {
         planes[p].signs = cell.signs + p * plane;

@@ -83,7 +83,7 @@ static size_t factor_bytes(const contender *c, size_t *column, size_t *coefficie
 }
 static bitstack_view view_of(const contender *c, bitstack_plane *planes, const unsigned char *signs,
                              uint32_t rows) {
-    bitstack_view view = {rows, cell.problem.cols, c->rank, 0, c->level, BITSTACK_F16, 1, planes, BITSTACK_PLANES};
+    bitstack_view view = {rows, cell.problem.cols, c->rank, 0, c->level, BITSTACK_F16, 1, planes, BITSTACK_PLANES, 0};
     int nested = !strcmp(c->method, "nested");
     size_t column, coefficient, plane = plane_bytes(c);
     factor_bytes(c, &column, &coefficient);

@@ -10,7 +10,7 @@
 static inline bitstack_coded random_coded(uint32_t rows, uint32_t cols, uint32_t levels, uint64_t *seed) {
     bitstack_coded coded;
     memset(&coded, 0, sizeof coded);
-    bitstack_shape shape = {rows, cols, levels, 1, 0, BITSTACK_COLUMNS_FIRST, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1.0f, BITSTACK_PLANES};
+    bitstack_shape shape = {rows, cols, levels, 1, 0, BITSTACK_COLUMNS_FIRST, BITSTACK_COEFFICIENTS_ALL, BITSTACK_F16, 1.0f, BITSTACK_PLANES, 0};
     coded.shape = shape;
     coded.out_norm2 = coded.rel_err2[0] = coded.out_err2[0] = 1;
     for (uint32_t l = 1; l <= levels; l++) {

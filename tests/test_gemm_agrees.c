@@ -29,7 +29,7 @@ static double slack(const bitstack_view *view, double magnitude) {
 static void check(uint64_t *seed, uint32_t rows, uint32_t cols, uint32_t rank, uint32_t level, uint32_t group_cols,
                   bitstack_type type, int own, size_t batch) {
     bitstack_plane planes[LEVELS];
-    bitstack_view view = {rows, cols, rank, group_cols, level, type, 0.5f, planes, BITSTACK_PLANES};
+    bitstack_view view = {rows, cols, rank, group_cols, level, type, 0.5f, planes, BITSTACK_PLANES, 0};
     size_t groups = group_cols ? (cols + group_cols - 1) / group_cols : 1;
     size_t x_stride = cols + 3, y_stride = rows + 5, y_bytes = 4 * y_stride * batch;
     for (uint32_t p = 0; p < level; p++) {
@@ -202,7 +202,7 @@ int main(void) {
         static unsigned char signs[ROWS * COLS / 8];
         static float u[ROWS], v[COLS], in[BATCH * COLS], whole[BATCH * ROWS], halves[BATCH * ROWS];
         bitstack_plane planes[LEVELS];
-        bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
+        bitstack_view view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES, 0};
         memset(signs, 0xFF, sizeof signs);
         for (int i = 0; i < ROWS; i++) u[i] = 1e-30f;
         for (int j = 0; j < COLS; j++) v[j] = 1;
@@ -221,7 +221,7 @@ int main(void) {
 
     TEST("no vectors and bad arguments behave as documented");
     bitstack_plane plane = {NULL, NULL, NULL};
-    bitstack_view view = {10, 20, 1, 0, 1, BITSTACK_F16, 1, &plane, BITSTACK_PLANES};
+    bitstack_view view = {10, 20, 1, 0, 1, BITSTACK_F16, 1, &plane, BITSTACK_PLANES, 0};
     float x[40], y[20];
     CHECK(bitstack_view_gemm(&view, BITSTACK_FAST, x, 20, y, 10, 0) == BITSTACK_OK, "no vectors");
     CHECK(bitstack_view_gemm(&view, BITSTACK_FAST, x, 19, y, 10, 2) == BITSTACK_ERROR_ARGUMENT, "overlapping inputs");

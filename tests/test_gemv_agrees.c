@@ -35,7 +35,7 @@ static void make(problem *out, uint64_t *seed, uint32_t rows, uint32_t cols, uin
                  uint32_t group_cols, bitstack_type type, int own) {
     size_t tiles = (rows + 63) / 64, groups = (cols + 3) / 4, bytes = tiles * groups * 32;
     memset(out, 0, sizeof *out);
-    bitstack_view view = {rows, cols, rank, group_cols, level, type, 0.25f, NULL, BITSTACK_PLANES};
+    bitstack_view view = {rows, cols, rank, group_cols, level, type, 0.25f, NULL, BITSTACK_PLANES, 0};
     out->view = view;
     out->view.planes = out->planes;
     out->own = own;
@@ -304,7 +304,7 @@ static uint64_t golden(bitstack_precision precision) {
     static float u[LEVEL][2 * RANK * ROWS], v[RANK * COLS], x[COLS], y[ROWS];
     uint64_t seed = 77;
     bitstack_plane planes[LEVEL];
-    bitstack_view view = {ROWS, COLS, RANK, 512, LEVEL, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
+    bitstack_view view = {ROWS, COLS, RANK, 512, LEVEL, BITSTACK_F32, 1, planes, BITSTACK_PLANES, 0};
     for (size_t p = 0; p < LEVEL; p++) {
         for (size_t i = 0; i < sizeof signs[0]; i++) signs[p][i] = (unsigned char)(test_random(&seed) >> 56);
         for (size_t i = 0; i < 2 * RANK * ROWS; i++) u[p][i] = (float)((int64_t)test_random(&seed) >> 40) * 0x1p-22f;

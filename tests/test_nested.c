@@ -83,7 +83,7 @@ static void test_real_weights(void) {
 }
 
 static void test_outliers(void) {
-    TEST("rows with outliers: level 1 is under .38 at no more than 1.15 bits, level 4 under .011");
+    TEST("rows with outliers: level 1 is under .33 at no more than 1.22 bits, level 4 under .011");
     size_t bytes;
     float *w = (float *)test_read_file(test_shared("weights/gpt2-L1.proj.f32"), &bytes);
     if (!w) {
@@ -96,7 +96,7 @@ static void test_outliers(void) {
     options.threads = 2;
     CHECK(bitstack_encode_matrix(&coded, w, 768, 768, 768, NULL, &options) == BITSTACK_OK, "fails");
     double bits = (double)bitstack_live_bytes(&coded.shape, 1) * 8 / (768.0 * 768);
-    CHECK(coded.rel_err2[1] < 0.38 && bits <= 1.15, "error %.4f at %.3f bits", coded.rel_err2[1], bits);
+    CHECK(coded.rel_err2[1] < 0.33 && bits <= 1.22, "error %.4f at %.3f bits", coded.rel_err2[1], bits);
     CHECK(coded.rel_err2[4] < 0.011, "level 4: %.4f", coded.rel_err2[4]);
     bitstack_coded_free(&coded);
     free(w);

@@ -13,7 +13,7 @@ static _Thread_local volatile char thread_local_[400000];
 
 enum { ROWS = 1500, COLS = 700, LEVELS = 6, BATCH = 37 };
 static bitstack_plane planes[LEVELS];
-static bitstack_view planes_view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES};
+static bitstack_view planes_view = {ROWS, COLS, 1, 0, LEVELS, BITSTACK_F32, 1, planes, BITSTACK_PLANES, 0};
 static const bitstack_view *view = &planes_view;
 static float x[BATCH * COLS], expected[BATCH * ROWS], expected_one[ROWS];
 

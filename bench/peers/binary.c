@@ -103,7 +103,7 @@ bitstack_result peer_binary_encode(peer_coded *out, const float *w, const bitsta
 }
 
 static bitstack_view view_of(const binary *b, uint32_t level, bitstack_plane *planes) {
-    bitstack_view view = {b->rows, b->cols, 1, b->group, level, BITSTACK_F16, 1, planes, BITSTACK_PLANES};
+    bitstack_view view = {b->rows, b->cols, 1, b->group, level, BITSTACK_F16, 1, planes, BITSTACK_PLANES, 0};
     for (size_t l = 0; l < level; l++) {
         planes[l].signs = b->signs + l * b->plane_bytes, planes[l].columns = b->columns;
         planes[l].coefficients = b->coefficients + l * b->groups * b->rows;
