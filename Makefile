@@ -1,10 +1,10 @@
 # make            the command, the examples
-# make test       what must hold, in two minutes; the last line is "N passed, M failed"
+# make test       what must hold, in two minutes; the last line is "N passed, M failed". V=1: what is built, too
 # make test-full  all of it: tests/README.md
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
 # make embedded   a network in flash on a bare Cortex-M4, in qemu
-# Variables: CC, CFLAGS, BUILD.
+# Variables: CC, CFLAGS, BUILD; JOBS, of the tests' builds.
 CC ?= cc
 CFLAGS ?= -O2 -g
 BUILD ?= build
@@ -50,7 +50,7 @@ $(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
 $(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
-TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory resume join mix report)
+TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory resume join mix report output)
 $(TALKING): $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(COMMAND) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB) -o $@ $(LIBS)
@@ -59,13 +59,53 @@ $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h examples/llm/*.h) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $< $(LLM) $(LIB) -o $@ $(LIBS)
 
 REAL = $(BUILD)/bench/real $(BUILD)/bench/real_report
-test: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack
-	@tests/run.sh $(wildcard tests/test_*.sh) $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
+# The tests that run under sanitizers, and the fuzz targets that replay their seeds: objects of their own, made once.
+ASAN = $(BUILD)/asan
+TSAN = $(BUILD)/tsan
+SANITIZED = -std=c11 -D_GNU_SOURCE -w -g -O0 -I. -Iexamples -Itests/fuzz -pthread -fno-sanitize-recover=all
+SAME = bitstack.o bitstack_compress.o $(filter-out bitstack/main.o,$(patsubst examples/%.c,%.o,$(wildcard examples/llm/*.c examples/bitstack/*.c)))
+ASAN_TESTS = $(patsubst %,$(ASAN)/tests/test_%,reader small_machines resize_while_multiplying writer threads_agree)
+TSAN_TESTS = $(patsubst %,$(TSAN)/tests/test_%,resize_while_multiplying resize_while_talking)
+REPLAYS = $(patsubst %,$(ASAN)/fuzz/%,reader compressor examples published tokenizer folder files)
+define SANITIZED_RULES # folder, sanitizers. Of the archive a program takes what it needs.
+$(1)/bitstack.o: bitstack.h
+	@mkdir -p $$(@D)
+	$$(CC) $$(SANITIZED) -fsanitize=$(2) -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c $$< -o $$@
+$(1)/bitstack_compress.o: bitstack_compress.h bitstack.h
+	@mkdir -p $$(@D)
+	$$(CC) $$(SANITIZED) -fsanitize=$(2) -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c $$< -o $$@
+$(1)/%.o: examples/%.c $$(wildcard examples/bitstack/*.h examples/llm/*.h) $$(HEADERS)
+	@mkdir -p $$(@D)
+	$$(CC) $$(SANITIZED) -fsanitize=$(2) -c $$< -o $$@
+$(1)/all.a: $$(addprefix $(1)/,$$(SAME))
+	@rm -f $$@
+	ar rcs $$@ $$^
+$(1)/tests/%: tests/%.c $$(wildcard tests/*.h) $(1)/all.a
+	@mkdir -p $$(@D)
+	$$(CC) $$(SANITIZED) -fsanitize=$(2) $$< $(1)/all.a -o $$@ $$(LIBS)
+$(1)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $$(wildcard tests/fuzz/*.h) $(1)/all.a
+	@mkdir -p $$(@D)
+	$$(CC) $$(SANITIZED) -fsanitize=$(2) $$< tests/fuzz/replay.c $$(if $$(filter %/compressor,$$@),,$(1)/all.a) -o $$@ $$(LIBS)
+endef
+comma = ,
+$(eval $(call SANITIZED_RULES,$(ASAN),address$(comma)undefined))
+$(eval $(call SANITIZED_RULES,$(TSAN),thread))
+sanitized: $(ASAN_TESTS) $(TSAN_TESTS) $(REPLAYS)
+
+# Everything is built on all processors before the first test runs, quietly unless V=1.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+QUICKLY = $(MAKE) $(if $(V),,-s) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
+PROGRAMS = $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
+tests: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack
+test:
+	@+$(QUICKLY) tests sanitized
+	@tests/run.sh $(wildcard tests/test_*.sh) $(PROGRAMS)
 
 # Everything in tests/README.md: all platforms, coverage, planted bugs, fuzzers. About half an hour on two cores.
-test-full: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack
-	@BITSTACK_FULL=1 tests/run.sh tests/test_everywhere.sh tests/mutants.sh tests/test_sanitizers.sh tests/test_fuzz.sh tests/coverage.sh $(BUILD)/tests/test_whole_model \
-	    $(filter-out %_everywhere.sh %_sanitizers.sh %_fuzz.sh,$(wildcard tests/test_*.sh)) $(filter-out %/test_whole_model,$(TESTS))
+test-full:
+	@+$(QUICKLY) tests
+	@BITSTACK_FULL=1 tests/run.sh tests/test_everywhere.sh tests/mutants.sh tests/test_sanitizers.sh tests/test_fuzz.sh tests/coverage.sh \
+	    $(filter-out %_everywhere.sh %_sanitizers.sh %_fuzz.sh,$(wildcard tests/test_*.sh)) $(PROGRAMS)
 test-table: # the figures of the last full run into tests/README.md
 	tests/table.sh
 
@@ -113,7 +153,7 @@ $(BUILD)/bench/speed: bench/real/speed.c $(LLM) $(LIB)
 $(BUILD)/bench/real_report: bench/real/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
-# An hour on two quiet cores, with llama.cpp to build; QUICK=1: minutes. bench/real/run.sh says what can be chosen.
+# Fetches, builds llama.cpp, compresses, measures. QUICK=1: a few sizes on few tokens. Choices: bench/real/run.sh.
 real: $(BUILD)/bench/real $(BUILD)/bench/speed $(BUILD)/bench/real_report $(BUILD)/bitstack
 	BUILD=$(BUILD) bench/real/run.sh
 	[ -n "$(QUICK)" ] || $(BUILD)/bench/real_report bench/results README.md bench/README.md
@@ -157,4 +197,4 @@ bench-memory: $(BUILD)/bitstack
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test test-full test-table demo bench bench-results quality compare real readme readme-check clean
+.PHONY: all tests sanitized test test-full test-table demo bench bench-results quality compare real readme readme-check clean

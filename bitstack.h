@@ -1666,13 +1666,13 @@ static bitstack_error *bitstack_tell_(bitstack_error *error, bitstack_result res
     return error && (error->code == BITSTACK_OK || (bitstack_damage_(error->code) && !bitstack_damage_(result))) ? error : NULL;
 }
 
-/* Are these whole columns: ascending, in range, scales that are numbers? */
+/* Are these whole columns: in order, in range, scales that are numbers? */
 static int bitstack_kept_valid_(const unsigned char *at, const bitstack_shape *shape) {
     uint32_t k, before = 0;
     for (k = 0; k < shape->kept; k++, at += 8) {
         const uint32_t column = bitstack_load32_(at);
         const float scale = bitstack_load_f32_(at + 4);
-        if (column >= shape->cols || (k && column <= before) || !(scale >= 0 && scale <= FLT_MAX)) return 0;
+        if (column >= shape->cols || column < before || !(scale >= 0 && scale <= FLT_MAX)) return 0;
         before = column;
     }
     return 1;
@@ -2037,7 +2037,7 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
     const double unit = bitstack_unit_(view);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
-    size_t row, col, j, k;
+    size_t row, col, j, k, last = 0;
     float scale;
     for (row = begin; row < begin + count; row++) {
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
@@ -2050,7 +2050,10 @@ static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin,
         }
         for (k = 0; k < view->kept; k++) {
             const signed char *values = bitstack_kept_(view, k, &col, &scale);
-            bitstack_put_float_(out, (row - begin) * out_stride + col, (float)((double)view->scale * (double)scale * values[row]));
+            const size_t at = (row - begin) * out_stride + col;
+            const double before = k && col == last ? (double)bitstack_get_float_(out, at) : 0; /* a column may stand there twice */
+            bitstack_put_float_(out, at, (float)(before + (double)view->scale * (double)scale * values[row]));
+            last = col;
         }
     }
 }
@@ -2209,10 +2212,12 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 #define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
 #define BITSTACK_ALIGNED_ __attribute__((aligned(64)))
 #define BITSTACK_RESTRICT_ __restrict__
+#define BITSTACK_APART_ __attribute__((noinline)) /* so that its place on the stack is taken only while it runs */
 #else
 #define BITSTACK_PREFETCH_(address) ((void)(address))
 #define BITSTACK_ALIGNED_
 #define BITSTACK_RESTRICT_
+#define BITSTACK_APART_
 #endif
 
 /* Encoding TABLES: some whole groups of columns of a tile of 16 rows, and the inputs for them ([DECODE]). */
@@ -2254,7 +2259,7 @@ typedef struct bitstack_kernels_ {
     void (*smalls)(float *to, const unsigned char *codes, size_t count);
     uint32_t (*largest)(const float *z, size_t cols);
     void (*round)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
-    void (*decode)(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
+    void (*decode)(signed char *to, const signed char *table, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
     void (*dot)(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q, size_t stride,
                 size_t vectors, int words);
     void (*fold)(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale);
@@ -3411,9 +3416,8 @@ static void bitstack_round_scalar_(signed char *q, size_t stride, int32_t *sums,
     }
 }
 
-/* Bytes of the table, 512 a chunk: byte 64 k + 4 r + c is that of row r and column 4 k + c. At levels 7 and 8 those of
- * the low ones follow `stride` bytes on. */
-static void bitstack_decode_scalar_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) {
+/* Bytes of the table, 512 a chunk: byte 64 k + 4 r + c is that of row r and column 4 k + c. */
+static void bitstack_decode_scalar_(signed char *to, const signed char *table, const bitstack_strip_ *strip, size_t chunk, size_t chunks) {
     const size_t end = (chunk + chunks) * BITSTACK_CHUNK_BYTES_;
     size_t at, k, c;
     uint32_t bits[BITSTACK_TABLE_LEVELS_], index, p;
@@ -3421,10 +3425,7 @@ static void bitstack_decode_scalar_(signed char *to, size_t stride, const bitsta
         for (p = 0; p < strip->level; p++) bits[p] = bitstack_load32_(strip->planes[p] + at);
         for (k = 0; k < 8; k++) {
             for (p = 0, index = 0; p < strip->level; p++) index |= (bits[p] >> k & 0x01010101u) << p; /* of four columns */
-            for (c = 0; c < 4; c++, index >>= 8) {
-                to[64 * k + c] = strip->table[index & 255u];
-                if (strip->level > 6) to[stride + 64 * k + c] = strip->table[256 + (index & 255u)];
-            }
+            for (c = 0; c < 4; c++, index >>= 8) to[64 * k + c] = table[index & 255u];
         }
     }
 }
@@ -3533,30 +3534,28 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         index[4] = BITSTACK_SHR_##isa##_(low[0], 4), index[5] = BITSTACK_SHR_##isa##_(low[1], 4);                    \
         index[6] = BITSTACK_SHR_##isa##_(low[2], 4), index[7] = BITSTACK_SHR_##isa##_(low[3], 4);                    \
     }                                                                                                                \
-    INLINE void bitstack_decode_some_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t at, size_t end, const uint32_t level) { \
-        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(strip->table, level > 6 ? 8 : level);         \
-        const bitstack_entries_##isa##_ lows = bitstack_table_##isa##_(strip->table + (level > 6 ? 256 : 0), level > 6 ? 8 : level); \
+    INLINE void bitstack_decode_some_##isa##_(signed char *to, const signed char *from, const bitstack_strip_ *strip, size_t at, size_t end, \
+                                              const uint32_t level) {                                                \
+        const bitstack_entries_##isa##_ table = bitstack_table_##isa##_(from, level);                                \
         size_t k;                                                                                                    \
         for (; at < end; at += 64 / N, to += at % 64 ? 64 / N : 512 - 64 + 64 / N) {                                 \
             V index[8];                                                                                              \
             bitstack_index_##isa##_of_(index, strip->planes, at, level);                                             \
-            for (k = 0; k < 8; k++) {                                                                                \
-                BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(&table, index[k], level, k));               \
-                if (level > 6) BITSTACK_STOREI_##isa##_(to + stride + 64 * k, BITSTACK_LOOK_##isa##_(&lows, index[k], level, k)); \
-            }                                                                                                        \
+            for (k = 0; k < 8; k++) BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(&table, index[k], level, k)); \
         }                                                                                                            \
     }                                                                                                                \
-    ATTRIBUTE static void bitstack_decode_##isa##_(signed char *to, size_t stride, const bitstack_strip_ *strip, size_t chunk, size_t chunks) { \
+    ATTRIBUTE static void bitstack_decode_##isa##_(signed char *to, const signed char *table, const bitstack_strip_ *strip, size_t chunk, \
+                                                   size_t chunks) {                                                  \
         const size_t at = chunk * 64, end = at + chunks * 64;                                                        \
         switch (strip->level) {                                                                                      \
-        case 1: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 1); break;                                 \
-        case 2: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 2); break;                                 \
-        case 3: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 3); break;                                 \
-        case 4: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 4); break;                                 \
-        case 5: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 5); break;                                 \
-        case 6: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 6); break;                                 \
-        case 7: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 7); break;                                 \
-        default: bitstack_decode_some_##isa##_(to, stride, strip, at, end, 8);                                       \
+        case 1: bitstack_decode_some_##isa##_(to, table, strip, at, end, 1); break;                                  \
+        case 2: bitstack_decode_some_##isa##_(to, table, strip, at, end, 2); break;                                  \
+        case 3: bitstack_decode_some_##isa##_(to, table, strip, at, end, 3); break;                                  \
+        case 4: bitstack_decode_some_##isa##_(to, table, strip, at, end, 4); break;                                  \
+        case 5: bitstack_decode_some_##isa##_(to, table, strip, at, end, 5); break;                                  \
+        case 6: bitstack_decode_some_##isa##_(to, table, strip, at, end, 6); break;                                  \
+        case 7: bitstack_decode_some_##isa##_(to, table, strip, at, end, 7); break;                                  \
+        default: bitstack_decode_some_##isa##_(to, table, strip, at, end, 8);                                        \
         }                                                                                                            \
     }                                                                                                                \
     INLINE void bitstack_stream_some_##isa##_(float *total, const bitstack_strip_ *strip, const uint32_t level) {    \
@@ -4405,8 +4404,8 @@ typedef struct bitstack_inputs_ {
     int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [input][part][group] */
 } bitstack_inputs_;
 
-/* The largest columns that fit, whole groups from in->from. */
-static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
+/* Fills it for in->groups groups from in->from. */
+BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const unsigned char *codes = bitstack_col_scales_(view);
     float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
@@ -4443,10 +4442,10 @@ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, 
 }
 
 /* total[input] += what a strip of a tile gives, for all inputs. */
-static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
+BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t halves = strip->level > 6 ? 2 : 1, vectors = in->batch * in->parts;
-    signed char bytes[2][BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
+    signed char bytes[BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
     int32_t sums[BITSTACK_INPUTS_ * 4][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;
     size_t g, chunk, end, some, v, h, i;
@@ -4459,9 +4458,10 @@ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitst
         end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks : strip->chunks;
         for (chunk = g * strip->group_chunks; chunk < end; chunk += some) {
             some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
-            kernels->decode(bytes[0], sizeof bytes[0], strip, chunk, some);
-            for (h = 0; h < halves; h++)
-                kernels->dot(sums + h, halves, bytes[h], some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1 || in->parts > 1);
+            for (h = 0; h < halves; h++) {
+                kernels->decode(bytes, strip->table + 256 * h, strip, chunk, some);
+                kernels->dot(sums + h, halves, bytes, some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1);
+            }
         }
         kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         for (v = 0; v < in->batch; v++)

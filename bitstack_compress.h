@@ -144,9 +144,10 @@ BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
- * The same input, options and seed give the same bytes on any number of threads, from the same build on CPUs that
- * all have AVX2 and FMA, or all lack one: products of floats are fused there and not elsewhere, so last bits of
- * factors differ, and with them signs of weights close to a tie. Other compilers may round libm's functions otherwise.
+ * The same input, options and seed give the same bytes on any number of threads, and on every x86 CPU from one build
+ * that no -m flag ties to a CPU. Other architectures, compilers and libm differ in last bits, and with them in signs of
+ * weights close to a tie; so does nested where the compiler fuses products and sums on its own (GCC with -std=gnu*,
+ * clang: -ffp-contract=off keeps it from that) between CPUs with FMA and without.
  * Working memory, beside what is returned: about 4 times the matrix as float (nested: rows count as a multiple of
  * 32, columns as one of 48), 64 rank (rows + cols) bytes, for every thread 8 bytes a column for each row up to 192 and
  * (nested) 256 for each level up to six, and 3 cols^2 doubles with moments.h.
@@ -363,7 +364,8 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 /* ================================================================================== [LINALG]
  * Matrix products by register tiles of 6 rows x 2 vectors or 12 x 1 over panels of B (Goto and van de Geijn,
  * Anatomy of high-performance matrix multiplication, 2008); A is read where it lies. Blocked factorisations on top.
- * The AVX2 tile fuses multiply and add, so last bits differ between CPUs with and without it. */
+ * All tiles give the same bits: sums from zero over k in order, then added to C, products rounded before they are
+ * added. Fused (FMA) they would be 2 % (nested) to 17 % (iabs) faster, measured, and other bits where a CPU has none. */
 
 #if !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_AVX2) && defined(__GNUC__) && \
     (defined(__x86_64__) || defined(__i386__))
@@ -406,22 +408,34 @@ typedef double bitstack_doubles_, bitstack_wide_;
         enum { lanes = sizeof(vector) / sizeof(real), vectors = panel / lanes };                               \
         for (size_t i = 0; i < rows; i++) {                                                                    \
             vector *to = (vector *)(c + i * crs), sum[vectors];                                                \
-            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] = to[j];                                 \
+            memset(sum, 0, sizeof sum);                                                                        \
             for (size_t p = 0; p < k; p++) {                                                                   \
                 const vector *from = (const vector *)(b + p * brs);                                            \
                 real f = a[i * ars + p * acs];                                                                 \
                 BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) sum[j] += f * from[j];                      \
             }                                                                                                  \
-            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) to[j] = sum[j];                                 \
+            BITSTACK_UNROLL_ for (int j = 0; j < vectors; j++) to[j] += sum[j];                                \
         }                                                                                                      \
     }
 BITSTACK_GEMM_TILE_PLAIN_(f32, float, bitstack_floats_, BITSTACK_PANEL32_)
 BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
 
 #ifdef BITSTACK_LINALG_AVX2_
+/* a b + c; the empty assembly keeps the compiler from fusing it. */
+#define BITSTACK_MUL_ADD_(name, isa, vector, mul, add)                                                         \
+    __attribute__((target(isa))) BITSTACK_INLINE_ vector bitstack_mul_add_##name##_(vector a, vector b, vector c) { \
+        vector product = mul(a, b);                                                                            \
+        __asm__("" : "+x"(product));                                                                           \
+        return add(product, c);                                                                                \
+    }
+BITSTACK_MUL_ADD_(avx2_f32, "avx2", __m256, _mm256_mul_ps, _mm256_add_ps)
+BITSTACK_MUL_ADD_(avx2_f64, "avx2", __m256d, _mm256_mul_pd, _mm256_add_pd)
+BITSTACK_MUL_ADD_(avx512_f32, "avx512f", __m512, _mm512_mul_ps, _mm512_add_ps)
+BITSTACK_MUL_ADD_(avx512_f64, "avx512f", __m512d, _mm512_mul_pd, _mm512_add_pd)
+
 /* Six rows at once: twelve accumulators, two vectors of B, one broadcast of A. */
-#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, load, store, zero, set1, fma, add)               \
-    __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(            \
+#define BITSTACK_GEMM_TILE_AVX2_(suffix, real, vector, width, load, store, zero, set1, mac, add)               \
+    __attribute__((target("avx2")))     BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx2_##suffix##_(            \
         size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
         size_t crs) {                                                                                          \
         for (; rows; rows -= 6, a += 6 * ars) {                                                                \
@@ -430,12 +444,12 @@ BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
             const real *a0 = a, *a3 = a + 3 * ars, *from = b;                                                  \
             for (size_t p = 0; p < k; p++, a0 += acs, a3 += acs, from += brs) {                                \
                 vector x = load(from), y = load(from + width), t;                                              \
-                t = set1(a0[0]), s0 = fma(t, x, s0), r0 = fma(t, y, r0);                                       \
-                t = set1(a0[ars]), s1 = fma(t, x, s1), r1 = fma(t, y, r1);                                     \
-                t = set1(a0[2 * ars]), s2 = fma(t, x, s2), r2 = fma(t, y, r2);                                 \
-                t = set1(a3[0]), s3 = fma(t, x, s3), r3 = fma(t, y, r3);                                       \
-                t = set1(a3[ars]), s4 = fma(t, x, s4), r4 = fma(t, y, r4);                                     \
-                t = set1(a3[2 * ars]), s5 = fma(t, x, s5), r5 = fma(t, y, r5);                                 \
+                t = set1(a0[0]), s0 = mac(t, x, s0), r0 = mac(t, y, r0);                                       \
+                t = set1(a0[ars]), s1 = mac(t, x, s1), r1 = mac(t, y, r1);                                     \
+                t = set1(a0[2 * ars]), s2 = mac(t, x, s2), r2 = mac(t, y, r2);                                 \
+                t = set1(a3[0]), s3 = mac(t, x, s3), r3 = mac(t, y, r3);                                       \
+                t = set1(a3[ars]), s4 = mac(t, x, s4), r4 = mac(t, y, r4);                                     \
+                t = set1(a3[2 * ars]), s5 = mac(t, x, s5), r5 = mac(t, y, r5);                                 \
             }                                                                                                  \
             store(c, add(load(c), s0)), store(c + width, add(load(c + width), r0)), c += crs;                  \
             store(c, add(load(c), s1)), store(c + width, add(load(c + width), r1)), c += crs;                  \
@@ -446,14 +460,14 @@ BITSTACK_GEMM_TILE_PLAIN_(f64, double, bitstack_doubles_, BITSTACK_PANEL64_)
         }                                                                                                      \
     }
 BITSTACK_GEMM_TILE_AVX2_(f32, float, __m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_set1_ps,
-                         _mm256_fmadd_ps, _mm256_add_ps)
+                         bitstack_mul_add_avx2_f32_, _mm256_add_ps)
 BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd,
-                         _mm256_set1_pd, _mm256_fmadd_pd, _mm256_add_pd)
+                         _mm256_set1_pd, bitstack_mul_add_avx2_f64_, _mm256_add_pd)
 
 /* Twelve rows at once, one vector of B; the same sums as with AVX2. */
 #define BITSTACK_GEMM_ROW_AVX512_(s, at, load, store, add) store(at, add(load(at), s)), at += crs;
-#define BITSTACK_GEMM_TILE_AVX512_(suffix, real, vector, load, store, zero, set1, fma, add)                    \
-    __attribute__((target("avx512f,fma"))) BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx512_##suffix##_(       \
+#define BITSTACK_GEMM_TILE_AVX512_(suffix, real, vector, load, store, zero, set1, mac, add)                    \
+    __attribute__((target("avx512f")))     BITSTACK_PRIVATE_ void bitstack_gemm_tile_avx512_##suffix##_(       \
         size_t rows, size_t k, const real *a, size_t ars, size_t acs, const real *b, size_t brs, real *c,      \
         size_t crs) {                                                                                          \
         vector s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero(), s4 = zero(), s5 = zero();                   \
@@ -465,10 +479,10 @@ BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu
         }                                                                                                      \
         for (size_t p = 0; p < k; p++, a += acs, a3 += acs, a6 += acs, a9 += acs, b += brs) {                  \
             vector x = load(b);                                                                                \
-            s0 = fma(set1(a[0]), x, s0), s1 = fma(set1(a[ars]), x, s1), s2 = fma(set1(a[2 * ars]), x, s2);     \
-            s3 = fma(set1(a3[0]), x, s3), s4 = fma(set1(a3[ars]), x, s4), s5 = fma(set1(a3[2 * ars]), x, s5);  \
-            r0 = fma(set1(a6[0]), x, r0), r1 = fma(set1(a6[ars]), x, r1), r2 = fma(set1(a6[2 * ars]), x, r2);  \
-            r3 = fma(set1(a9[0]), x, r3), r4 = fma(set1(a9[ars]), x, r4), r5 = fma(set1(a9[2 * ars]), x, r5);  \
+            s0 = mac(set1(a[0]), x, s0), s1 = mac(set1(a[ars]), x, s1), s2 = mac(set1(a[2 * ars]), x, s2);     \
+            s3 = mac(set1(a3[0]), x, s3), s4 = mac(set1(a3[ars]), x, s4), s5 = mac(set1(a3[2 * ars]), x, s5);  \
+            r0 = mac(set1(a6[0]), x, r0), r1 = mac(set1(a6[ars]), x, r1), r2 = mac(set1(a6[2 * ars]), x, r2);  \
+            r3 = mac(set1(a9[0]), x, r3), r4 = mac(set1(a9[ars]), x, r4), r5 = mac(set1(a9[2 * ars]), x, r5);  \
         }                                                                                                      \
         BITSTACK_GEMM_ROW_AVX512_(s0, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s1, c, load, store, add)  \
         BITSTACK_GEMM_ROW_AVX512_(s2, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(s3, c, load, store, add)  \
@@ -478,13 +492,13 @@ BITSTACK_GEMM_TILE_AVX2_(f64, double, __m256d, 4, _mm256_loadu_pd, _mm256_storeu
         BITSTACK_GEMM_ROW_AVX512_(r4, c, load, store, add) BITSTACK_GEMM_ROW_AVX512_(r5, c, load, store, add)  \
     }
 BITSTACK_GEMM_TILE_AVX512_(f32, float, __m512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_set1_ps,
-                           _mm512_fmadd_ps, _mm512_add_ps)
+                           bitstack_mul_add_avx512_f32_, _mm512_add_ps)
 BITSTACK_GEMM_TILE_AVX512_(f64, double, __m512d, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_setzero_pd,
-                           _mm512_set1_pd, _mm512_fmadd_pd, _mm512_add_pd)
+                           _mm512_set1_pd, bitstack_mul_add_avx512_f64_, _mm512_add_pd)
 /* The fast tile of this CPU, or NULL; the compiler's own check covers the OS state as well. */
 #define BITSTACK_GEMM_TILE_BEST_(suffix)                                                                       \
-    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma") ? bitstack_gemm_tile_avx512_##suffix##_ \
-    : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")  ? bitstack_gemm_tile_avx2_##suffix##_   \
+    __builtin_cpu_supports("avx512f") ? bitstack_gemm_tile_avx512_##suffix##_ \
+    : __builtin_cpu_supports("avx2")  ? bitstack_gemm_tile_avx2_##suffix##_   \
                                                                        : NULL
 #else
 #define BITSTACK_GEMM_TILE_BEST_(suffix) NULL
@@ -790,7 +804,7 @@ BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_plain_(double *x, double *v, size
     return bitstack_jacobi_sweep_(x, v, m, n, tiny);
 }
 #ifdef BITSTACK_LINALG_AVX2_
-__attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_avx2_(double *x, double *v, size_t m,
+__attribute__((target("avx2"))) BITSTACK_PRIVATE_ size_t bitstack_jacobi_sweep_avx2_(double *x, double *v, size_t m,
                                                                                     size_t n, double tiny) {
     return bitstack_jacobi_sweep_(x, v, m, n, tiny);
 }
@@ -1871,6 +1885,7 @@ typedef struct bitstack_nest_problem_ {
     const float *innovation; /* in the order of coding: how much a column's error counts after feedback */
     const uint32_t *order;
     const float *kept;      /* [cols]: the scale of a column that is kept whole, else 0 */
+    const unsigned char *twice; /* [cols]: what rounding leaves of it is kept, too */
     uint32_t levels;
     double ridge; /* that h has on its diagonal */
     bitstack_gemm_tile_f32_ tile;
@@ -1979,8 +1994,11 @@ BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
 }
 
 /* The weights of a column that is kept whole, as they are stored. */
-BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_lanes_ *w, float scale) {
-    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = scale * floorf(((const float *)w)[r] / scale + 0.5f);
+BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_nest_problem_ *p, const bitstack_lanes_ *w, size_t j) {
+    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+        const float all = ((const float *)w)[r], scale = p->kept[j], first = scale * floorf(all / scale + 0.5f);
+        ((float *)to)[r] = first + (p->twice[j] ? scale / 254 * floorf((all - first) / (scale / 254) + 0.5f) : 0);
+    }
 }
 
 /* One pass of feedback: codes, and what the fits need where sums is given; scales are fitted to the targets. */
@@ -2001,7 +2019,7 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
             bitstack_codes_ code;
             memset(&code, 0, sizeof code);
             for (size_t l = 0; l < levels && p->kept[j] > 0; l++) {
-                bitstack_nest_keep_(push + l, panel->w + j, p->kept[j]);
+                bitstack_nest_keep_(push + l, p, panel->w + j, j);
                 push[l] -= panel->stream[k * levels + l];
             }
             for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
@@ -2061,7 +2079,7 @@ BITSTACK_INLINE_ void bitstack_nest_errors_(const bitstack_nest_problem_ *p, con
         for (size_t l = 0; l < levels; l++) {
             bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[j], (uint32_t)l);
             value *= panel->scale[j / p->group * levels + l] * shared->v[l * n + j];
-            if (p->kept[j] > 0) bitstack_nest_keep_(&value, panel->w + j, p->kept[j]);
+            if (p->kept[j] > 0) bitstack_nest_keep_(&value, p, panel->w + j, j);
             panel->stream[j * levels + l] = panel->w[j] - value;
         }
     memset(panel->slope, 0, n * levels * sizeof *panel->slope);
@@ -2230,6 +2248,7 @@ typedef struct bitstack_nest_ {
     double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
     float *rms;                  /* [row][group] */
     float *h, *factor, *diagonal, *innovation, *kept;
+    unsigned char *twice;
     uint32_t *order;
     int passes, sweeps;
 } bitstack_nest_;
@@ -2357,10 +2376,11 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_tree_(bitstack_nest_shared_ *sha
 
 /* Column factors to begin with: root mean squares over all rows, of mean square 1. Columns that carry more of the
  * output's energy than their bytes would save as levels (8 bits a weight; a level lowers the error to about a quarter)
- * are kept whole: where one input outweighs all others, no scale of its group suits both. Returns how many. */
+ * are kept whole: where one input outweighs all others, no scale of its group suits both. One that carries most of
+ * all is kept twice, the second time what rounding has left. Returns how many. */
 BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
-    const double worth = 24.0 / (double)p->cols;
+    const double worth = 14.0 / (double)p->cols;
     float *square = s->shared.v, *largest = s->kept;
     double all = 0, energy = 0;
     uint32_t kept = 0;
@@ -2373,8 +2393,9 @@ BITSTACK_PRIVATE_ uint32_t bitstack_nest_columns_(bitstack_nest_ *s) {
     for (size_t j = 0; j < p->cols; j++) energy += (double)square[j] * (double)p->diagonal[j];
     for (size_t j = 0; j < p->cols; j++) {
         if ((double)square[j] * (double)p->diagonal[j] > worth * energy && kept < 255 && kept < p->cols / 16 && largest[j] > FLT_MIN * 127) {
-            s->kept[j] = largest[j] / 127, kept++, square[j] = 0;
-        } else s->kept[j] = 0;
+            s->twice[j] = (double)square[j] * (double)p->diagonal[j] > 0.4 * energy && kept < 254;
+            s->kept[j] = largest[j] / 127, kept += 1u + s->twice[j], square[j] = 0;
+        } else s->kept[j] = 0, s->twice[j] = 0;
         all += (double)square[j];
     }
     for (size_t j = 0; j < p->cols; j++) {
@@ -2506,14 +2527,17 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_kept_(const bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
     const bitstack_shape *shape = &s->coded->shape;
     unsigned char *at = bitstack_coded_signs_(s->coded, 1) + bitstack_tiles_bytes_(shape), *to = at + 8 * (size_t)shape->kept;
-    for (size_t j = 0; j < p->cols; j++) {
-        const uint32_t scale = bitstack_bits_from_float_(p->kept[j]);
-        if (!(p->kept[j] > 0)) continue;
-        for (int b = 0; b < 4; b++) at[b] = (unsigned char)(j >> 8 * b), at[4 + b] = (unsigned char)(scale >> 8 * b);
-        at += 8;
-        for (size_t i = 0; i < p->rows; i++)
-            *to++ = (unsigned char)(int)floorf(p->w[i * p->stride + j] * p->unit / p->kept[j] + 0.5f);
-    }
+    for (size_t j = 0; j < p->cols; j++)
+        for (int part = 0; p->kept[j] > 0 && part <= p->twice[j]; part++) {
+            const float size = part ? p->kept[j] / 254 : p->kept[j];
+            const uint32_t scale = bitstack_bits_from_float_(size);
+            for (int b = 0; b < 4; b++) at[b] = (unsigned char)(j >> 8 * b), at[4 + b] = (unsigned char)(scale >> 8 * b);
+            at += 8;
+            for (size_t i = 0; i < p->rows; i++) {
+                const float w = p->w[i * p->stride + j] * p->unit, first = floorf(w / p->kept[j] + 0.5f);
+                *to++ = (unsigned char)(int)(part ? floorf((w - p->kept[j] * first) / size + 0.5f) : first);
+            }
+        }
 }
 
 /* Where rounding is all that is left a block may do harm: then its level decodes to what the one below does. */
@@ -2611,8 +2635,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
     s->innovation = (float *)bitstack_array_(n, sizeof(float));
     s->order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
     s->kept = (float *)bitstack_array_(n, sizeof(float));
+    s->twice = (unsigned char *)bitstack_array_(n, 1);
     if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->diagonal ||
-        !s->innovation || !s->order || !s->kept)
+        !s->innovation || !s->order || !s->kept || !s->twice)
         return BITSTACK_ERROR_MEMORY;
     for (size_t k = 0; k < s->sample; k++) s->sums[k].v = s->sums_v + k * 2 * levels * n;
     return BITSTACK_OK;
@@ -2621,7 +2646,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
     bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
-    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept);
+    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept), bitstack_drop_(s->twice);
 }
 
 /* How much each level counts: as given, only ratios matter. */
@@ -2671,7 +2696,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         p->ridge = 0.002;
         h = bitstack_nest_diagonal_(&s, ranked, moments, &mean);
         if (!h) p->ridge = 0;
-        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept;
+        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept, p->twice = s.twice;
         shape->kept = bitstack_nest_columns_(&s);
         result = bitstack_coded_allocate_(coded);
     }

@@ -15,12 +15,14 @@ static int failed(bitstack_result result, const char *what) {
     return 1;
 }
 
+static float random_unit(void) { return (float)rand() / (float)RAND_MAX; }
+
 int main(int argc, char **argv) {
     const char *path = argc > 1 ? argv[1] : "w.bitstack";
     float *w = malloc(ROWS * COLS * sizeof *w), *back = malloc(ROWS * COLS * sizeof *back);
     if (!w || !back) return 1;
     for (int i = 0; i < ROWS * COLS; i++) /* near enough to what a trained matrix looks like */
-        w[i] = (float)(rand() + rand() - rand() - rand()) / (float)RAND_MAX;
+        w[i] = random_unit() + random_unit() - random_unit() - random_unit();
 
     bitstack_coded coded;
     bitstack_writer *writer;

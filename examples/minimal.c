@@ -13,8 +13,9 @@ int main(int argc, char **argv) {
     }
     bitstack *stack;
     bitstack_error error;
-    if (bitstack_open_file(&stack, argv[1], NULL, &error) != BITSTACK_OK ||
-        bitstack_set_budget(stack, strtoull(argv[2], NULL, 10), &error) != BITSTACK_OK) {
+    bitstack_options options = {0};
+    options.budget = strtoull(argv[2], NULL, 10); /* no more than this is ever loaded */
+    if (bitstack_open_file(&stack, argv[1], &options, &error) != BITSTACK_OK) {
         fprintf(stderr, "%s: %s\n", argv[1], error.message);
         return 1;
     }

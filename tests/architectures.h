@@ -7,8 +7,8 @@
 #include "make_gguf.h"
 #include "../bitstack.h"
 
-enum { LAYERS = 2, VOCABULARY = 70, TOKENS = 24, WIDTH = 48, HIDDEN = 80 };
-enum { NONE, LINEAR, LLAMA3 };
+enum { LAYERS = 2, VOCABULARY = 432, TOKENS = 24, WIDTH = 48, HIDDEN = 80 };
+enum { NONE, LINEAR, LLAMA3, YARN, DYNAMIC };
 
 typedef struct architecture {
     const char *sentence, *gguf, *hf; /* general.architecture, model_type */
@@ -23,6 +23,8 @@ static const architecture architectures[] = {
     {"llama: grouped queries, own head", "llama", "llama", 6, 2, 8, 0, 0, NONE, 0, 0, 0, 0, "F32", 1},
     {"llama 3.1: scaled rotary frequencies, tied head", "llama", "llama", 4, 1, 12, 0, 0, LLAMA3, 1, 0, 0, 0, "BF16", 3},
     {"llama: linear scaling, biases everywhere", "llama", "llama", 4, 4, 12, 0, 0, LINEAR, 0, 1, 1, 0, "F16", 1},
+    {"llama: dynamic scaling is none within the context of the training", "llama", "llama", 4, 2, 12, 0, 0, DYNAMIC, 0, 0, 0, 0, "F32", 1},
+    {"qwen2: YaRN", "qwen2", "qwen2", 4, 2, 16, 0, 0, YARN, 0, 1, 0, 0, "F32", 1},
     {"mistral: a sliding window, heads wider than the model", "llama", "mistral", 4, 2, 20, 5, 0, NONE, 0, 0, 0, 0, "BF16", 2},
     {"qwen2: biases of queries, keys and values, tied head", "qwen2", "qwen2", 6, 3, 8, 0, 0, NONE, 1, 1, 0, 0, "F32", 1},
     {"qwen2: a window from the second layer on", "qwen2", "qwen2", 4, 2, 12, 3, 1, NONE, 0, 1, 0, 0, "F16", 1},
@@ -93,11 +95,25 @@ static const matrix *weight(int layer, const char *part) { return find("model.la
 
 /* ---- the reference ---- */
 
+/* YaRN's ramp: 1 where the pair turns less than once in 16 positions, 0 from 4 times on, by the channel's number. */
+static double slowed(const architecture *a, unsigned i) {
+    const double pi = 3.141592653589793, original = 16, fast = 4, slow = 1;
+    double at[2] = {fast, slow}, ramp;
+    for (int k = 0; k < 2; k++) at[k] = a->head_width / 2.0 * log(original / (2 * pi * at[k])) / log(BASE);
+    at[0] = floor(at[0]) > 0 ? floor(at[0]) : 0, at[1] = ceil(at[1]);
+    if (at[1] > a->head_width - 1) at[1] = a->head_width - 1;
+    ramp = (i - at[0]) / (at[1] - at[0] > 0.001 ? at[1] - at[0] : 0.001);
+    return ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+}
+/* What queries and keys are multiplied by. */
+static double magnitude(const architecture *a) { return a->scaling == YARN ? 0.1 * log(FACTOR) + 1 : 1; }
+
 static double frequency(const architecture *a, unsigned i) {
     const double pi = 3.141592653589793, low = 1, high = 4, original = 32;
     double f = pow(BASE, -2.0 * i / a->head_width), wavelength = 2 * pi / f;
     if (a->scaling == LINEAR) return f / FACTOR;
-    if (a->scaling == NONE || wavelength < original / high) return f;
+    if (a->scaling == YARN) return f * (1 - slowed(a, i)) + f / FACTOR * slowed(a, i);
+    if (a->scaling == NONE || a->scaling == DYNAMIC || wavelength < original / high) return f;
     if (wavelength > original / low) return f / FACTOR;
     double smooth = (original / wavelength - low) / (high - low);
     return (1 - smooth) * f / FACTOR + smooth * f;
@@ -132,8 +148,8 @@ static void turn(const architecture *a, const matrix *w, double *x, unsigned hea
         if (w) norm(w, x, x, a->head_width);
         for (unsigned i = 0; i < a->head_width / 2; i++) {
             double angle = position * frequency(a, i), u = x[i], v = x[i + a->head_width / 2];
-            x[i] = u * cos(angle) - v * sin(angle);
-            x[i + a->head_width / 2] = v * cos(angle) + u * sin(angle);
+            x[i] = magnitude(a) * (u * cos(angle) - v * sin(angle));
+            x[i + a->head_width / 2] = magnitude(a) * (v * cos(angle) + u * sin(angle));
         }
     }
 }
@@ -214,6 +230,10 @@ static void write_gguf(const architecture *a, gguf_maker *g) {
     if (a->window) make_meta_u32(g, KEY("attention.sliding_window"), a->window);
     if (a->window_first) make_meta_u32(g, KEY("attention.sliding_window_first_block"), a->window_first);
     if (a->scaling == LINEAR) make_meta_string(g, KEY("rope.scaling.type"), "linear"), make_meta_f32(g, KEY("rope.scaling.factor"), (float)FACTOR);
+    if (a->scaling == YARN) {
+        make_meta_string(g, KEY("rope.scaling.type"), "yarn"), make_meta_f32(g, KEY("rope.scaling.factor"), (float)FACTOR);
+        make_meta_u32(g, KEY("rope.scaling.original_context_length"), 16), make_meta_f32(g, KEY("rope.scaling.yarn_beta_fast"), 4);
+    }
     if (a->scaling == LLAMA3) {
         shape[0] = a->head_width / 2;
         make_tensor(g, "rope_freqs.weight", 1, shape, 0, shape[0] * 4);

@@ -1,6 +1,9 @@
 /* A conversation keeps what was said, forgets the oldest turns when there is no more room and says so, and the
  * command obeys its lines. With no blocks loaded the model of these tests says what its head was made to say. */
 #include "command.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include "random_stack.h"
 #include "examples/bitstack/session.h"
 #include "examples/llm/conversation.h"
@@ -37,6 +40,49 @@ static void look(llm_generator *g, float *logits) {
     memcpy(logits, g->logits, WORDS * sizeof *logits);
     g->count = count;
     g->state.position = count;
+}
+
+/* Talks to the command over a terminal: waits for each text in turn, then types what is beside it. The exit status, with all
+ * that was shown in command_out; 999 if a text did not come within some seconds. */
+static int typed(const char *arguments, const char *const (*steps)[2], size_t count) {
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), status = 999 << 8;
+    size_t used = 0, from = 0;
+    command_out[0] = 0;
+    if (terminal < 0 || grantpt(terminal) != 0 || unlockpt(terminal) != 0) return 998;
+    pid_t child = fork();
+    if (child == 0) {
+        setsid();
+        int other = open(ptsname(terminal), O_RDWR); /* becomes the controlling one */
+        char line[4000];
+        dup2(other, 0), dup2(other, 1), dup2(other, 2);
+        signal(SIGINT, SIG_DFL);
+        setenv("TERM", "xterm", 1);
+        snprintf(line, sizeof line, "cd '%s' && exec '%s' %s", command_folder, command_path, arguments);
+        execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    for (size_t i = 0; i <= count; i++) {
+        const char *found = NULL;
+        for (int tries = 0; tries < 400 && !found; tries++) {
+            struct pollfd ready = {terminal, POLLIN, 0};
+            ssize_t got = poll(&ready, 1, 50) > 0 ? read(terminal, command_out + used, sizeof command_out - 1 - used) : 0;
+            if (got < 0) break; /* it has ended */
+            used += (size_t)got;
+            command_out[used] = 0;
+            for (size_t k = 0; k < used; k++)
+                if (!command_out[k]) command_out[k] = '0'; /* a model may say anything */
+            if (i < count) found = strstr(command_out + from, steps[i][0]);
+        }
+        if (i == count || !found) break;
+        from = (size_t)(found - command_out) + strlen(steps[i][0]);
+        if (write(terminal, steps[i][1], strlen(steps[i][1])) < 0) break;
+        if (i + 1 == count) status = 0;
+    }
+    if (status) kill(child, SIGKILL);
+    int ended;
+    waitpid(child, &ended, 0);
+    close(terminal);
+    return status ? 999 : WIFEXITED(ended) ? WEXITSTATUS(ended) : 1000;
 }
 
 int main(int argc, char **argv) {
@@ -157,6 +203,25 @@ int main(int argc, char **argv) {
         if (at) at++;
     }
     CHECK(at && strstr(at, "[a line of more") && !strstr(command_out, "ok!"), "%s", command_out);
+
+    TEST("a message may have several lines");
+    CHECK(command_shell("printf 'one\\\\\\ntwo\\n:info\\n\"\"\"\\na\\n\\nb\\n\"\"\"\\n:info\\n\"\"\"c\\nd\"\"\"\\n:info\\n' | \"$B\" chat ok.bitstack --temperature 0") == 0, "%s", command_err);
+    CHECK(strstr(command_out, " 1 turns, 0 forgotten") && strstr(command_out, " 2 turns, 0 forgotten") && strstr(command_out, " 3 turns, 0 forgotten"), "%s", command_out);
+
+    TEST("on a terminal lines are edited, come back, and are pasted whole; Ctrl-C ends an answer, and a second one the talk");
+    char begin[100];
+    snprintf(begin, sizeof begin, "chat ok.bitstack --temperature 0 --budget %llu", (unsigned long long)base);
+    static const char *const edits[][2] = {{"> ", "yhx\x7fi\x01\x04\r"}, {"ok!", ""}, {"> ", "\033[A\r"}, {"hi", ""}, {"ok!", ""}, {"> ", "\033[200~one\ntwo\033[201~\r"}, {"one|two", ""},
+        {"ok!", ""}, {"> ", ":info\r"}, {" 3 turns, 0 forgotten", ""}, {"> ", "ab\x03"}, {"Ctrl-C again", ""}, {"> ", "hi\r"}, {"ok!", ""}, {"> ", "\x03"}, {"Ctrl-C again", "\x03"}};
+    CHECK(typed(begin, edits, sizeof edits / sizeof *edits) == 0, "%s", command_out);
+    static const char *const interrupts[][2] = {{"> ", "go\r"}, {"\n", ""}, {"\n", ""}, {"", "\x03"}, {"> ", ":info\r"}, {" 1 turns, 0 forgotten", ""}, {"> ", ":quit\r"}};
+    CHECK(typed("chat big.bitstack -n 1000000 --seed 3", interrupts, sizeof interrupts / sizeof *interrupts) == 0, "%.2000s", command_out);
+
+    TEST("a prompt that is longer than the context is cut where that is said, and keeps its begin mark");
+    CHECK(command_shell("p=$(head -c 300 /dev/zero | tr '\\000' h); \"$B\" run ok.bitstack --prompt \"$p\" -n 3 --temperature 0") == 0 &&
+          strncmp(command_err, "bitstack: note: the prompt has ", 31) == 0 && strstr(command_err, "in the context of 128: the first "), "%s", command_err);
+    CHECK(command_shell("p=$(head -c 300 /dev/zero | tr '\\000' h); \"$B\" run ok.bitstack --prompt \"$p\" -n 3 --temperature 0 --context 1000") == 0 && !command_err[0], "%s", command_err);
+    CHECK(command_shell("p=$(head -c 300 /dev/zero | tr '\\000' h); echo hi | \"$B\" chat ok.bitstack --system \"$p\"") == 0 && strstr(command_err, "longer than half of the context"), "%s", command_err);
 
     TEST("run takes no more of the standard input than the stack that comes first in it");
     CHECK(command_shell("{ cat big.bitstack; head -c 30000000 /dev/zero && echo >taken; } 2>/dev/null | timeout 20 \"$B\" run - --prompt a -n 2000 >said") == 0 &&

@@ -55,10 +55,17 @@ int main(int argc, char **argv) {
         bitstack_close(small);
     }
 
-    TEST("a file may be cut in its own place, and what was cut off put back");
-    snprintf(line, sizeof line, "cp w.bitstack x.bitstack && \"$B\" cut x.bitstack --budget %llu -o x.bitstack && "
-             "tail -c +$(($(wc -c <x.bitstack) + 1)) w.bitstack >>x.bitstack && cmp x.bitstack w.bitstack", (unsigned long long)(base + total) / 2);
+    TEST("a file is not cut in its own place, whatever name that has; what was cut off can be put back");
+    snprintf(line, sizeof line, "cp w.bitstack x.bitstack && \"$B\" cut x.bitstack --budget %llu -o y.bitstack && "
+             "tail -c +$(($(wc -c <y.bitstack) + 1)) x.bitstack >>y.bitstack && cmp y.bitstack w.bitstack && ln x.bitstack hard && ln -s x.bitstack soft", (unsigned long long)(base + total) / 2);
     CHECK(command_shell(line) == 0, "%s%s", command_out, command_err);
+    static const char *const places[] = {"x.bitstack", "./x.bitstack", "hard", "soft"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(line, sizeof line, "cut x.bitstack --budget 1GB -o %s", places[i]);
+        CHECK(command_fails(line, 1, "x.bitstack: expected another -o") && command_shell("cmp x.bitstack w.bitstack") == 0, "-o %s", places[i]);
+    }
+    snprintf(line, sizeof line, "cut x.bitstack --budget %llu -o z.bitstack --json", (unsigned long long)(base + total) / 2);
+    CHECK(command_run(line) == 0 && strstr(command_out, "{\"file\": \"z.bitstack\", \"bytes\": ") == command_out && strstr(command_out, "\"blocks_of\": "), "%s%s", command_out, command_err);
 
     TEST("a file that would be written over before it is read is refused, and stays whole");
     snprintf(line, sizeof line, "cut n.bitstack.part --budget %llu -o n.bitstack", (unsigned long long)(base + total) / 2);

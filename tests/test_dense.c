@@ -39,7 +39,8 @@ static double product_error(size_t rows, size_t cols, size_t count) {
 }
 
 static int parts_differ(size_t rows, size_t cols, size_t count, size_t cut) {
-    float *w = numbers(rows * cols), *x = numbers(count * cols), *whole = numbers(count * rows), *parts = numbers(count * rows);
+    float *w = numbers(rows * cols), *x = numbers(count * cols), *whole = numbers(count * rows),
+          *parts = numbers(count * rows);
     llm_gemm(w, rows, cols, x, cols, whole, rows, count);
     llm_gemm(w, cut, cols, x, cols, parts, rows, count);
     llm_gemm(w + cut * cols, rows - cut, cols, x, cols, parts + cut, rows, count);
@@ -50,7 +51,8 @@ static int parts_differ(size_t rows, size_t cols, size_t count, size_t cut) {
 
 static double attention_error(size_t size, size_t heads, size_t position, size_t count, size_t window) {
     size_t stride = 2 * size, q_stride = 2 * heads * size, keys = position + count;
-    float *k = numbers(keys * stride), *v = numbers(keys * stride), *q = numbers(count * q_stride), *out = numbers(count * q_stride);
+    float *k = numbers(keys * stride), *v = numbers(keys * stride), *q = numbers(count * q_stride),
+          *out = numbers(count * q_stride);
     float *scores = numbers(keys);
     double *p = (double *)malloc(keys * sizeof *p), most = 0;
     llm_attention a = {k, v, size, stride, heads, position, window, q_stride, 2.5f, scores};
@@ -61,7 +63,8 @@ static double attention_error(size_t size, size_t heads, size_t position, size_t
             double top = -1e300, total = 0;
             for (size_t i = from; i < end; i++) {
                 p[i] = 0;
-                for (size_t j = 0; j < size; j++) p[i] += 2.5 * (double)q[t * q_stride + h * size + j] * (double)k[i * stride + j];
+                for (size_t j = 0; j < size; j++)
+                    p[i] += 2.5 * (double)q[t * q_stride + h * size + j] * (double)k[i * stride + j];
                 if (p[i] > top) top = p[i];
             }
             for (size_t i = from; i < end; i++) total += p[i] = exp(p[i] - top);
@@ -76,10 +79,30 @@ static double attention_error(size_t size, size_t heads, size_t position, size_t
     return most;
 }
 
+/* Tokens one at a time, and all at once. */
+static int batches_differ(size_t size, size_t heads, size_t position, size_t count, size_t window) {
+    size_t q_stride = heads * size, keys = position + count;
+    float *k = numbers(keys * size), *v = numbers(keys * size), *q = numbers(count * q_stride);
+    float *whole = numbers(count * q_stride), *single = numbers(count * q_stride), *scores = numbers(keys);
+    llm_attention a = {k, v, size, size, heads, position, window, q_stride, 1.5f, scores};
+    llm_attend_tokens(&a, whole, q, 0, count);
+    for (size_t t = 0; t < count; t++) {
+        a.position = position + t;
+        llm_attend_tokens(&a, single + t * q_stride, q + t * q_stride, 0, 1);
+    }
+    int differ = memcmp(whole, single, count * q_stride * sizeof *whole) != 0;
+    free(k), free(v), free(q), free(whole), free(single), free(scores);
+    return differ;
+}
+
 int main(void) {
     static const char *const names[] = {"plain or AVX2", "AVX-512", "AMX"};
-    static const size_t sizes[][3] = {{1, 1, 1}, {3, 7, 5}, {64, 64, 24}, {33, 65, 31}, {31, 100, 32}, {65, 96, 33}, {130, 576, 70}, {5, 1537, 40}, {96, 1030, 64}};
-    static const size_t heads[][5] = {{64, 3, 0, 50, 0}, {64, 1, 90, 9, 0}, {48, 2, 5, 77, 0}, {16, 4, 0, 30, 7}, {64, 3, 130, 40, 64}, {20, 2, 3, 20, 0}, {128, 2, 0, 26, 9}, {64, 3, 70, 1, 0}};
+    static const size_t sizes[][3] = {{1, 1, 1},      {3, 7, 5},     {64, 64, 24},
+                                      {33, 65, 31},   {31, 100, 32}, {65, 96, 33},
+                                      {130, 576, 70}, {5, 1537, 40}, {96, 1030, 64}};
+    static const size_t heads[][5] = {{64, 3, 0, 50, 0},  {64, 1, 90, 9, 0},    {48, 2, 5, 77, 0},
+                                      {16, 4, 0, 30, 7},  {64, 3, 130, 40, 64}, {20, 2, 3, 20, 0},
+                                      {128, 2, 0, 26, 9}, {64, 3, 70, 1, 0}};
     int best = llm_dense_limit(LLM_DENSE_AMX);
     for (int isa = 0; isa <= LLM_DENSE_AMX; isa++) {
         TEST(names[isa]);
@@ -89,14 +112,20 @@ int main(void) {
         }
         CHECK(llm_dense_limit(isa) == isa, "not what was asked for");
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            double error = product_error(sizes[i][0], sizes[i][1], sizes[i][2]), limit = isa == LLM_DENSE_AMX ? 0x1p-16 : 1e-6;
-            CHECK(error < limit, "%zu x %zu, %zu vectors: off by %g of sum |w x|", sizes[i][0], sizes[i][1], sizes[i][2], error);
+            double error = product_error(sizes[i][0], sizes[i][1], sizes[i][2]),
+                   limit = isa == LLM_DENSE_AMX ? 0x1p-16 : 1e-6;
+            CHECK(error < limit, "%zu x %zu, %zu vectors: off by %g of sum |w x|", sizes[i][0], sizes[i][1],
+                  sizes[i][2], error);
         }
-        CHECK(!parts_differ(130, 576, 40, 72) && !parts_differ(70, 80, 9, 8), "results depend on how the rows are shared out");
+        CHECK(!parts_differ(130, 576, 40, 72) && !parts_differ(70, 80, 9, 8),
+              "results depend on how the rows are shared out");
         for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
             const size_t *h = heads[i];
+            CHECK(!batches_differ(h[0], h[1], h[2], h[3], h[4]),
+                  "%zu channels, %zu heads: a token depends on those beside it", h[0], h[1]);
             double error = attention_error(h[0], h[1], h[2], h[3], h[4]);
-            CHECK(error < 1e-5, "%zu channels, %zu heads, position %zu, %zu tokens, window %zu: off by %g", h[0], h[1], h[2], h[3], h[4], error);
+            CHECK(error < 1e-5, "%zu channels, %zu heads, position %zu, %zu tokens, window %zu: off by %g",
+                  h[0], h[1], h[2], h[3], h[4], error);
         }
     }
     llm_dense_limit(LLM_DENSE_AMX);
@@ -116,13 +145,16 @@ int main(void) {
     CHECK(most < 3e-7, "off by %g", most);
     float ends[3] = {-1000, 1000, 0};
     llm_exp(ends, 3);
-    CHECK(ends[0] > 0 && ends[0] < 1e-37f && ends[1] > 1e38f && isfinite(ends[1]) && ends[2] == 1, "%g %g %g", (double)ends[0], (double)ends[1], (double)ends[2]);
+    CHECK(ends[0] > 0 && ends[0] < 1e-37f && ends[1] > 1e38f && isfinite(ends[1]) && ends[2] == 1, "%g %g %g",
+          (double)ends[0], (double)ends[1], (double)ends[2]);
     for (int i = 0; i < MANY; i++) {
         x[i] = 8 * number(), r[i] = x[i] + number() / 8;
-        sum += exp((double)x[i] - 8), difference += exp((double)r[i] - 9) * ((double)r[i] - (double)x[i] - 0.01);
+        sum += exp((double)x[i] - 8),
+            difference += exp((double)r[i] - 9) * ((double)r[i] - (double)x[i] - 0.01);
     }
     CHECK(fabs(llm_exp_sum(x, MANY, 8) / sum - 1) < 1e-6, "%g, not %g", llm_exp_sum(x, MANY, 8), sum);
-    CHECK(fabs(llm_exp_difference(r, x, MANY, 9, 0.01f) - difference) < 1e-6 * sum, "%g, not %g", llm_exp_difference(r, x, MANY, 9, 0.01f), difference);
+    CHECK(fabs(llm_exp_difference(r, x, MANY, 9, 0.01f) - difference) < 1e-6 * sum, "%g, not %g",
+          llm_exp_difference(r, x, MANY, 9, 0.01f), difference);
     x[1000] = 9;
     CHECK(llm_greatest(x, MANY) == 9 && llm_greatest(x, 1000) < 8, "not the greatest");
     return TEST_DONE();

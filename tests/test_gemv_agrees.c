@@ -331,10 +331,43 @@ static uint64_t golden_tables(uint32_t level, bitstack_precision precision) {
     return good ? bitstack_checksum(y, sizeof y) : 0;
 }
 
+/* Does the machine have what the kernels of that name need? Asked of others than the header: 1, 0, or -1 for nobody knows. */
+static const char *const names[] = {"avx512", "avx2", "sse4", "neon", "scalar"};
+static int machine_has(const char *name) {
+    if (!strcmp(name, "scalar")) return 1;
+#if defined(__x86_64__)
+    if (!strcmp(name, "sse4")) return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1");
+    if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* F16C came before */
+    if (!strcmp(name, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
+               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bitalg");
+    return 0;
+#elif defined(__aarch64__)
+    return !strcmp(name, "neon");
+#else
+    return -1;
+#endif
+}
+
 int main(void) {
     uint64_t seed = 2;
     problem it;
     const char *required = getenv("BITSTACK_REQUIRE_ISA");
+
+    TEST("every instruction set that this machine has is built and runs, the best by itself; no other does");
+    bitstack_set_isa(NULL);
+    const char *chosen = bitstack_isa(), *best = NULL;
+    for (int isa = 0; bitstack_isa_name(isa); isa++) {
+        if (!best && bitstack_isa_available(isa)) best = bitstack_isa_name(isa);
+        const int there = machine_has(bitstack_isa_name(isa));
+        CHECK(there < 0 || there == bitstack_isa_available(isa), "%s: %d, the compiler says %d", bitstack_isa_name(isa), bitstack_isa_available(isa), there);
+    }
+    CHECK(best && !strcmp(chosen, best), "%s is chosen, %s is there", chosen, best);
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        int built = 0;
+        for (int isa = 0; bitstack_isa_name(isa); isa++) built |= !strcmp(bitstack_isa_name(isa), names[k]);
+        CHECK(built || machine_has(names[k]) <= 0, "this machine has %s, the build has not", names[k]);
+    }
 
     TEST("every instruction set that was asked for runs");
     for (int isa = 0; bitstack_isa_name(isa); isa++) {

@@ -210,7 +210,7 @@ static void test_quality(void) {
 }
 
 static void test_whole_columns(void) {
-    TEST("an input that outweighs all others has its column kept whole: no level is lost for it, and it is told in the shape");
+    TEST("an input that outweighs all others has its column kept whole, and what rounding leaves of it: no level is lost for it, and it is told in the shape");
     const uint32_t rows = 64, cols = 192;
     float *w = make_weights(rows, cols, 0.05f, 31);
     bitstack_moments even = make_moments(cols, 512, 0, 32), uneven = make_moments(cols, 512, 0, 32);
@@ -218,7 +218,7 @@ static void test_whole_columns(void) {
     for (uint32_t j = 0; j < cols; j++) uneven.h[j * cols + 100] *= 40, uneven.h[100 * cols + j] *= 40; /* input 100 forty times as large */
     CHECK(bitstack_encode_matrix(&coded[0], w, rows, cols, cols, &even, NULL) == BITSTACK_OK, "fails");
     CHECK(bitstack_encode_matrix(&coded[1], w, rows, cols, cols, &uneven, NULL) == BITSTACK_OK, "fails");
-    CHECK(coded[0].shape.kept == 0 && coded[1].shape.kept == 1, "%u and %u columns are kept", coded[0].shape.kept, coded[1].shape.kept);
+    CHECK(coded[0].shape.kept == 0 && coded[1].shape.kept == 2, "%u and %u columns are kept", coded[0].shape.kept, coded[1].shape.kept);
     check_coded(&coded[1], w, &uneven, 1e-3);
     for (uint32_t level = 1; level <= 6; level++)
         CHECK(coded[1].out_err2[level] < 0.2 * coded[0].out_err2[level], "level %u: %g beside %g", level, coded[1].out_err2[level], coded[0].out_err2[level]);

@@ -204,7 +204,7 @@ static void test_factor(void) {
 
 static void test_against_each_other(void) {
     llm_model model;
-    TEST("GPTQ is below round to nearest on every matrix, at 2 to 4 bits, groups of 128 and 32");
+    TEST("GPTQ has less than six tenths of the error of round to nearest on every matrix, at 2 to 4 bits, groups of 128 and 32");
     if (load_model(&model)) {
         CHECK(0, "the demo model does not load");
         return;
@@ -219,7 +219,7 @@ static void test_against_each_other(void) {
                 snprintf(gptq, sizeof gptq, "gptq-%d-g%d", bits, group);
                 snprintf(rtn, sizeof rtn, "rtn-%d-g%d", bits, group);
                 double e = error_of(&p, gptq), r = error_of(&p, rtn);
-                CHECK(e < r, "%s: %s %.5f, %s %.5f", llm_linear_names[k], gptq, e, rtn, r);
+                CHECK(e < 0.6 * r, "%s: %s %.5f, %s %.5f", llm_linear_names[k], gptq, e, rtn, r);
             }
     }
     problem p[3];

@@ -104,6 +104,37 @@ static void pack_256(int type, unsigned char *at, double *want) {
     }
 }
 
+/* Blocks of random bytes, and what gguf-py's dequantize makes of them: the sum, a weighted one, elements 0, 37, 130 and
+ * 255. Bytes that would make scales of any size are kept to moderate ones. */
+static const struct { uint32_t type; const char *name; size_t bytes; double sum, weighted, some[4]; } golden[] = {
+    {16, "IQ2_XXS", 66, -3.04982281, -10.3233786, {-0.247138977, -0.229029655, -0.719046593, -0.16191864}},
+    {17, "IQ2_XS", 74, 2.46643066, -7.68054199, {0.219726562, 0.0263671875, 0.202148438, 0.272460938}},
+    {18, "IQ3_XXS", 98, -10.1718941, 91.2686081, {1.12560272, -0.106636047, -4.77492523, 0.106636047}},
+    {19, "IQ1_S", 50, 0.515197754, 0.225399017, {0.163799286, 0.0489997864, 0.0125999451, -0.0013999939}},
+    {20, "IQ4_NL", 144, 5.70265198, -3.60314941, {-1.04450989, -0.00928497314, 1.60992432, 0.442123413}},
+    {21, "IQ3_S", 110, 0.611755371, 94.1750336, {4.01170349, 1.0705719, -0.0117645264, 0.0588226318}},
+    {22, "IQ2_S", 82, 18.5944519, 109.566307, {0.902366638, 0.34954834, 0.34954834, -0.0759887695}},
+    {23, "IQ4_XS", 136, -86.9441528, 332.376526, {-12.1124268, -3.82983398, 12.7122803, 10.7396851}},
+    {29, "IQ1_M", 56, 1.93051147, 8.81042099, {-0.172367096, -0.0147743225, 0.517101288, -0.103420258}},
+    {34, "TQ1_0", 54, -0.0925521851, -0.951965332, {0, 0, 0, -0.0132217407}},
+    {35, "TQ2_0", 66, -0.8125, -5.125, {-0, -0.015625, 0.0078125, -0.015625}},
+    {39, "MXFP4", 136, -23.84375, -169.578125, {2, -0.125, -0.0625, -0.375}},
+    {40, "NVFP4", 144, -3629.60352, -49019.2129, {-0.875, -0.4375, 0, -5}},
+};
+
+static void golden_bytes(unsigned char *at, uint32_t type, size_t bytes) {
+    uint64_t state = type;
+    for (size_t i = 0; i < bytes; i++) at[i] = (unsigned char)(test_random(&state) >> 56);
+    size_t block = type == 39 ? 17 : type == 40 ? 36 : type == 20 ? 18 : bytes;
+    for (size_t b = 0; b < bytes; b += block) {
+        unsigned char *of = at + b;
+        if (type == 39) of[0] = (unsigned char)((of[0] & 7) | 0x78);
+        else if (type == 40) for (int i = 0; i < 4; i++) of[i] &= 0x7e;
+        else if (type == 29) of[55] = (unsigned char)((of[55] & 0x8f) | 0x20);
+        else of[type == 34 ? 53 : type == 35 ? 65 : 1] = (unsigned char)((of[type == 34 ? 53 : type == 35 ? 65 : 1] & 0x83) | 0x20);
+    }
+}
+
 int main(void) {
     static const struct { const char *name; uint32_t type; size_t bytes; } types[] = { /* bytes for 256 elements */
         {"Q4_0", 2, 8 * 18}, {"Q4_1", 3, 8 * 20}, {"Q5_0", 6, 8 * 22}, {"Q5_1", 7, 8 * 24}, {"Q2_K", 10, 84},
@@ -146,5 +177,34 @@ int main(void) {
         }
         free(g.data), free(data);
     }
+    TEST("the IQ types, TQ1_0, TQ2_0, MXFP4 and NVFP4 unpack as gguf-py unpacks them");
+    for (size_t t = 0; t < sizeof golden / sizeof *golden; t++) {
+        static unsigned char data[512];
+        float got[256];
+        double sum = 0, weighted = 0;
+        const llm_packing *packing = llm_packing_of(golden[t].type);
+        CHECK(packing && strcmp(packing->name, golden[t].name) == 0 && 256 / packing->elements * packing->bytes == golden[t].bytes, "%s", golden[t].name);
+        if (!packing) continue;
+        golden_bytes(data, golden[t].type, golden[t].bytes);
+        packing->unpack(data, 256, got);
+        for (int i = 0; i < 256; i++) sum += (double)got[i], weighted += (double)got[i] * ((i * 7 + 1) % 13);
+        CHECK(fabs(sum - golden[t].sum) <= 1e-5 * fabs(sum) + 1e-6 && fabs(weighted - golden[t].weighted) <= 1e-5 * fabs(weighted) + 1e-6, "%s: %.9g and %.9g", golden[t].name,
+              sum, weighted);
+        static const int at[4] = {0, 37, 130, 255};
+        for (int i = 0; i < 4; i++)
+            CHECK(fabs((double)got[at[i]] - golden[t].some[i]) <= 1e-7 * fabs(golden[t].some[i]), "%s: element %d is %.9g", golden[t].name, at[i], (double)got[at[i]]);
+    }
+
+    TEST("integers and doubles that stand beside a model's weights are read as numbers");
+    const int16_t wholes[2] = {-3, 300};
+    const double reals[2] = {1.5, -1e30};
+    const int64_t longs[2] = {-5, 1ll << 40};
+    float two[2];
+    llm_packing_of(25)->unpack((const unsigned char *)wholes, 2, two);
+    CHECK(two[0] == -3 && two[1] == 300, "%g %g", (double)two[0], (double)two[1]);
+    llm_packing_of(28)->unpack((const unsigned char *)reals, 2, two);
+    CHECK(two[0] == 1.5f && two[1] == -1e30f, "%g %g", (double)two[0], (double)two[1]);
+    llm_packing_of(27)->unpack((const unsigned char *)longs, 2, two);
+    CHECK(two[0] == -5 && two[1] == 1099511627776.0f && !llm_packing_of(99) && !llm_packing_of(38), "%g %g", (double)two[0], (double)two[1]);
     return TEST_DONE();
 }

@@ -3,6 +3,7 @@
 #include "random_stack.h"
 #include "examples/bitstack/session.h"
 #include "examples/llm/conversation.h"
+#include <pthread.h>
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -21,11 +22,6 @@ static int copy_state(llm_generator *to, const llm_generator *from, const llm_mo
     to->state.position = from->state.position;
     to->count = from->count;
     return 0;
-}
-
-static int by_size(const void *a, const void *b) {
-    const double *x = (const double *)a, *y = (const double *)b;
-    return *x < *y ? -1 : *x > *y;
 }
 
 /* The resized 1,000 times; how many tokens came while blocks were moving. */
@@ -77,29 +73,61 @@ static void resize_and_compare(const char *path, session *s, llm_conversation *t
     CHECK(compared > (uint64_t)resizes, "only %llu compared", (unsigned long long)compared);
 }
 
-/* The longest wait for a token while the model goes from one size to another and back, and the usual wait. */
-static double longest_wait(session *s, llm_conversation *talk, uint64_t low, uint64_t high, double *usual) {
-    enum { TOKENS = 40, MOST = 400 };
-    double waits[MOST], longest = 0, start;
+/* A device that answers when it is allowed to: reads are held up while `hold` is set. */
+typedef struct slow_device {
+    FILE *file;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int hold, held, reads;
+} slow_device;
+static int slow_read(void *user, uint64_t offset, void *to, size_t bytes) {
+    slow_device *d = (slow_device *)user;
+    pthread_mutex_lock(&d->lock);
+    d->held++, d->reads++;
+    pthread_cond_broadcast(&d->changed);
+    while (d->hold) pthread_cond_wait(&d->changed, &d->lock);
+    d->held--;
+    const int failed = fseek(d->file, (long)offset, SEEK_SET) != 0 || fread(to, 1, bytes, d->file) != bytes;
+    pthread_mutex_unlock(&d->lock);
+    return failed;
+}
+static void slow_set(slow_device *d, int hold) {
+    pthread_mutex_lock(&d->lock);
+    d->hold = hold;
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+}
+static void slow_wait(slow_device *d) { /* until somebody is held up */
+    pthread_mutex_lock(&d->lock);
+    while (!d->held) pthread_cond_wait(&d->changed, &d->lock);
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Talks on while the resizer waits for the device, on the way up and on the way down: a token that waited for it would
+ * wait for ever. Returns the tokens. */
+static int talk_beside(slow_device *d, resizer *r, llm_conversation *talk, uint64_t low, uint64_t high) {
     llm_sampler sampler = {1, 0.95f, 3};
-    resizer_state now;
     char text[512];
     size_t bytes;
-    for (int phase = 0; phase < 3; phase++) { /* at the full size; going down; going up */
-        if (phase) resizer_budget(s->resizer, phase == 1 ? low : high);
-        now.settled = 0;
-        for (int i = 0; i < (phase ? MOST : TOKENS) && !(phase && now.settled); i++) {
-            if (!talk->answering) llm_conversation_reset(talk), llm_conversation_say(talk, "more", 4), llm_conversation_next(talk, &sampler, text, &bytes);
-            start = llm_seconds();
-            llm_conversation_next(talk, &sampler, text, &bytes);
-            waits[i] = llm_seconds() - start;
-            if (phase && waits[i] > longest) longest = waits[i];
-            resizer_ask(s->resizer, &now);
+    int tokens = 0;
+    for (int phase = 0; phase < 2; phase++) {
+        resizer_state now;
+        slow_set(d, 1);
+        CHECK(resizer_budget(r, phase ? low : high) == 0, "budget");
+        slow_wait(d);
+        const int reads = d->reads;
+        for (int i = 0; i < 40; i++, tokens++) {
+            if (!talk->answering) llm_conversation_reset(talk), llm_conversation_say(talk, "more", 4);
+            CHECK(llm_conversation_next(talk, &sampler, text, &bytes) >= 0, "no memory");
         }
-        CHECK(!phase || now.settled, "still %d of %d blocks after %d tokens", now.loaded, now.blocks, MOST);
-        if (!phase) qsort(waits, TOKENS, sizeof *waits, by_size), *usual = waits[TOKENS / 2];
+        CHECK(d->reads == reads && d->held == 1, "the resizer went on: %d reads, %d held up", d->reads - reads, d->held);
+        slow_set(d, 0);
+        resizer_wait(r);
+        resizer_ask(r, &now);
+        CHECK(now.settled && !now.message[0] && (phase ? now.resident <= low : now.resident == now.total), "%llu bytes of %llu: %s",
+              (unsigned long long)now.resident, (unsigned long long)now.total, now.message);
     }
-    return longest;
+    return tokens;
 }
 
 int main(void) {
@@ -108,7 +136,6 @@ int main(void) {
     session_options options;
     llm_conversation talk;
     llm_error error;
-    resizer_state now;
     memset(&options, 0, sizeof options);
     options.threads = 2;
     snprintf(path, sizeof path, "build/tests/talking%d.bitstack", (int)getpid());
@@ -122,25 +149,41 @@ int main(void) {
     llm_conversation_free(&talk);
     session_close(&s);
 
-    TEST("no token takes longer than two while the model goes from all its blocks to none and back");
-    if (SANITIZED) SKIP("times say nothing under a sanitizer");
-    else {
-        double usual = 0, longest = 1, best = 1e9;
-        options.threads = 1;
-        CHECK(random_stack(path, 1024, 2816, 8, 4, 512, NULL) == 0 && session_open(&s, path, &options, &error) == 0, "%s", error.message);
-        CHECK(llm_conversation_init(&talk, &s.model, &s.tokenizer, 0, NULL) == 0, "no memory");
-        resizer_ask(s.resizer, &now);
-        for (int attempt = 0; attempt < 8 && best > 2; attempt++) { /* others use the machine as well */
-            longest = longest_wait(&s, &talk, now.base, now.total, &usual);
-            if (longest / usual < best) best = longest / usual;
-        }
-        resizer_ask(s.resizer, &now);
-        printf("      a token takes %.2f ms, the longest while resizing %.2f; a block at most %.2f, %llu moved\n", 1e3 * usual, 1e3 * longest,
-               1e3 * now.longest, (unsigned long long)now.steps);
-        CHECK(best <= 2, "the longest wait is %.1f tokens", best);
-        CHECK(now.steps >= 200, "only %llu blocks moved", (unsigned long long)now.steps);
+    TEST("no token waits for the resizing: eighty come while it waits for a device, half on the way up and half on the way down");
+    {
+        slow_device device = {NULL, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
+        llm_model_options load;
+        llm_source source;
+        llm_model model;
+        llm_tokenizer tokenizer;
+        bitstack_options open = {0};
+        bitstack_error why;
+        bitstack *stack;
+        resizer *r;
+        memset(&load, 0, sizeof load);
+        CHECK(random_stack(path, 64, 128, 2, 3, 96, NULL) == 0 && (device.file = fopen(path, "rb")) != NULL, "%s", path);
+        if (test_bad_) return TEST_DONE();
+        fseek(device.file, 0, SEEK_END);
+        open.load_nothing = 1;
+        CHECK(bitstack_open_callback(&stack, slow_read, &device, (uint64_t)ftell(device.file), &open, &why) == BITSTACK_OK, "%s", why.message);
+        const uint64_t base = bitstack_base_bytes(stack), total = bitstack_total_bytes(stack), low = base + (total - base) / 2;
+        CHECK(bitstack_set_budget(stack, base, &why) == BITSTACK_OK && llm_source_stack(&source, stack, path, &error) == 0 &&
+              llm_model_load(&model, source, &load, &error) == 0 && llm_tokenizer_load(&tokenizer, &model.source, &error) == 0, "%s", error.message);
+        if (test_bad_) return TEST_DONE();
+        resizer_options size;
+        memset(&size, 0, sizeof size);
+        size.budget = base;
+        CHECK(resizer_start(&r, stack, &size) == 0, "no thread");
+        CHECK(llm_conversation_init(&talk, &model, &tokenizer, 0, NULL) == 0 && llm_conversation_say(&talk, "hello", 5) == 0, "no memory");
+        alarm(SANITIZED ? 300 : 100); /* not for ever */
+        const int tokens = talk_beside(&device, r, &talk, low, total);
+        alarm(0);
+        CHECK(tokens == 80, "%d tokens", tokens);
         llm_conversation_free(&talk);
-        session_close(&s);
+        resizer_stop(r);
+        llm_tokenizer_free(&tokenizer);
+        llm_model_close(&model);
+        fclose(device.file);
     }
     remove(path);
     return TEST_DONE();

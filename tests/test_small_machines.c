@@ -59,14 +59,19 @@ int main(void) {
     data[40] ^= 1;
 
     TEST("an arena too small for its own books gives nothing and does not write");
-    for (size_t n = 0; n < 48; n++) {
-        unsigned char room[64];
-        memset(room, 0xA5, sizeof room);
-        bitstack_allocator arena = bitstack_arena(room, n);
-        void *p = arena.allocate(arena.user, 1);
-        CHECK(n >= 47 || !p || n >= 32, "%zu bytes", n);
-        for (size_t i = n; i < sizeof room; i++) CHECK(room[i] == 0xA5, "byte %zu of %zu was written", i, n);
-    }
+    for (size_t shift = 0; shift < 16; shift++)
+        for (size_t n = 0; n < 64; n++) {
+            unsigned char space[96 + 16], *room = space + (16 - (uintptr_t)space % 16) % 16 + shift;
+            const size_t skip = (16 - shift) % 16; /* to where it can keep books */
+            memset(space, 0xA5, sizeof space);
+            bitstack_allocator arena = bitstack_arena(room, n);
+            unsigned char *p = (unsigned char *)arena.allocate(arena.user, 1);
+            CHECK((p != NULL) == (n >= skip + 32), "%zu bytes at +%zu give %s", n, shift, p ? "something" : "nothing");
+            CHECK(!p || (p >= room + skip + 16 && p + 16 <= room + n && (uintptr_t)p % 16 == 0), "%zu bytes at +%zu: outside, or not aligned", n, shift);
+            if (p) memset(p, 0xA5, 16);
+            for (size_t i = 0; i < sizeof space; i++)
+                CHECK(space[i] == 0xA5 || (p && space + i >= room && space + i < room + n), "byte %zu beside %zu bytes at +%zu was written", i, n, shift);
+        }
     CHECK(!bitstack_arena(NULL, 1000).allocate(NULL, 1), "no memory at all");
 
     TEST("what is released is used again, whole, whatever the order");

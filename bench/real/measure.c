@@ -4,7 +4,7 @@
  *         --calibrate FILE      text for second moments and sensitivities
  *         --text NAME=FILE      text to judge by; or ids, where FILE ends in .u16
  *         --rows N              rows of 512 predicted tokens (or what the model has room for) of each text; 8
- *         --calibration-rows N  rows of 512 tokens of the calibration text; 64
+ *         --calibration-rows N  rows of 512 tokens of the calibration text; 32
  *         --ggml FILTER         the program ggml_quantize
  *     WHAT: full        full precision
  *           gptq        GPTQ, groups of 128, act-order, grids searched by weighted error, at each number of bits (gptq=4: at these)
@@ -30,6 +30,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +39,8 @@
 
 enum { CONTEXT = 512, MOST_TEXTS = 6, MOST_THREADS = 64, MOST_MATRICES = 4096 };
 
-static const char header[] = "kind,scope,method,setting,any_size,bits,disk_bytes,memory_bytes,on,count,perplexity,kl,threads,tokens_s\n";
+static const char header[] = "kind,scope,method,setting,any_size,bits,disk_bytes,memory_bytes,on,count,"
+                             "perplexity,kl,threads,tokens_s\n";
 /* Bits a weight over the layer matrices at which everything is compared. */
 static const double sizes[] = {2.4, 2.7, 3.15, 3.6, 4.16, 4.6, 5.16, 6.2, 8.2};
 enum { SIZES = sizeof sizes / sizeof *sizes };
@@ -60,7 +62,7 @@ typedef struct matrix {
 static llm_model model;
 static text texts[MOST_TEXTS];
 static int text_count, threads;
-static size_t rows_wanted = 8, calibration_wanted = 64;
+static size_t rows_wanted = 8, calibration_wanted = 32;
 static const char *out_path, *calibration_path, *filter;
 static matrix *matrices;
 static size_t count, weights, model_weights; /* matrices; weights in them, and in the whole model */
@@ -90,7 +92,8 @@ static int known(const char *scope, const char *setting, const char *on) {
             fields[n] = at;
             if ((at = strchr(at, ','))) *at++ = 0;
         }
-        found = n == 9 && !strcmp(fields[0], "quality") && !strcmp(fields[1], scope) && !strcmp(fields[3], setting) && !strcmp(fields[8], on);
+        found = n == 9 && !strcmp(fields[0], "quality") && !strcmp(fields[1], scope) &&
+                !strcmp(fields[3], setting) && !strcmp(fields[8], on);
     }
     if (f) fclose(f);
     return found;
@@ -103,8 +106,8 @@ static int all_known(const char *scope, const char *setting) {
 }
 
 /* Measures what is not known yet; `m` is the model as it is now. */
-static void judge(const llm_model *m, const char *scope, const char *method, const char *setting, int any_size, double bits,
-                  uint64_t disk, uint64_t memory) {
+static void judge(const llm_model *m, const char *scope, const char *method, const char *setting,
+                  int any_size, double bits, uint64_t disk, uint64_t memory) {
     for (int i = 0; i < text_count; i++) {
         text *t = &texts[i];
         llm_quality q;
@@ -112,19 +115,23 @@ static void judge(const llm_model *m, const char *scope, const char *method, con
         int self = !strcmp(setting, "F16");
         if (!t->reference.logits && !self) { /* of full precision, before anything is measured against it */
             const float *now[MOST_MATRICES];
-            for (size_t k = 0; k < count; k++) now[k] = matrices[k].linear->dense, matrices[k].linear->dense = matrices[k].full;
-            if (llm_evaluate(&model, &t->reference, &t->rows, threads, NULL, NULL, &q)) die("memory", "not enough");
+            for (size_t k = 0; k < count; k++)
+                now[k] = matrices[k].linear->dense, matrices[k].linear->dense = matrices[k].full;
+            if (llm_evaluate(&model, &t->reference, &t->rows, threads, NULL, NULL, &q))
+                die("memory", "not enough");
             for (size_t k = 0; k < count; k++) matrices[k].linear->dense = now[k];
         }
-        if (llm_evaluate(m, self ? NULL : &t->reference, &t->rows, threads, NULL, NULL, &q)) die("memory", "not enough");
+        if (llm_evaluate(m, self ? NULL : &t->reference, &t->rows, threads, NULL, NULL, &q))
+            die("memory", "not enough");
         FILE *f = fopen(out_path, "a");
         if (!f) die(out_path, "cannot be written");
         fprintf(f, "quality,%s,%s,%s,%d,%.4f,", scope, method, setting, any_size, bits);
         if (disk) fprintf(f, "%llu", (unsigned long long)disk);
-        fprintf(f, ",%llu,%s,%llu,%.6g,%.6g,,\n", (unsigned long long)memory, t->name, (unsigned long long)q.tokens, exp(q.nll), self ? 0.0 : q.kl);
+        fprintf(f, ",%llu,%s,%llu,%.6g,%.6g,,\n", (unsigned long long)memory, t->name,
+                (unsigned long long)q.tokens, exp(q.nll), self ? 0.0 : q.kl);
         fclose(f);
-        printf("%-6s %-34s %-20s %6.3f bits %11llu bytes  %-9s ppl %9.3f  KL %.5f\n", scope, method, setting, bits, (unsigned long long)memory,
-               t->name, exp(q.nll), q.kl);
+        printf("%-6s %-34s %-20s %6.3f bits %11llu bytes  %-9s ppl %9.3f  KL %.5f\n", scope, method, setting,
+               bits, (unsigned long long)memory, t->name, exp(q.nll), q.kl);
         fflush(stdout);
     }
 }
@@ -165,39 +172,41 @@ static void load_rows(llm_rows *rows, const char *path, size_t most) {
     free(ids), free(data);
 }
 
-/* H += X^T X, rows of H shared out over the pool. */
-typedef struct outer {
-    const float *across; /* cols x tokens */
-    float *sums;
-    double *h;
-    size_t cols, tokens, step;
-} outer;
-
-static void outer_rows(void *context, size_t part) {
-    const outer *o = context;
-    size_t first = part * o->step, n = o->cols, some = first >= n ? 0 : n - first < o->step ? n - first : o->step;
-    if (!some) return;
-    /* the product's "vectors" are the rows of this part, so that what it writes is whole rows of H */
-    llm_gemm(o->across, n, o->tokens, o->across + first * o->tokens, o->tokens, o->sums + first * n, n, some);
-    for (size_t i = first * n; i < (first + some) * n; i++) o->h[i] += (double)o->sums[i];
+static llm_model without_pool(void) {
+    llm_model alone = model;
+    alone.pool = NULL;
+    memset(&alone.parallel, 0, sizeof alone.parallel);
+    return alone;
 }
 
+/* H += X^T X; a thread's own room for the product. */
+typedef struct outer {
+    float *across, *sums;
+    llm_state state;
+} outer;
+
+static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
+
 static void observe(void *user, uint32_t layer, int input, const float *x, size_t tokens, uint32_t cols) {
-    static float *across, *sums; /* of the widest input yet */
-    static size_t room;
+    outer *o = user;
     bitstack_moments *m = &moments[layer * LLM_INPUTS + (uint32_t)input];
-    (void)user;
-    if (room < cols) {
-        free(across), free(sums);
-        room = cols;
-        across = need(malloc(room * CONTEXT * sizeof *across)), sums = need(malloc(room * room * sizeof *sums));
-    }
-    m->count += tokens;
     for (size_t t = 0; t < tokens; t++)
-        for (size_t j = 0; j < cols; j++) across[j * tokens + t] = x[t * cols + j];
-    outer o = {across, sums, m->h, cols, tokens, (cols + (size_t)threads - 1) / (size_t)threads};
-    if (threads > 1) model.parallel.run(model.parallel.user, outer_rows, &o, (size_t)threads);
-    else outer_rows(&o, 0);
+        for (size_t j = 0; j < cols; j++) o->across[j * tokens + t] = x[t * cols + j];
+    llm_gemm(o->across, cols, tokens, o->across, tokens, o->sums, cols, cols);
+    pthread_mutex_lock(&adding);
+    m->count += tokens;
+    for (size_t i = 0; i < (size_t)cols * cols; i++) m->h[i] += (double)o->sums[i];
+    pthread_mutex_unlock(&adding);
+}
+
+static void moments_of_row(void *user, size_t r, int thread) {
+    outer *o = (outer *)user + thread;
+    llm_model alone = without_pool(); /* each thread has a row */
+    o->state.position = 0;
+    o->state.observe = observe, o->state.observe_user = o;
+    llm_forward(&alone, &o->state, calibration.ids + r * calibration.length,
+                (uint32_t)calibration.length - 1);
+    fprintf(stderr, "\rmoments: row %zu of %zu ", r + 1, calibration.count);
 }
 
 static void weigh(void *user, size_t i, int thread) {
@@ -212,25 +221,31 @@ static void weigh(void *user, size_t i, int thread) {
 }
 
 static void calibrate(void) {
-    llm_state state;
     if (moments) return;
     if (!calibration_path) die("--calibrate", "needed for this");
     load_rows(&calibration, calibration_path, calibration_wanted);
     moments = need(calloc((size_t)model.config.layers * LLM_INPUTS, sizeof *moments));
-    const uint32_t cols[LLM_INPUTS] = {model.config.width, model.config.heads * model.config.head_width, model.config.width, model.config.hidden};
+    const uint32_t cols[LLM_INPUTS] = {model.config.width, model.config.heads * model.config.head_width,
+                                       model.config.width, model.config.hidden};
     for (size_t i = 0; i < model.config.layers * (size_t)LLM_INPUTS; i++)
-        if (bitstack_moments_init(&moments[i], cols[i % LLM_INPUTS], 1) != BITSTACK_OK) die("memory", "not enough");
-    if (llm_state_init(&state, &model, CONTEXT, CONTEXT)) die("memory", "not enough");
-    state.observe = observe;
-    for (size_t r = 0; r < calibration.count; r++) {
-        state.position = 0;
-        llm_forward(&model, &state, calibration.ids + r * calibration.length, (uint32_t)calibration.length - 1);
-        fprintf(stderr, "\rmoments: row %zu of %zu ", r + 1, calibration.count);
+        if (bitstack_moments_init(&moments[i], cols[i % LLM_INPUTS], 1) != BITSTACK_OK)
+            die("memory", "not enough");
+    outer *room = need(calloc((size_t)threads, sizeof *room));
+    size_t widest = model.config.hidden;
+    for (int i = 0; i < LLM_INPUTS; i++) widest = cols[i] > widest ? cols[i] : widest;
+    for (int i = 0; i < threads; i++) {
+        room[i].across = need(malloc(widest * CONTEXT * sizeof(float))),
+        room[i].sums = need(malloc(widest * widest * sizeof(float)));
+        if (llm_state_init(&room[i].state, &model, CONTEXT, CONTEXT)) die("memory", "not enough");
     }
+    llm_parallel(threads, calibration.count, moments_of_row, room);
     fprintf(stderr, "\n");
-    llm_state_free(&state);
+    for (int i = 0; i < threads; i++)
+        free(room[i].across), free(room[i].sums), llm_state_free(&room[i].state);
+    free(room);
     for (size_t i = 0; i < count; i++)
-        matrices[i].moments = &moments[i / LLM_LINEARS * LLM_INPUTS + (size_t)llm_linear_inputs[i % LLM_LINEARS]];
+        matrices[i].moments =
+            &moments[i / LLM_LINEARS * LLM_INPUTS + (size_t)llm_linear_inputs[i % LLM_LINEARS]];
     llm_parallel(threads, count, weigh, NULL);
 }
 
@@ -240,11 +255,15 @@ static void restore(void) {
 
 /* ---- peers ---- */
 
-#define GPTQ(bits) {"gptq-" #bits, "GPTQ g128 act-order", bits, 128, 7, peer_gptq_encode, peer_uniform_dequantize, NULL, peer_uniform_release}
+#define GPTQ(bits)                                                                                           \
+    {                                                                                                        \
+        "gptq-" #bits, "GPTQ g128 act-order", bits, 128, 7, peer_gptq_encode, peer_uniform_dequantize, NULL, \
+            peer_uniform_release                                                                             \
+    }
 static const peer gptq[] = {GPTQ(2), GPTQ(3), GPTQ(4), GPTQ(5), GPTQ(6), GPTQ(8)};
 enum { GPTQS = sizeof gptq / sizeof *gptq, GPTQ_3 = 1 };
-static peer_coded *coded[GPTQS];    /* a matrix each */
-static double *errors[GPTQS];       /* tr(E H E^T) */
+static peer_coded *coded[GPTQS]; /* a matrix each */
+static double *errors[GPTQS];    /* tr(E H E^T) */
 
 typedef struct encoding {
     const peer *method;
@@ -256,7 +275,8 @@ static void encode_one(void *user, size_t i, int thread) {
     encoding *e = user;
     matrix *m = &matrices[i];
     (void)thread;
-    bitstack_result result = peer_encode(e->method, &e->coded[i], m->full, m->linear->rows, m->linear->cols, m->moments, 1);
+    bitstack_result result =
+        peer_encode(e->method, &e->coded[i], m->full, m->linear->rows, m->linear->cols, m->moments, 1);
     if (result != BITSTACK_OK) die(e->method->name, bitstack_result_string(result));
     if (!e->errors) return;
     float *dense = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *dense));
@@ -277,7 +297,8 @@ static void need_gptq(size_t which) {
 
 static void replace(size_t i, const peer_coded *by, uint32_t level) {
     matrix *m = &matrices[i];
-    if (!m->replaced) m->replaced = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *m->replaced));
+    if (!m->replaced)
+        m->replaced = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *m->replaced));
     by->peer->dequantize(by, level, m->replaced);
     m->linear->dense = m->replaced;
 }
@@ -306,21 +327,80 @@ static void do_gptq(int bits) { /* 0: all */
     restore();
 }
 
-/* The model's loss with each matrix alone at 3 bits, on a row of calibration text. */
-static void measure_losses(void) {
-    llm_rows probe = {calibration.ids, 1, calibration.length};
-    llm_reference reference = {&model, NULL};
-    llm_quality q;
-    if (llm_evaluate(&model, &reference, &probe, threads, NULL, NULL, &q)) die("memory", "not enough");
-    for (size_t i = 0; i < count; i++) {
-        replace(i, &coded[GPTQ_3][i], 1);
-        if (llm_evaluate(&model, &reference, &probe, threads, NULL, NULL, &q)) die("memory", "not enough");
-        matrices[i].loss = q.kl > 1e-9 ? q.kl : 1e-9;
-        matrices[i].linear->dense = matrices[i].full;
-        fprintf(stderr, "\rsensitivity: matrix %zu of %zu ", i + 1, count);
+/* The model's loss with each matrix alone at 3 bits, on a row of calibration text: from the layer on that it is in. */
+typedef struct probing {
+    size_t tokens, floats; /* of the row, of its residual stream */
+    float *streams;        /* at every layer's input, full precision */
+    float *reference;      /* logits */
+    llm_state *states;     /* one a thread */
+    float *logits;         /* of SOME tokens a thread */
+} probing;
+enum { SOME = 64 };
+
+/* From the stream at layer l's input, which is used up: the loss, or the reference itself. */
+static double finish(const probing *p, const llm_model *m, uint32_t l, float *x, int thread, float *to) {
+    llm_state *state = &p->states[thread];
+    size_t vocabulary = m->config.vocabulary;
+    double nll = 0, kl = 0;
+    for (; l < m->config.layers; l++) {
+        state->position = 0;
+        llm_layer_forward(m, state, l, x, (uint32_t)p->tokens);
     }
+    llm_final_norm(m, x, (uint32_t)p->tokens);
+    memcpy(state->x, x, p->floats * sizeof *x);
+    for (size_t first = 0; first < p->tokens; first += SOME) {
+        size_t some = p->tokens - first < SOME ? p->tokens - first : SOME;
+        float *logits = to ? to + first * vocabulary : p->logits + (size_t)thread * SOME * vocabulary;
+        llm_logits(m, state, (uint32_t)first, (uint32_t)some, logits);
+        for (size_t t = 0; t < some && !to; t++)
+            llm_score(logits + t * vocabulary, p->reference + (first + t) * vocabulary, (uint32_t)vocabulary,
+                      calibration.ids[first + t + 1], &nll, &kl);
+    }
+    return kl / (double)p->tokens;
+}
+
+static void probe_one(void *user, size_t i, int thread) {
+    const probing *p = user;
+    matrix *m = &matrices[i];
+    uint32_t l = (uint32_t)(i / LLM_LINEARS);
+    llm_model alone = without_pool();
+    float *dense = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *dense)),
+          *x = need(malloc(p->floats * sizeof *x));
+    alone.layers = need(malloc(model.config.layers * sizeof *alone.layers));
+    memcpy(alone.layers, model.layers, model.config.layers * sizeof *alone.layers);
+    gptq[GPTQ_3].dequantize(&coded[GPTQ_3][i], 1, dense);
+    alone.layers[l].linears[i % LLM_LINEARS].dense = dense;
+    memcpy(x, p->streams + l * p->floats, p->floats * sizeof *x);
+    double loss = finish(p, &alone, l, x, thread, NULL);
+    m->loss = loss > 1e-9 ? loss : 1e-9;
+    fprintf(stderr, "\rsensitivity: matrix %zu of %zu ", i + 1, count);
+    free(dense), free(x), free(alone.layers);
+}
+
+static void measure_losses(void) {
+    size_t layers = model.config.layers, vocabulary = model.config.vocabulary;
+    llm_model alone = without_pool();
+    probing p = {
+        calibration.length - 1, (calibration.length - 1) * model.config.width, NULL, NULL, NULL, NULL};
+    p.streams = need(malloc((layers + 1) * p.floats * sizeof(float)));
+    p.reference = need(malloc(p.tokens * vocabulary * sizeof(float)));
+    p.logits = need(malloc((size_t)threads * SOME * vocabulary * sizeof(float)));
+    p.states = need(calloc((size_t)threads, sizeof *p.states));
+    for (int i = 0; i < threads; i++)
+        if (llm_state_init(&p.states[i], &model, (uint32_t)p.tokens, (uint32_t)p.tokens))
+            die("memory", "not enough");
+    llm_embed(&alone, calibration.ids, (uint32_t)p.tokens, p.streams);
+    for (size_t l = 0; l < layers; l++) {
+        float *x = p.streams + (l + 1) * p.floats;
+        memcpy(x, x - p.floats, p.floats * sizeof *x);
+        p.states[0].position = 0;
+        llm_layer_forward(&alone, &p.states[0], (uint32_t)l, x, (uint32_t)p.tokens);
+    }
+    finish(&p, &alone, (uint32_t)layers, p.streams + layers * p.floats, 0, p.reference);
+    llm_parallel(threads, count, probe_one, &p);
     fprintf(stderr, "\n");
-    free(reference.logits);
+    for (int i = 0; i < threads; i++) llm_state_free(&p.states[i]);
+    free(p.streams), free(p.reference), free(p.logits), free(p.states);
 }
 
 /* Losses are taken to grow with a matrix's output error. From 2 bits everywhere, what lowers the predicted loss most a
@@ -335,7 +415,8 @@ static uint64_t mix(double target, unsigned char *choice) {
         for (size_t i = 0; i < count; i++)
             for (size_t b = choice[i] + 1u; b < GPTQS; b++) {
                 uint64_t more = coded[b][i].bytes[0] - coded[choice[i]][i].bytes[0];
-                double gain = matrices[i].loss * (errors[choice[i]][i] - errors[b][i]) / errors[GPTQ_3][i] / (double)more;
+                double gain = matrices[i].loss * (errors[choice[i]][i] - errors[b][i]) / errors[GPTQ_3][i] /
+                              (double)more;
                 if (gain > best && bytes + more <= most) best = gain, which = i, to = b;
             }
         if (which == count) return bytes;
@@ -371,9 +452,11 @@ typedef struct ggml_type {
     size_t block;
 } ggml_type;
 
-static const ggml_type types[] = {{"Q4_K", 12, 4.5, 256}, {"Q3_K", 11, 3.4375, 256}, {"IQ3_XXS", 18, 3.0625, 256}, {"IQ4_XS", 23, 4.25, 256},
-                                  {"Q5_K", 13, 5.5, 256}, {"Q2_K", 10, 2.625, 256}, {"IQ2_S", 22, 2.5625, 256}, {"Q6_K", 14, 6.5625, 256},
-                                  {"IQ2_XXS", 16, 2.0625, 256}, {"IQ3_S", 21, 3.4375, 256}, {"Q8_0", 8, 8.5, 32}, {"Q5_0", 6, 5.5, 32}};
+static const ggml_type types[] = {
+    {"Q4_K", 12, 4.5, 256},     {"Q3_K", 11, 3.4375, 256}, {"IQ3_XXS", 18, 3.0625, 256},
+    {"IQ4_XS", 23, 4.25, 256},  {"Q5_K", 13, 5.5, 256},    {"Q2_K", 10, 2.625, 256},
+    {"IQ2_S", 22, 2.5625, 256}, {"Q6_K", 14, 6.5625, 256}, {"IQ2_XXS", 16, 2.0625, 256},
+    {"IQ3_S", 21, 3.4375, 256}, {"Q8_0", 8, 8.5, 32},      {"Q5_0", 6, 5.5, 32}};
 enum { TYPES = sizeof types / sizeof *types, LAYER_TYPES = TYPES - 1, Q8_0 = TYPES - 2, Q5_0 = TYPES - 1 };
 
 typedef struct child {
@@ -399,16 +482,19 @@ static void start_child(child *c) {
     fcntl(in[1], F_SETFD, FD_CLOEXEC), fcntl(out[0], F_SETFD, FD_CLOEXEC);
 }
 
-static void through_ggml(child *c, const ggml_type *type, const float *w, size_t rows, size_t cols, const bitstack_moments *h, float *out) {
+static void through_ggml(child *c, const ggml_type *type, const float *w, size_t rows, size_t cols,
+                         const bitstack_moments *h, float *out) {
     size_t wide = (cols + type->block - 1) / type->block * type->block;
-    float *padded = need(calloc(rows * wide, sizeof *padded)), *importance = need(malloc(wide * sizeof *importance));
+    float *padded = need(calloc(rows * wide, sizeof *padded)),
+          *importance = need(malloc(wide * sizeof *importance));
     int32_t number = type->number;
     int64_t size[2] = {(int64_t)rows, (int64_t)wide};
     for (size_t j = 0; j < wide; j++)
         importance[j] = j >= cols ? 1e-6f : h ? (float)(h->h[j * cols + j] / (double)h->count) : 1;
     for (size_t i = 0; i < rows; i++) memcpy(padded + i * wide, w + i * cols, cols * sizeof *w);
-    if (fwrite(&number, 4, 1, c->to) != 1 || fwrite(size, 8, 2, c->to) != 2 || fwrite(importance, 4, wide, c->to) != wide ||
-        fwrite(padded, 4, rows * wide, c->to) != rows * wide || fflush(c->to) || fread(padded, 4, rows * wide, c->from) != rows * wide)
+    if (fwrite(&number, 4, 1, c->to) != 1 || fwrite(size, 8, 2, c->to) != 2 ||
+        fwrite(importance, 4, wide, c->to) != wide || fwrite(padded, 4, rows * wide, c->to) != rows * wide ||
+        fflush(c->to) || fread(padded, 4, rows * wide, c->from) != rows * wide)
         die(filter, "does not answer");
     for (size_t i = 0; i < rows; i++) memcpy(out + i * cols, padded + i * wide, cols * sizeof *w);
     free(padded), free(importance);
@@ -416,7 +502,8 @@ static void through_ggml(child *c, const ggml_type *type, const float *w, size_t
 
 static void ggml_one(void *user, size_t i, int thread) {
     matrix *m = &matrices[i];
-    if (!m->replaced) m->replaced = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *m->replaced));
+    if (!m->replaced)
+        m->replaced = need(malloc((size_t)m->linear->rows * m->linear->cols * sizeof *m->replaced));
     through_ggml(&children[thread], user, m->full, m->linear->rows, m->linear->cols, m->moments, m->replaced);
     m->linear->dense = m->replaced;
 }
@@ -438,7 +525,8 @@ static void do_ggml(void) {
         fprintf(stderr, "coding: %s\n", setting);
         llm_parallel(threads, count, ggml_one, (void *)(uintptr_t)&types[t]);
         const char *method = !strncmp(setting, "IQ", 2) ? "ggml IQ types" : "ggml K types";
-        judge(&model, "layers", method, setting, 0, types[t].bits, 0, (uint64_t)(types[t].bits * (double)weights / 8));
+        judge(&model, "layers", method, setting, 0, types[t].bits, 0,
+              (uint64_t)(types[t].bits * (double)weights / 8));
     }
     restore();
 }
@@ -479,7 +567,9 @@ static uint64_t rest_bytes(const llm_model *m) {
 }
 
 static void do_files(void) {
-    static const struct { size_t gptq, type; } pairs[] = {{0, Q5_0}, {1, Q5_0}, {2, Q5_0}, {2, Q8_0}, {3, Q8_0}, {4, Q8_0}, {5, Q8_0}};
+    static const struct {
+        size_t gptq, type;
+    } pairs[] = {{0, Q5_0}, {1, Q5_0}, {2, Q5_0}, {2, Q8_0}, {3, Q8_0}, {4, Q8_0}, {5, Q8_0}};
     static float *embedding;
     const float *full = model.embedding.dense;
     size_t rows = model.embedding.rows, cols = model.embedding.cols;
@@ -501,10 +591,12 @@ static void do_files(void) {
         need_children();
         if (!embedding) embedding = need(malloc(rows * cols * sizeof *embedding));
         through_ggml(&children[0], type, full, rows, cols, NULL, embedding);
-        uint64_t bytes = use_gptq(choice) + (uint64_t)(type->bits * (double)(rows * cols) / 8) + rest_bytes(&model);
+        uint64_t bytes =
+            use_gptq(choice) + (uint64_t)(type->bits * (double)(rows * cols) / 8) + rest_bytes(&model);
         llm_model coded_model = model;
         coded_model.embedding.dense = coded_model.head.dense = embedding;
-        judge(&coded_model, "file", k < last ? "GPTQ g128 act-order" : "GPTQ mixed bits", setting, 0, 8 * (double)bytes / (double)model_weights, 0, bytes);
+        judge(&coded_model, "file", k < last ? "GPTQ g128 act-order" : "GPTQ mixed bits", setting, 0,
+              8 * (double)bytes / (double)model_weights, 0, bytes);
         free(choice);
     }
     restore();
@@ -574,13 +666,15 @@ static void do_stack(char *path) { /* STACK,NAME:BYTES,... */
         set_budget(&m, path, budget);
         uint64_t resident = bitstack_resident_bytes(m.source.stack);
         if ((double)resident < 0.96 * (double)budget) continue; /* the file ends before */
-        judge(&m, "file", "BitStack", setting, 1, 8 * (double)resident / (double)model_weights, disk, resident);
+        judge(&m, "file", "BitStack", setting, 1, 8 * (double)resident / (double)model_weights, disk,
+              resident);
     }
     llm_model_close(&m);
 }
 
 static void do_file(char *what) { /* METHOD,SETTING,BYTES,MODEL */
-    char *setting = strchr(what, ','), *bytes = setting ? strchr(setting + 1, ',') : NULL, *path = bytes ? strchr(bytes + 1, ',') : NULL;
+    char *setting = strchr(what, ','), *bytes = setting ? strchr(setting + 1, ',') : NULL,
+         *path = bytes ? strchr(bytes + 1, ',') : NULL;
     llm_model m;
     if (!path) die("file=", "expected METHOD,SETTING,BYTES,MODEL");
     *setting++ = *bytes++ = *path++ = 0;
@@ -608,7 +702,8 @@ static void list_matrices(void) {
     model_weights = weights + (size_t)model.embedding.rows * model.embedding.cols;
     if (model.head.dense != model.embedding.dense) model_weights += (size_t)model.head.rows * model.head.cols;
     for (size_t i = 0; i < model.source.tensor_count; i++)
-        if (model.source.tensors[i].dimensions < 2) model_weights += (size_t)llm_tensor_cols(&model.source.tensors[i]);
+        if (model.source.tensors[i].dimensions < 2)
+            model_weights += (size_t)llm_tensor_cols(&model.source.tensors[i]);
 }
 
 int main(int argc, char **argv) {

@@ -22,6 +22,7 @@ typedef struct row {
 
 static row rows[MOST];
 static int count, text_count;
+static int shown; /* how many of the texts the table at hand has */
 static char texts[MOST_TEXTS][24];
 
 static char *next_field(char **at) {
@@ -65,16 +66,22 @@ static int load(const char *path) {
 
 static const row *quality_of(int file, const char *setting, const char *on) {
     for (int i = 0; i < count; i++)
-        if (rows[i].quality && rows[i].file == file && !strcmp(rows[i].setting, setting) && !strcmp(rows[i].on, on)) return &rows[i];
+        if (rows[i].quality && rows[i].file == file && !strcmp(rows[i].setting, setting) &&
+            !strcmp(rows[i].on, on))
+            return &rows[i];
     return NULL;
 }
 
 static int ours(const row *r) { return !strcmp(r->method, "BitStack"); }
 
-/* Product of the divergences on all texts: what a setting is ranked by. NAN where one is missing. */
+/* Texts that every run has, first: the others come from ../shared. */
+enum { EVERYWHERE = 2 };
+static int ranked(void) { return text_count < EVERYWHERE ? text_count : EVERYWHERE; }
+
+/* Product of the divergences on these texts: what a setting is ranked by. NAN where one is missing. */
 static double merit(const row *r) {
     double product = 1;
-    for (int t = 0; t < text_count; t++) {
+    for (int t = 0; t < ranked(); t++) {
         const row *q = quality_of(r->file, r->setting, texts[t]);
         product *= q ? q->kl : NAN;
     }
@@ -87,7 +94,9 @@ static const row *best(int file, double bytes, int of_ours) {
     double least = HUGE_VAL;
     for (int i = 0; i < count; i++) {
         const row *r = &rows[i];
-        if (!r->quality || r->file != file || ours(r) != of_ours || r->memory > bytes || strcmp(r->on, texts[0]) != 0) continue;
+        if (!r->quality || r->file != file || ours(r) != of_ours || r->memory > bytes ||
+            strcmp(r->on, texts[0]) != 0)
+            continue;
         double m = merit(r);
         if (m < least) least = m, found = r;
     }
@@ -106,7 +115,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
 }
 
 static void say_quality(const row *r) {
-    for (int t = 0; t < text_count; t++) {
+    for (int t = 0; t < shown; t++) {
         const row *q = r ? quality_of(r->file, r->setting, texts[t]) : NULL;
         if (!q) say(" |");
         else say(" %.4f (%.1f) |", q->kl, q->perplexity);
@@ -120,15 +129,16 @@ static void say_verdict(const row *a, const row *b) {
         say(" |");
         return;
     }
-    for (int t = 0; t < text_count; t++) {
-        const row *x = quality_of(a->file, a->setting, texts[t]), *y = quality_of(b->file, b->setting, texts[t]);
+    for (int t = 0; t < shown; t++) {
+        const row *x = quality_of(a->file, a->setting, texts[t]),
+                  *y = quality_of(b->file, b->setting, texts[t]);
         if (x && y && x->kl > y->kl) say("%s%s", worse++ ? ", " : " **behind** on ", texts[t]);
     }
     say(worse ? " |" : " ahead |");
 }
 
 static void say_texts(const char *whose) {
-    for (int t = 0; t < text_count; t++) say(" %s, %s |", whose, texts[t]);
+    for (int t = 0; t < shown; t++) say(" %s, %s |", whose, texts[t]);
 }
 
 static void say_rule(int columns) {
@@ -139,8 +149,9 @@ static void say_rule(int columns) {
 
 static double speed_of(const char *method, const char *setting, const char *what, double threads) {
     for (int i = 0; i < count; i++)
-        if (!rows[i].quality && !strcmp(rows[i].method, method) && !strcmp(rows[i].setting, setting) && !strcmp(rows[i].on, what) &&
-            rows[i].threads == threads) return rows[i].speed;
+        if (!rows[i].quality && !strcmp(rows[i].method, method) && !strcmp(rows[i].setting, setting) &&
+            !strcmp(rows[i].on, what) && rows[i].threads == threads)
+            return rows[i].speed;
     return NAN;
 }
 
@@ -166,7 +177,8 @@ static int list(const row **out, int file, const char *method) {
     int n = 0;
     for (int i = 0; i < count; i++) {
         const row *r = &rows[i];
-        if (!r->quality || r->file != file || strcmp(r->on, texts[0]) != 0 || !strcmp(r->setting, "F16")) continue;
+        if (!r->quality || r->file != file || strcmp(r->on, texts[0]) != 0 || !strcmp(r->setting, "F16"))
+            continue;
         if (method ? !strcmp(r->method, method) : !ours(r)) out[n++] = r;
     }
     qsort(out, (size_t)n, sizeof *out, by_memory);
@@ -178,32 +190,43 @@ static void files_table(void) {
     double threads = most_threads();
     int n = list(line, 1, "BitStack");
     const row *full = quality_of(1, "F16", texts[0]);
-    say("| in memory | bits a weight |"), say_texts("KL (perplexity)"), say(" tokens/s | best fixed size in no more bytes |");
-    say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * text_count + 6);
+    say("| in memory | bits a weight |"), say_texts("KL (perplexity)"),
+        say(" tokens/s | best fixed size in no more bytes |");
+    say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * shown + 6);
     for (int i = 0; i < n; i++) {
         const row *peer = best(1, line[i]->memory, 0);
         char at[64];
         snprintf(at, sizeof at, "stack-at-%s", peer ? peer->setting : "");
         double own = speed_of("BitStack", line[i]->setting, "decode", threads);
-        if (!strncmp(line[i]->setting, "stack-at-", 9)) snprintf(at, sizeof at, "%s", line[i]->setting), own = speed_of("BitStack", at, "decode", threads);
+        if (!strncmp(line[i]->setting, "stack-at-", 9))
+            snprintf(at, sizeof at, "%s", line[i]->setting),
+                own = speed_of("BitStack", at, "decode", threads);
         say("| %.1f MB | %.2f |", line[i]->memory / 1e6, line[i]->bits), say_quality(line[i]), say_speed(own);
         if (peer) say(" %s %s, %.1f MB |", peer->method, peer->setting, peer->memory / 1e6);
         else say(" |");
         say_quality(peer);
-        say_speed(peer ? speed_of(peer->method, peer->setting, "decode", threads) : NAN), say_verdict(line[i], peer), say("\n");
+        say_speed(peer ? speed_of(peer->method, peer->setting, "decode", threads) : NAN),
+            say_verdict(line[i], peer), say("\n");
     }
-    if (full) say("| %.1f MB | 16 |", full->memory / 1e6), say_quality(full), say(" | full precision |"), say_quality(NULL), say(" | |\n");
-    if (n) say("\nOne file of %.1f MB on disk is all sizes of BitStack. ", line[0]->disk / 1e6);
-    say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f threads, empty where that was not "
-        "measured or the method's kernels are not ours to run.\n", full ? full->count : 0, threads);
+    if (full)
+        say("| %.1f MB | 16 |", full->memory / 1e6), say_quality(full), say(" | full precision |"),
+            say_quality(NULL), say(" | |\n");
+    say("\n");
+    if (n) say("One file of %.1f MB on disk is all sizes of BitStack. ", line[0]->disk / 1e6);
+    say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f threads, "
+        "empty where that was not "
+        "measured or the method's kernels are not ours to run.\n",
+        full ? full->count : 0, threads);
 }
 
 static void layers_table(void) {
     const row *line[MOST];
     int n = list(line, 0, "BitStack");
-    say("Layer matrices alone, embeddings in half precision; every byte that belongs to the matrices counted:\n\n");
-    say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in no more bytes | bits |"), say_texts("its KL (perplexity)"), say(" |");
-    say_rule(2 * text_count + 4);
+    say("Layer matrices alone, embeddings in half precision; every byte that belongs to the matrices "
+        "counted:\n\n");
+    say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in no more bytes | bits |"),
+        say_texts("its KL (perplexity)"), say(" |");
+    say_rule(2 * shown + 4);
     for (int i = 0; i < n; i++) {
         const row *peer = best(0, line[i]->memory, 0);
         say("| %.2f |", line[i]->bits), say_quality(line[i]);
@@ -211,12 +234,16 @@ static void layers_table(void) {
         else say(" | |");
         say_quality(peer), say_verdict(line[i], peer), say("\n");
     }
-    say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"), say_texts("KL (perplexity)"), say_rule(text_count + 3);
+    say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"),
+        say_texts("KL (perplexity)"), say_rule(shown + 3);
     for (int i = 0, all = list(line, 0, NULL); i < all; i++)
-        say("| %s | %s | %.2f |", line[i]->method, line[i]->setting, line[i]->bits), say_quality(line[i]), say("\n");
-    say("\nWhole files:\n\n| method | setting | in memory |"), say_texts("KL (perplexity)"), say_rule(text_count + 3);
+        say("| %s | %s | %.2f |", line[i]->method, line[i]->setting, line[i]->bits), say_quality(line[i]),
+            say("\n");
+    say("\nWhole files:\n\n| method | setting | in memory |"), say_texts("KL (perplexity)"),
+        say_rule(shown + 3);
     for (int i = 0, all = list(line, 1, NULL); i < all; i++)
-        say("| %s | %s | %.1f MB |", line[i]->method, line[i]->setting, line[i]->memory / 1e6), say_quality(line[i]), say("\n");
+        say("| %s | %s | %.1f MB |", line[i]->method, line[i]->setting, line[i]->memory / 1e6),
+            say_quality(line[i]), say("\n");
 }
 
 static void speed_table(void) {
@@ -226,7 +253,8 @@ static void speed_table(void) {
         const row *r = &rows[i];
         if (r->quality || strcmp(r->method, "llama.cpp") != 0 || strcmp(r->on, "decode") != 0) continue;
         if (!any++) {
-            say("\nTokens a second at equal bytes, BitStack / llama.cpp's own bench, by turns on one machine:\n\n| llama.cpp's file | bytes | threads |");
+            say("\nTokens a second at equal bytes, BitStack / llama.cpp's own bench, by turns on one "
+                "machine:\n\n| llama.cpp's file | bytes | threads |");
             for (int w = 0; w < 4; w++) say(" %s |", what[w]);
             say_rule(7);
         }
@@ -234,7 +262,8 @@ static void speed_table(void) {
         snprintf(at, sizeof at, "stack-at-%.48s", r->setting);
         say("| %s | %.1f MB | %.0f |", r->setting, r->memory / 1e6, r->threads);
         for (int w = 0; w < 4; w++) {
-            double a = speed_of("BitStack", at, what[w], r->threads), b = speed_of("llama.cpp", r->setting, what[w], r->threads);
+            double a = speed_of("BitStack", at, what[w], r->threads),
+                   b = speed_of("llama.cpp", r->setting, what[w], r->threads);
             if (isnan(a) || isnan(b)) say(" |");
             else say(" %.0f / %.0f |", a, b);
         }
@@ -243,8 +272,27 @@ static void speed_table(void) {
 }
 
 /* ---- plots: at most seven lines ---- */
+static int has_chart(int file, const char *on) {
+    int points = 0;
+    for (int i = 0; i < count; i++)
+        points += rows[i].quality && rows[i].file == file && !strcmp(rows[i].on, on) && rows[i].kl > 0;
+    return points > 1;
+}
+
+static void say_chart(const char *where, int file, const char *on) {
+    if (has_chart(file, on))
+        say("\n![divergence from full precision, %s](%sreal-%s-%s.svg)\n", on, where,
+            file ? "file" : "layers", on);
+}
+
 static int chart(const char *path, int file, const char *on) {
-    static const char *const methods[] = {"BitStack", "llama.cpp", "ggml K types", "ggml IQ types", "GPTQ g128 act-order", "GPTQ mixed bits", "BitStack as published"};
+    static const char *const methods[] = {"BitStack",
+                                          "llama.cpp",
+                                          "ggml K types",
+                                          "ggml IQ types",
+                                          "GPTQ g128 act-order",
+                                          "GPTQ mixed bits",
+                                          "BitStack as published"};
     const row *line[MOST];
     svg_chart c;
     double low = HUGE_VAL, high = 0, y_low = HUGE_VAL, y_high = 0, x[MOST], y[MOST];
@@ -255,16 +303,18 @@ static int chart(const char *path, int file, const char *on) {
         double v = file ? r->memory / 1e6 : r->bits;
         low = fmin(low, v), high = fmax(high, v), y_low = fmin(y_low, r->kl), y_high = fmax(y_high, r->kl);
     }
-    if (!(high > low)) return 1;
     c.x_low = low / 1.02, c.x_high = high * 1.02, c.y_low = y_low / 1.15, c.y_high = fmin(y_high, 4) * 1.15;
-    snprintf(title, sizeof title, "Divergence from full precision on \"%s\", %s", on, file ? "whole model" : "layer matrices alone");
-    if (!svg_open(&c, path, title, file ? "MB in memory" : "bits a weight", "KL, nats a token")) return perror(path), 0;
+    snprintf(title, sizeof title, "Divergence from full precision on \"%s\", %s", on,
+             file ? "whole model" : "layer matrices alone");
+    if (!svg_open(&c, path, title, file ? "MB in memory" : "bits a weight", "KL, nats a token"))
+        return perror(path), 0;
     /* the frontier: what no other peer of no more bytes beats */
     int n = list(line, file, NULL), points = 0;
     double least = HUGE_VAL;
     for (int i = 0; i < n; i++) {
         const row *q = quality_of(file, line[i]->setting, on);
-        if (q && q->kl > 0 && q->kl < least) least = q->kl, x[points] = file ? q->memory / 1e6 : q->bits, y[points++] = q->kl;
+        if (q && q->kl > 0 && q->kl < least)
+            least = q->kl, x[points] = file ? q->memory / 1e6 : q->bits, y[points++] = q->kl;
     }
     svg_series(&c, "best of the fixed sizes", x, y, points, SVG_FRONTIER);
     for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
@@ -273,7 +323,8 @@ static int chart(const char *path, int file, const char *on) {
             const row *q = quality_of(file, line[i]->setting, on);
             if (q && q->kl > 0) x[points] = file ? q->memory / 1e6 : q->bits, y[points++] = q->kl;
         }
-        if (points) svg_series(&c, m ? methods[m] : "BitStack, one file", x, y, points, m ? SVG_DOTS : SVG_THICK);
+        if (points)
+            svg_series(&c, m ? methods[m] : "BitStack, one file", x, y, points, m ? SVG_DOTS : SVG_THICK);
     }
     return svg_close(&c);
 }
@@ -289,16 +340,19 @@ static char *slurp(const char *path) {
 
 /* Puts `text` between the marks, or compares. */
 static int place(const char *path, int check) {
-    char *page = slurp(path), *from = page ? strstr(page, "<!-- real") : NULL, *to = from ? strstr(from, "<!-- /real -->") : NULL;
+    char *page = slurp(path), *from = page ? strstr(page, "<!-- real") : NULL,
+         *to = from ? strstr(from, "<!-- /real -->") : NULL;
     int good = 0;
     if (!to) fprintf(stderr, "%s: expected the marks \"<!-- real\" and \"<!-- /real -->\"\n", path);
     else {
         from = strchr(from, '\n') + 1;
         good = (size_t)(to - from) == used && !memcmp(from, text, used);
-        if (check && !good) fprintf(stderr, "%s: the part of the real model is not what real.csv says: make readme\n", path);
+        if (check && !good)
+            fprintf(stderr, "%s: the part of the real model is not what real.csv says: make readme\n", path);
         if (!check) {
             FILE *f = fopen(path, "wb");
-            good = f && fwrite(page, 1, (size_t)(from - page), f) == (size_t)(from - page) && fwrite(text, 1, used, f) == used && fputs(to, f) >= 0;
+            good = f && fwrite(page, 1, (size_t)(from - page), f) == (size_t)(from - page) &&
+                   fwrite(text, 1, used, f) == used && fputs(to, f) >= 0;
             if (f) fclose(f);
         }
     }
@@ -316,22 +370,28 @@ static int same_files(const char *a, const char *b) {
 int main(int argc, char **argv) {
     int check = argc > 1 && !strcmp(argv[1], "--check"), good = 1;
     char path[512], trial[520];
-    if (argc - check != 4) return fprintf(stderr, "usage: real_report [--check] RESULTS README.md BENCH_README.md\n"), 2;
+    if (argc - check != 4)
+        return fprintf(stderr, "usage: real_report [--check] RESULTS README.md BENCH_README.md\n"), 2;
     argv += check;
     snprintf(path, sizeof path, "%s/real.csv", argv[1]);
     if (!load(path)) return 1;
     if (!text_count) return fprintf(stderr, "%s: no rows\n", path), 1;
+    shown = ranked();
     files_table();
+    for (int t = 0; t < shown; t++) say_chart("bench/results/", 1, texts[t]);
     good &= place(argv[2], check);
-    used = 0;
+    used = 0, shown = text_count;
     layers_table(), speed_table();
+    for (int t = 0; t < text_count; t++) say_chart("results/", 0, texts[t]);
     good &= place(argv[3], check);
     for (int t = 0; t < text_count; t++)
         for (int file = 0; file < 2; file++) {
+            if (!has_chart(file, texts[t])) continue;
             snprintf(path, sizeof path, "%s/real-%s-%s.svg", argv[1], file ? "file" : "layers", texts[t]);
             snprintf(trial, sizeof trial, "%s.new", path);
             if (!chart(check ? trial : path, file, texts[t])) good = 0;
-            else if (check && !same_files(trial, path)) good = 0, fprintf(stderr, "%s: not what real.csv says: make readme\n", path);
+            else if (check && !same_files(trial, path))
+                good = 0, fprintf(stderr, "%s: not what real.csv says: make readme\n", path);
             if (check) remove(trial);
         }
     return !good;

@@ -18,7 +18,8 @@ static int by_size(const void *a, const void *b) {
 }
 
 /* Seconds for `tokens` tokens, `batch` at a time. */
-static double once(const llm_model *m, llm_state *s, uint32_t tokens, uint32_t batch, const uint32_t *ids, float *logits) {
+static double once(const llm_model *m, llm_state *s, uint32_t tokens, uint32_t batch, const uint32_t *ids,
+                   float *logits) {
     double start = llm_seconds();
     s->position = 0;
     for (uint32_t done = 0; done < tokens; done += batch) {
@@ -38,7 +39,8 @@ int main(int argc, char **argv) {
     memset(&options, 0, sizeof options);
     options.threads = atoi(argv[3]);
     if (llm_model_open(&m, argv[1], &options, &error) != 0) return fprintf(stderr, "%s\n", error.message), 1;
-    if (!m.source.stack || bitstack_set_budget(m.source.stack, strtoull(argv[2], NULL, 10), &why) != BITSTACK_OK)
+    if (!m.source.stack ||
+        bitstack_set_budget(m.source.stack, strtoull(argv[2], NULL, 10), &why) != BITSTACK_OK)
         return fprintf(stderr, "%s: not a stack that fits the budget\n", argv[1]), 1;
     float *logits = malloc(m.config.vocabulary * sizeof *logits);
     for (int i = 4; i < argc; i++) {
@@ -46,7 +48,8 @@ int main(int argc, char **argv) {
         uint32_t *ids = malloc((tokens + 1) * sizeof *ids);
         llm_state state;
         double seconds[3];
-        if (!logits || !ids || !tokens || tokens > m.config.context || llm_state_init(&state, &m, tokens, batch) != 0)
+        if (!logits || !ids || !tokens || tokens > m.config.context ||
+            llm_state_init(&state, &m, tokens, batch) != 0)
             return fprintf(stderr, "%s tokens: not possible\n", argv[i]), 1;
         for (uint32_t t = 0; t < tokens; t++) ids[t] = (t * 7919 + 11) % m.config.vocabulary;
         once(&m, &state, tokens < 16 ? tokens : 16, batch, ids, logits); /* warm */

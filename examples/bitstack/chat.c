@@ -1,5 +1,6 @@
 /* bitstack chat: a conversation with a stack whose size changes while it talks. */
 #include "cli.h"
+#include "line.h"
 #include "session.h"
 #include "../llm/conversation.h"
 #include "../llm/parallel.h"
@@ -14,19 +15,23 @@
 
 static const char help[] =
     "usage: bitstack chat FILE [--budget SIZE | --auto [--min SIZE] [--max SIZE] [--reserve SIZE]] [--follow]\n"
-    "                     [--system TEXT] [--context N] [-n TOKENS] [--temperature T] [--top-p P] [--seed S] [--live]\n\n"
+    "                     [--system TEXT] [--form NAME] [--special] [--context N] [-n TOKENS] [--temperature T]\n"
+    "                     [--top-p P] [--seed S] [--live]\n\n"
     "Answers the lines of the standard input, each with all that was said before. Lines that begin with a colon:\n\n"
     "  :budget SIZE     from now on with so much memory for the model; :budget all, :budget auto\n"
     "  :info            sizes, memory, how full the context is, speed\n"
     "  :reset           forget what was said      :stop  end this answer      :quit\n\n"
+    "A line that ends in a backslash goes on in the next one, as does what stands between lines of \"\"\".\n\n"
     "The model grows and shrinks block by block while it writes; nothing that was said is lost or read again. On a\n"
-    "terminal these lines are obeyed while an answer is being written, and Ctrl-C ends the answer.\n\n"
+    "terminal these lines are obeyed while an answer is being written. Ctrl-C ends the answer, a second one the talk.\n\n"
     "  --budget SIZE    memory for the model; as much as the file has\n"
     "  --auto           as much as the machine (its control groups, or /proc/meminfo) can spare, at any time\n"
     "  --min, --max     not less, not more than this, automatically\n"
     "  --reserve SIZE   memory to leave free; a twentieth of the limit, from 16 MiB to 1 GiB\n"
     "  --follow         FILE may still be growing\n"
-    "  --system TEXT    what the model is told first, and never forgets\n"
+    "  --system TEXT    what the model is told first, and never forgets; what its template says, if anything\n"
+    "  --form NAME      how turns are written, where the model's chat template does not tell: chatml, llama3, ...\n"
+    "  --special        marks such as <|im_end|> in what you say count as marks, not as text\n"
     "  --context N      room for so many tokens; when it is full the oldest turns are forgotten\n"
     "  -n TOKENS        at most so many tokens an answer; 512\n"
     "  --threads N      that work on it; all processors\n"
@@ -42,7 +47,11 @@ static struct {
 } input;
 static volatile sig_atomic_t interrupted;
 
-static void on_interrupt(int number) { (void)number, interrupted = 1; }
+/* The first ends the answer; a second one, before that could be done, everything. */
+static void on_interrupt(int number) {
+    if (interrupted) _exit(128 + number);
+    interrupted = 1;
+}
 
 static void next_line(void) {
     memmove(input.text, input.text + input.line, input.used -= input.line);
@@ -150,16 +159,14 @@ static void obey(chat *c, const char *line, size_t bytes, int answering) {
 
 /* ---- talking ---- */
 
-/* Answers the line and takes it from the input. */
 static int answer(chat *c, const char *line, size_t bytes, int live) {
     char text[512];
     size_t some, forgotten = c->talk.forgotten;
     int more = llm_conversation_say(&c->talk, line, bytes);
     if (more > 0) {
         printf("[longer than the context of %u tokens]\n", c->talk.generator.state.context);
+        return 0;
     }
-    next_line();
-    if (more > 0) return 0;
     double last = 0, now;
     c->made = 0;
     c->longest = c->seconds = 0;
@@ -194,35 +201,107 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
     return more < 0 ? -1 : 0;
 }
 
+/* What is to be said: one line, or several. */
+typedef struct message {
+    char *text;
+    size_t bytes;
+    int failed;
+} message;
+
+static void take_line(message *m, const char *text, size_t bytes) {
+    char *more = m->failed ? NULL : realloc(m->text, m->bytes + bytes + 2);
+    m->failed |= !more;
+    if (!more) return;
+    m->text = more;
+    if (bytes) memcpy(more + m->bytes, text, bytes);
+    m->bytes += bytes;
+}
+
+/* Waits for a line in `input`: edited, where the terminal can do it. 0 at the end, -1 when interrupted. */
+static int next_input(int edited, const char *prompt) {
+    char *text;
+    size_t bytes;
+    if (have_line(0)) return 1; /* typed while an answer was written */
+    if (!edited) {
+        if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) fputs(prompt, stdout), fflush(stdout);
+        return have_line(1) ? 1 : interrupted ? -1 : 0;
+    }
+    int result = line_read(prompt, &text, &bytes);
+    if (result != LINE_TEXT) return result == LINE_INTERRUPTED ? -1 : 0;
+    if (input.used + bytes + 1 > sizeof input.text) printf("[a line of more than %zu bytes is left out]\n", sizeof input.text - 1), bytes = 0;
+    if (bytes) memcpy(input.text + input.used, text, bytes);
+    free(text);
+    input.text[input.used + bytes] = '\n';
+    input.line = bytes + 1; /* with ends of lines inside, if it was pasted */
+    input.used += bytes + 1;
+    return 1;
+}
+
+/* Adds lines to the message as long as it goes on. 0 at the end of the input, -1 when interrupted. */
+static int gather(message *m, int edited) {
+    static const char quotes[] = "\"\"\"";
+    int result = 1, quoted = 0;
+    for (int first = 1; ; first = 0) {
+        if (!first && (result = next_input(edited, ". ")) <= 0) break;
+        const char *line = input.text;
+        size_t length = input.line - (input.text[input.line - 1] == '\n');
+        if (first && length >= 3 && memcmp(line, quotes, 3) == 0) quoted = 1, line += 3, length -= 3;
+        int ends = quoted && length >= 3 && memcmp(line + length - 3, quotes, 3) == 0;
+        int goes_on = quoted ? !ends : length && line[length - 1] == '\\';
+        if (ends) length -= 3;
+        else if (!quoted && goes_on) length--;
+        if (quoted && ((first && !length) || (ends && !length))) { /* the quotes stand alone: no line of their own */
+            if (ends && m->bytes && m->text[m->bytes - 1] == '\n') m->bytes--;
+        } else {
+            take_line(m, line, length);
+            if (goes_on) take_line(m, "\n", 1);
+        }
+        next_line();
+        if (!goes_on) break;
+    }
+    return result;
+}
+
 static int converse(chat *c, int live) {
-    int terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-    struct sigaction action;
+    int terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO), edited = terminal && line_possible(), asked = 0, failed = 0;
+    struct sigaction action, was;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt; /* without SA_RESTART: waiting for a line ends as well */
-    if (terminal) sigaction(SIGINT, &action, NULL);
-    while (!c->quit) {
-        if (terminal) fputs("> ", stdout), fflush(stdout);
-        if (!have_line(1)) break;
+    if (sigaction(SIGINT, NULL, &was) == 0 && was.sa_handler != SIG_IGN) sigaction(SIGINT, &action, NULL);
+    while (!c->quit && !failed) {
+        int there = next_input(edited, "> ");
+        interrupted = 0;
+        if (there < 0 && terminal && !asked++) {
+            printf("%s[Ctrl-C again, or :quit, ends it]\n", edited ? "" : "\n");
+            continue;
+        }
+        if (there <= 0) break;
+        asked = 0;
         size_t length = input.line - (input.text[input.line - 1] == '\n');
         if (length && input.text[0] != ':') {
-            if (answer(c, input.text, length, live || terminal) != 0) return -1;
+            message m = {NULL, 0, 0};
+            int whole = gather(&m, edited) >= 0;
+            failed = m.failed || (whole && m.bytes && answer(c, m.text, m.bytes, live || terminal) != 0);
+            free(m.text);
         } else {
             if (length) obey(c, input.text, length, 0);
             next_line();
         }
         fflush(stdout);
     }
-    if (terminal) putchar('\n');
-    return 0;
+    line_forget();
+    if (terminal && !c->quit) putchar('\n');
+    return failed ? -1 : 0;
 }
 
 int command_chat(int argc, char **argv) {
     static chat c;
-    const char *path, *system = NULL;
+    const char *path, *system = NULL, *form = NULL;
     uint32_t context = 0, threads = (uint32_t)llm_processors();
     uint64_t seed = 1;
     double temperature = 0.8, top_p = 0.95;
-    int live = 0;
+    int live = 0, special = 0, unknown = 0;
+    const llm_turns *turns = NULL;
     session_options open;
     llm_error error;
     memset(&open, 0, sizeof open);
@@ -233,10 +312,11 @@ int command_chat(int argc, char **argv) {
         {"--max", CLI_SIZE, &policy->most}, {"--reserve", CLI_SIZE, &policy->reserve}, {"--follow", CLI_FLAG, &open.growing},
         {"--system", CLI_TEXT, &system}, {"--context", CLI_WHOLE, &context}, {"-n", CLI_WHOLE, &c.most},
         {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
-        {"--live", CLI_FLAG, &live}, {NULL, CLI_FLAG, NULL}};
+        {"--live", CLI_FLAG, &live}, {"--form", CLI_TEXT, &form}, {"--special", CLI_FLAG, &special}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "chat", help, options, &path, 1);
     if (stop) return stop - 1;
     if (top_p > 1) return cli_usage("chat", "--top-p: expected a number from 0 to 1");
+    if (form && !(turns = llm_turns_named(form))) return cli_usage("chat", "--form: expected %s, got '%s'", llm_turns_names(), form);
     if (strcmp(path, "-") == 0) return cli_usage("chat", "expected a file: the standard input is for what you say");
     if (open.size.budget && open.size.automatic) return cli_usage("chat", "expected --budget or --auto, not both");
     if (!open.size.automatic && (policy->least || policy->most || policy->reserve))
@@ -252,8 +332,18 @@ int command_chat(int argc, char **argv) {
     if (session_open(&c.s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     int status = CLI_OK;
     if (c.s.resizer) resizer_wait(c.s.resizer);
-    if (llm_conversation_init(&c.talk, &c.s.model, &c.s.tokenizer, context, system) != 0) status = cli_failed("%s: out of memory", path);
-    else if (converse(&c, live) != 0) status = cli_failed("%s: out of memory", path);
+    if (context > c.s.model.config.context)
+        fprintf(stderr, "bitstack: note: %s: it was trained on contexts of %u tokens; beyond that it may make little sense\n", path, c.s.model.config.context);
+    if (!turns) turns = llm_turns_of(&c.s.model.source, &unknown);
+    if (unknown)
+        fprintf(stderr, "bitstack: note: %s: its chat template is none that is known, so turns are plain text; --form NAME chooses among %s\n",
+                path, llm_turns_names());
+    if (llm_conversation_start(&c.talk, &c.s.model, &c.s.tokenizer, context, system, turns) != 0) status = cli_failed("%s: out of memory", path);
+    else {
+        if (c.talk.cut) fprintf(stderr, "bitstack: note: what is said first is longer than half of the context: its last %zu tokens are left out\n", c.talk.cut);
+        c.talk.special = special;
+        if (converse(&c, live) != 0) status = cli_failed("%s: out of memory", path);
+    }
     llm_conversation_free(&c.talk);
     session_close(&c.s);
     return status;

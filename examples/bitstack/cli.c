@@ -1,16 +1,15 @@
 #include "cli.h"
 #include "../llm/evaluate.h"
-#include "../llm/pretokenizer.h"
+#include "../llm/numbers.h"
+#include "../llm/tokenizer.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static void plain(char *text, size_t bytes) {
@@ -60,37 +59,33 @@ int cli_open_unloaded(bitstack **stack, const char *path) {
     return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, &error);
 }
 
-/* What a command writes beside OUT: the library's and its own. */
-static const char *const endings[] = {"", ".part", ".spool", ".journal", ".unordered", ".unordered.part", ".unordered.spool",
-                                      ".import", ".import.part", ".import.spool"};
-enum { ENDINGS = sizeof endings / sizeof *endings };
+void cli_note_guess(const llm_source *source, const char *guessed) {
+    if (guessed)
+        fprintf(stderr, "bitstack: note: %s: it does not say how its tokenizer cuts words (tokenizer.ggml.pre): taken for %s\n",
+                source->path, guessed);
+}
 
-int cli_same_file(const char *input, const char *out, int in_place) {
-    struct stat from, to[ENDINGS];
-    int there[ENDINGS], status = CLI_OK;
-    char *path = malloc(strlen(out) + strlen(input) + 300); /* a name in a folder has 255 bytes at most */
-    if (!path) return cli_failed("%s: out of memory", out);
-    for (int i = 0; i < ENDINGS; i++) {
-        sprintf(path, "%s%s", out, endings[i]);
-        there[i] = !(in_place && i == 0) && stat(path, &to[i]) == 0;
+int cli_check_weights(const llm_source *source) {
+    llm_error error;
+    for (size_t i = 0; i < source->tensor_count; i++) {
+        int good = llm_tensor_check(source, &source->tensors[i], &error) == 0;
+        llm_tensor_forget(source, &source->tensors[i]);
+        if (!good) return cli_failed("%s", error.message);
     }
-    int found = stat(input, &from) == 0;
-    DIR *folder = found && S_ISDIR(from.st_mode) ? opendir(input) : NULL;
-    snprintf(path, strlen(input) + 1, "%s", input);
-    for (const struct dirent *entry; found && status == CLI_OK; ) {
-        if (folder) {
-            if (!(entry = readdir(folder))) break;
-            snprintf(path, strlen(input) + 300, "%s/%s", input, entry->d_name);
-            if (stat(path, &from) != 0) continue;
-        }
-        for (int i = 0; i < ENDINGS && status == CLI_OK; i++)
-            if (there[i] && S_ISREG(from.st_mode) && from.st_dev == to[i].st_dev && from.st_ino == to[i].st_ino)
-                status = cli_failed("%s: expected another -o: writing %s would write over it", path, out);
-        if (!folder) break;
+    return CLI_OK;
+}
+
+int cli_check_model(const llm_source *source) {
+    llm_tokenizer tokenizer;
+    llm_error error;
+    if (!llm_find_meta(source, "tokenizer.ggml.model") && !llm_find_meta(source, "tokenizer.ggml.tokens")) {
+        fprintf(stderr, "bitstack: note: %s: it has no tokenizer, so run and chat will not know what to do with the result\n", source->path);
+        return cli_check_weights(source);
     }
-    if (folder) closedir(folder);
-    free(path);
-    return status;
+    if (llm_tokenizer_load(&tokenizer, source, &error) != 0) return cli_failed("%s", error.message);
+    cli_note_guess(source, tokenizer.guessed);
+    llm_tokenizer_free(&tokenizer);
+    return cli_check_weights(source);
 }
 
 int cli_usage(const char *command, const char *format, ...) {
@@ -103,23 +98,33 @@ int cli_usage(const char *command, const char *format, ...) {
     return CLI_USAGE;
 }
 
+/* A unit's name, in any case: K, KB or KiB and so on; and B or nothing for bytes. 0 for others. */
+static double unit(const char *name) {
+    static const char letters[] = "kmgt";
+    const char *at = *name ? strchr(letters, tolower((unsigned char)*name)) : NULL;
+    double thousand = 1000, value = 1;
+    if (at) name++;
+    if (at && tolower((unsigned char)*name) == 'i') thousand = 1024, name++;
+    if (tolower((unsigned char)*name) == 'b') name++;
+    if (*name) return 0;
+    for (const char *letter = letters; at && letter <= at; letter++) value *= thousand;
+    return value;
+}
+
 int cli_size(const char *text, size_t length, uint64_t *bytes) {
-    static const struct { const char *suffix; double unit; } units[] = {
-        {"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}};
-    char copy[64], *end;
+    char copy[64];
+    const char *end;
     if (length == 0 || length >= sizeof copy || !isdigit((unsigned char)text[0])) return -1;
     memcpy(copy, text, length);
     copy[length] = 0;
-    if (strpbrk(copy, "xX")) return -1; /* strtod's hexadecimals */
-    double value = strtod(copy, &end);
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (strcmp(end, units[i].suffix) == 0) {
-            value *= units[i].unit;
-            if (!(value < 9e18)) return -1;
-            *bytes = (uint64_t)value;
-            return 0;
-        }
-    return -1;
+    copy[strcspn(copy, "xX")] = 0; /* no hexadecimals */
+    if (strlen(copy) != length) return -1;
+    double value = llm_parse_number(copy, &end), times;
+    if (end == copy || (times = unit(end + strspn(end, " "))) <= 0) return -1;
+    value *= times;
+    if (!(value < 9e18)) return -1;
+    *bytes = (uint64_t)value;
+    return 0;
 }
 
 /* Whole numbers only, without sign. */
@@ -136,7 +141,7 @@ static int whole(const char *text, uint64_t most, uint64_t *value) {
 static const char *set(const cli_option *option, const char *text) {
     uint64_t number;
     double real;
-    char *end;
+    const char *end;
     switch (option->kind) {
     case CLI_FLAG: *(int *)option->value = 1; return NULL;
     case CLI_TEXT: *(const char **)option->value = text; return NULL;
@@ -146,7 +151,7 @@ static const char *set(const cli_option *option, const char *text) {
         return NULL;
     case CLI_LONG: return whole(text, UINT64_MAX, option->value) == 0 ? NULL : "a whole number";
     case CLI_NUMBER:
-        real = strtod(text, &end);
+        real = llm_parse_number(text, &end);
         if (end == text || *end || !(real >= 0) || isinf(real)) return "a number from 0";
         *(double *)option->value = real;
         return NULL;
@@ -154,6 +159,42 @@ static const char *set(const cli_option *option, const char *text) {
     }
     return NULL;
 }
+
+/* How many letters to put in, take out, change or swap to make one of the other; `most` + 1 if more. */
+static int distance(const char *a, size_t length, const char *b, int most) {
+    enum { ROOM = 32 };
+    int rows[3][ROOM + 1];
+    size_t other = strlen(b);
+    if (length > ROOM || other > ROOM) return most + 1;
+    for (size_t j = 0; j <= other; j++) rows[0][j] = (int)j;
+    for (size_t i = 1; i <= length; i++) {
+        int *row = rows[i % 3], *above = rows[(i + 2) % 3], *two = rows[(i + 1) % 3];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= other; j++) {
+            int best = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < best) best = above[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && two[j - 2] + 1 < best) best = two[j - 2] + 1;
+            row[j] = best;
+        }
+    }
+    return rows[length % 3][other] <= most ? rows[length % 3][other] : most + 1;
+}
+
+const char *cli_nearest(const char *word, size_t length, const char *(*name)(const void *list, size_t index), const void *list) {
+    const char *best = NULL, *one;
+    int most = length < 3 ? 0 : length < 6 ? 1 : 2; /* letters that may be wrong */
+    for (size_t i = 0; (one = name(list, i)); i++) {
+        int far = distance(word, length, one, most);
+        if (far > most) continue;
+        best = one;
+        most = far - 1;
+        if (most < 0) break;
+    }
+    return best;
+}
+
+static const char *option_name(const void *list, size_t index) { return ((const cli_option *)list)[index].name; }
 
 int cli_parse(int argc, char **argv, const char *command, const char *help, const cli_option *options,
               const char **others, int wanted) {
@@ -176,7 +217,10 @@ int cli_parse(int argc, char **argv, const char *command, const char *help, cons
         size_t length = strcspn(argument, "=");
         const cli_option *option = options;
         while (option->name && (strlen(option->name) != length || memcmp(option->name, argument, length) != 0)) option++;
-        if (!option->name) return 1 + cli_usage(command, "unknown option '%s'", argument);
+        if (!option->name) {
+            const char *meant = cli_nearest(argument, length, option_name, options);
+            return 1 + (meant ? cli_usage(command, "unknown option '%s': is %s meant?", argument, meant) : cli_usage(command, "unknown option '%s'", argument));
+        }
         const char *value = argument[length] ? argument + length + 1 : NULL;
         if (option->kind == CLI_FLAG) {
             if (value) return 1 + cli_usage(command, "%s takes no value", option->name);
@@ -197,9 +241,7 @@ const char *cli_bytes(uint64_t bytes) {
     char *text = texts[slot = (slot + 1) % 8];
     double value = (double)bytes;
     if (bytes < 1000) snprintf(text, 32, "%u B", (unsigned)bytes);
-    else if (value < 1e6) snprintf(text, 32, "%.2f KB", value / 1e3);
-    else if (value < 1e9) snprintf(text, 32, "%.2f MB", value / 1e6);
-    else snprintf(text, 32, "%.2f GB", value / 1e9);
+    else llm_print_number(text, 32, value < 1e6 ? "%.2f KB" : value < 1e9 ? "%.2f MB" : "%.2f GB", value / (value < 1e6 ? 1e3 : value < 1e9 ? 1e6 : 1e9));
     return text;
 }
 
@@ -291,7 +333,9 @@ void cli_json_text(const char *key, const char *text, size_t bytes) {
 
 void cli_json_number(const char *key, double value) {
     cli_json_key(key);
-    if (isfinite(value)) printf("%.9g", value);
+    char text[40];
+    llm_print_number(text, sizeof text, "%.9g", value);
+    if (isfinite(value)) fputs(text, stdout);
     else fputs("null", stdout);
 }
 

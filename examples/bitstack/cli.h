@@ -28,9 +28,20 @@ int cli_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_failed_at(const char *path, bitstack_result result, const bitstack_error *error);
 /* Opens a stack with its tables and resident part, no block loaded. CLI_OK, or what cli_failed_at gives. */
 int cli_open_unloaded(bitstack **stack, const char *path);
+/* Looks at where OUT leads before any work is done: CLI_FAILED after saying so for a folder, a device, a pipe, or a folder
+ * that cannot be written to. *out becomes the file that a symbolic link leads to; it lives until the next call. */
+int cli_output(const char **out);
 /* CLI_FAILED after saying so where writing OUT (a stack, by way of files beside it) would write over `input`, or over a
- * file in it if it is a folder; CLI_OK else. `in_place`: OUT itself may be it. */
-int cli_same_file(const char *input, const char *out, int in_place);
+ * file in it if it is a folder; CLI_OK else. */
+int cli_same_file(const char *input, const char *out);
+/* Before a model is compressed: whether what was made of it could run. CLI_FAILED after saying so for a tokenizer that is
+ * not known, or does not fit the model, and for weights that are no numbers; where there is no tokenizer at all, that is
+ * said and no failure. */
+int cli_check_model(const llm_source *source);
+/* CLI_FAILED after saying which tensor has a weight that is NaN or infinite, and where. */
+int cli_check_weights(const llm_source *source);
+/* Where the file does not say how its tokenizer cuts words: a note what it is taken for. */
+void cli_note_guess(const llm_source *source, const char *guessed);
 /* Bad usage: the line, and where help is; returns CLI_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -40,7 +51,7 @@ typedef enum cli_kind {
     CLI_WHOLE,  /* uint32_t */
     CLI_LONG,   /* uint64_t, a whole number */
     CLI_NUMBER, /* double, 0 or more */
-    CLI_SIZE    /* uint64_t: bytes, as 300000, 3MB or 2.5GiB */
+    CLI_SIZE    /* uint64_t: bytes, as 300000, 3MB or 2.5GiB, in any case */
 } cli_kind;
 
 typedef struct cli_option {
@@ -54,6 +65,9 @@ typedef struct cli_option {
  * errors are reported, --help prints `help`. */
 int cli_parse(int argc, char **argv, const char *command, const char *help, const cli_option *options,
               const char **others, int wanted);
+
+/* The name of a list that `word` was most likely meant to be; NULL if none is near. `name` gives them, then NULL. */
+const char *cli_nearest(const char *word, size_t length, const char *(*name)(const void *list, size_t index), const void *list);
 
 /* "3MB" and the like to bytes; 0, or -1 if it is not a size. */
 int cli_size(const char *text, size_t length, uint64_t *bytes);

@@ -533,7 +533,7 @@ int command_compress(int argc, char **argv) {
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
     mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 8,
                  .threads = c.threads};
-    if (cli_same_file(path, a.out, 0) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
+    if (cli_output(&a.out) != CLI_OK || cli_same_file(path, a.out) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
 
     llm_error error;
@@ -546,7 +546,7 @@ int command_compress(int argc, char **argv) {
     report_begin(&c.report, quiet, json, c.threads);
     mixed.length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
-    else c.embeddings = choose_vocabulary(&c);
+    else if ((status = cli_check_model(&c.model.source)) == CLI_OK) c.embeddings = choose_vocabulary(&c);
     machine speed = machine_assumed(c.threads);
     estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2); /* only for their proportions */
     c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all;

@@ -66,7 +66,7 @@ int command_compress_matrix(int argc, char **argv) {
     if (status != CLI_OK) return status;
     if (!rows || !cols || rows > 1 << 30 || cols > 1 << 30)
         return cli_usage("compress-matrix", "expected --rows and --cols, 1 to 1073741824");
-    if (cli_same_file(path, a.out, 0) != CLI_OK || (activations && cli_same_file(activations, a.out, 0) != CLI_OK)) return CLI_FAILED;
+    if (cli_output(&a.out) != CLI_OK || cli_same_file(path, a.out) != CLI_OK || (activations && cli_same_file(activations, a.out) != CLI_OK)) return CLI_FAILED;
 
     uint64_t inputs = 0, all;
     cli_progress progress = {"compressing", 0, 0, 0, 0};

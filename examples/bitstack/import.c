@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: bitstack import CHECKPOINT_DIR -o OUT.bitstack [--budget SIZE]\n\n"
+    "usage: bitstack import CHECKPOINT_DIR -o OUT.bitstack [--budget SIZE] [--json]\n\n"
     "Reads a BitStack checkpoint as published: config.json, *.safetensors with the blocks of every linear,\n"
     "tokenizer.json. Nothing is compressed again: signs and factors stay as they are. Blocks come in the order of\n"
     "compression_config.json, else of the perplexities in reduced_ppl_average.json, else level by level.\n\n"
@@ -49,7 +49,7 @@ static int add_resident(import *im, const llm_safetensor *from, const char *path
     static const struct { const char *name; llm_type type; } types[] = {{"F32", LLM_TYPE_F32}, {"F16", LLM_TYPE_F16}, {"BF16", LLM_TYPE_BF16}};
     char name[96];
     llm_tensor tensor = {{NULL, 0}, LLM_TYPE_F32, from->dimensions, {0}, from->data, from->bytes};
-    int known = llm_hf_tensor_name(from->name, llm_number(&im->source, "output.tied", 0) != 0, name, sizeof name);
+    int known = llm_hf_tensor_name(from->name, name, sizeof name);
     size_t type = 0;
     if (known > 0) return 0;
     while (type < 3 && !llm_string_is(from->dtype, types[type].name)) type++;
@@ -127,15 +127,6 @@ static int read_part(import *im, const char *name, int needed, llm_error *error,
     return result;
 }
 
-static int read_config(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
-    return llm_hf_config(&im->source, text, bytes, path, error);
-}
-static int read_tokenizer(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
-    return llm_hf_tokenizer(&im->source, text, bytes, path, error);
-}
-static int read_settings(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
-    return llm_hf_tokenizer_settings(&im->source, text, bytes, path, error);
-}
 static int read_configs(import *im, const char *text, size_t bytes, const char *path, llm_error *error) {
     return llm_published_configs(&im->blocks, text, bytes, path, im->order, &im->configs, &im->config_count, error);
 }
@@ -146,8 +137,7 @@ static int read_losses(import *im, const char *text, size_t bytes, const char *p
 static int read_all(import *im, const char **ordered_by, llm_error *error) {
     im->source.path = strdup(im->folder);
     if (!im->source.path) return llm_fail(error, "%s: out of memory", im->folder);
-    if (read_part(im, "config.json", 1, error, read_config) < 0 || read_part(im, "tokenizer.json", 0, error, read_tokenizer) < 0 ||
-        read_part(im, "tokenizer_config.json", 0, error, read_settings) < 0 || add_files(im, error) != 0 ||
+    if (llm_hf_metadata(&im->source, im->folder, error) != 0 || add_files(im, error) != 0 || (llm_hf_tie(&im->source), 0) ||
         llm_published_check(&im->blocks, im->folder, error) != 0) return -1;
     im->order = malloc((llm_published_blocks(&im->blocks) + 1) * sizeof *im->order);
     if (!im->order) return llm_fail(error, "%s: out of memory", im->folder);
@@ -205,21 +195,23 @@ static int check(const char *path, size_t blocks, uint64_t *bytes, llm_error *er
 }
 
 int command_import(int argc, char **argv) {
+    int json = 0;
     const char *out = NULL, *ordered_by = NULL;
     uint64_t budget = 0, bytes = 0;
     import im;
     memset(&im, 0, sizeof im);
-    const cli_option table[] = {{"-o", CLI_TEXT, &out}, {"--budget", CLI_SIZE, &budget}, {NULL, CLI_FLAG, NULL}};
+    const cli_option table[] = {{"-o", CLI_TEXT, &out}, {"--budget", CLI_SIZE, &budget}, {"--json", CLI_FLAG, &json}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "import", help, table, &im.folder, 1), limited = 0;
     if (stop) return stop - 1;
     if (!out) return cli_usage("import", "-o is missing");
-    if (cli_same_file(im.folder, out, 0) != CLI_OK) return CLI_FAILED;
+    if (cli_output(&out) != CLI_OK || cli_same_file(im.folder, out) != CLI_OK) return CLI_FAILED;
     for (int i = 0; i < argc; i++) limited |= strncmp(argv[i], "--budget", 8) == 0;
 
     llm_error error;
     char *part = malloc(strlen(out) + 16);
     size_t config = 0;
     int result = part ? read_all(&im, &ordered_by, &error) : llm_fail(&error, "%s: out of memory", out);
+    for (size_t i = 0; i < im.source.tensor_count && result == 0; i++) result = llm_tensor_check(&im.source, &im.source.tensors[i], &error);
     if (result == 0 && limited) {
         if (!im.config_count) result = llm_fail(&error, "%s: --budget needs compression_config.json", im.folder);
         else if (im.configs[0].memory > budget)
@@ -231,13 +223,22 @@ int command_import(int argc, char **argv) {
         sprintf(part, "%s.import", out);
         result = write_stack(&im, part, &error);
         if (result == 0) {
-            result = check(part, limited ? im.configs[config].blocks : 0, &bytes, &error);
+            result = check(part, limited ? im.configs[config].blocks : llm_published_blocks(&im.blocks), &bytes, &error);
             if (result == 0 && limited && truncate(part, (off_t)bytes) != 0) result = llm_fail(&error, "%s: cannot be cut", part);
             if (result == 0 && rename(part, out) != 0) result = llm_fail(&error, "%s: cannot be written", out);
             if (result != 0) remove(part);
         }
     }
-    if (result == 0 && limited)
+    if (result == 0 && json) {
+        cli_json_begin();
+        cli_json_text("file", out, strlen(out));
+        cli_json_whole("matrices", im.blocks.count);
+        cli_json_whole("blocks", limited ? im.configs[config].blocks : llm_published_blocks(&im.blocks));
+        cli_json_whole("bytes", bytes);
+        cli_json_text("ordered_by", ordered_by, strlen(ordered_by));
+        if (limited) cli_json_whole("config", config), cli_json_whole("published_bytes", im.configs[config].memory);
+        cli_json_end();
+    } else if (result == 0 && limited)
         printf("%s: config %zu of %zu: %llu bytes as published, %zu of %zu blocks\n", out, config, im.config_count,
                (unsigned long long)im.configs[config].memory, im.configs[config].blocks, llm_published_blocks(&im.blocks));
     else if (result == 0)

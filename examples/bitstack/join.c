@@ -151,7 +151,7 @@ int command_join(int argc, char **argv) {
     if (stop) return stop - 1;
     if (!out) return cli_usage("join", "-o is missing");
     if (j.parts > 4096) return cli_usage("join", "--parts: expected 1 to 4096");
-    if (cli_same_file(path, out, 0) != CLI_OK) return CLI_FAILED;
+    if (cli_same_file(path, out) != CLI_OK) return CLI_FAILED;
     if (!j.parts && !(j.parts = find_parts(out)))
         return cli_failed("%s.part-1-of-N: expected to be there, for one N: see bitstack join --help, or --parts", out);
     j.paths = calloc(j.parts, sizeof *j.paths);

@@ -1,9 +1,11 @@
 /* bitstack - compress a model once, run it at any size. One file a subcommand. */
 #include "cli.h"
+#include "../llm/parallel.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 static const struct {
@@ -28,8 +30,29 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 static void print_help(FILE *to) {
     fputs("usage: bitstack COMMAND ...\n\n", to);
     for (int i = 0; i < COMMANDS; i++) fprintf(to, "  %-16s %s\n", commands[i].name, commands[i].summary);
-    fputs("\nbitstack COMMAND --help tells more. Sizes: 300000, 3MB, 2.5GiB (KB, MB, GB: powers of 1000).\n"
+    fputs("\nbitstack help COMMAND tells more. Sizes: 300000, 3MB, 3m, 2.5GiB (K, M, G, T: powers of 1000; Ki and so on: of 1024).\n"
           "Exit status: 0 success, 1 failure, 2 bad usage.\n", to);
+}
+
+/* What a report of a fault needs. */
+static void print_version(void) {
+    struct utsname system;
+    printf("bitstack %s (%s kernels)\n", BITSTACK_VERSION, bitstack_isa());
+    printf("stack format %d, compiler %s, %zu-bit\n", BITSTACK_FORMAT_VERSION,
+#if defined(__clang__)
+           "clang " __clang_version__,
+#elif defined(__VERSION__)
+           "gcc " __VERSION__,
+#else
+           "unknown",
+#endif
+           8 * sizeof(void *));
+    if (uname(&system) == 0) printf("%s %s %s, %d processors, pages of %ld bytes\n", system.sysname, system.release, system.machine, llm_processors(), sysconf(_SC_PAGESIZE));
+}
+
+static const char *command_name(const void *list, size_t index) {
+    (void)list;
+    return index < COMMANDS ? commands[index].name : NULL;
 }
 
 /* Original models are mapped: one that becomes shorter meanwhile ends the command, not in a crash. (Stacks are read.) */
@@ -43,22 +66,25 @@ static void became_shorter(int signal_number) {
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "";
     signal(SIGBUS, became_shorter);
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+    static char help[] = "--help", *ask[] = {help};
+    int asked = strcmp(name, "help") == 0 && argc > 2; /* help COMMAND is COMMAND --help */
+    if (asked) name = argv[2];
+    else if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);
         return CLI_OK;
-    }
-    if (strcmp(name, "--version") == 0) {
-        printf("bitstack %s (%s kernels)\n", BITSTACK_VERSION, bitstack_isa());
+    } else if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
+        print_version();
         return CLI_OK;
     }
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(name, commands[i].name) == 0) {
-            int status = commands[i].command(argc - 2, argv + 2);
+            int status = asked ? commands[i].command(1, ask) : commands[i].command(argc - 2, argv + 2);
             if ((fflush(stdout) != 0 || ferror(stdout)) && status == CLI_OK)
                 return cli_failed("standard output: could not be written");
             return status;
         }
-    if (argc > 1) fprintf(stderr, "bitstack: unknown command '%s'\n", name);
+    const char *meant = argc > 1 ? cli_nearest(name, strlen(name), command_name, NULL) : NULL;
+    if (argc > 1) fprintf(stderr, meant ? "bitstack: unknown command '%s': is %s meant?\n" : "bitstack: unknown command '%s'\n", name, meant);
     print_help(stderr);
     return CLI_USAGE;
 }

@@ -69,7 +69,7 @@ int mix_same_file(const mix *m, const char *out) {
     const char *list = m->texts ? m->texts : "";
     if (is_none(m)) return CLI_OK;
     while (next_item(&list, item, sizeof item))
-        if (cli_same_file(item, out, 0) != CLI_OK) return CLI_FAILED;
+        if (cli_same_file(item, out) != CLI_OK) return CLI_FAILED;
     return CLI_OK;
 }
 

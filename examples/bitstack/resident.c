@@ -33,24 +33,28 @@ bitstack_result write_meta(bitstack_writer *writer, const llm_meta *meta) {
     return result;
 }
 
+/* A stack holds F32, F16 and BF16 as they are; of others, blocks become F16 and plain numbers F32. */
 bitstack_result write_tensor(bitstack_writer *writer, const llm_tensor *tensor) {
-    bitstack_type type = tensor->type == LLM_TYPE_F32 ? BITSTACK_F32 : tensor->type == LLM_TYPE_BF16 ? BITSTACK_BF16 : BITSTACK_F16;
+    const int kept = tensor->type == LLM_TYPE_F32 || tensor->type == LLM_TYPE_F16 || tensor->type == LLM_TYPE_BF16;
+    const int blocks = llm_packing_of((uint32_t)tensor->type)->elements > 1;
+    bitstack_type type = tensor->type == LLM_TYPE_BF16 ? BITSTACK_BF16 : tensor->type == LLM_TYPE_F16 || blocks ? BITSTACK_F16 : BITSTACK_F32;
     uint64_t rows = llm_tensor_rows(tensor), cols = llm_tensor_cols(tensor);
     bitstack_result result = BITSTACK_ERROR_MEMORY;
     char *name = malloc(tensor->name.bytes + 1);
-    if (!name) return result;
-    memcpy(name, tensor->name.text, tensor->name.bytes);
-    name[tensor->name.bytes] = 0;
-    if (llm_packing_of((uint32_t)tensor->type)->elements > 1) { /* a stack holds no blocks of them: F16 then */
-        uint16_t *half = malloc((size_t)(rows * cols) * sizeof *half);
-        float *row = malloc((size_t)cols * sizeof *row);
-        for (uint64_t i = 0; i < rows && half && row; i++) {
-            llm_tensor_read(tensor, i, 1, row);
-            for (uint64_t j = 0; j < cols; j++) half[i * cols + j] = bitstack_f32_to_f16(row[j]);
+    float *all = kept ? NULL : malloc((size_t)(rows * cols) * sizeof *all);
+    if (name && (kept || all)) {
+        memcpy(name, tensor->name.text, tensor->name.bytes);
+        name[tensor->name.bytes] = 0;
+        if (all) llm_tensor_read(tensor, 0, rows, all);
+        unsigned char *bytes = (unsigned char *)all; /* halves take the place of floats that were read before */
+        for (uint64_t i = 0; blocks && i < rows * cols; i++) {
+            float value;
+            memcpy(&value, bytes + i * sizeof value, sizeof value);
+            uint16_t bits = bitstack_f32_to_f16(value);
+            memcpy(bytes + i * sizeof bits, &bits, sizeof bits);
         }
-        if (half && row) result = bitstack_writer_tensor(writer, name, type, tensor->dimensions, tensor->shape, half);
-        free(half), free(row);
-    } else result = bitstack_writer_tensor(writer, name, type, tensor->dimensions, tensor->shape, tensor->data);
-    free(name);
+        result = bitstack_writer_tensor(writer, name, type, tensor->dimensions, tensor->shape, kept ? (const void *)tensor->data : all);
+    }
+    free(all), free(name);
     return result;
 }

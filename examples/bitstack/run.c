@@ -11,7 +11,7 @@
 
 static const char help[] =
     "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE] [--follow] [--wait SIZE]\n"
-    "                    [--temperature T] [--top-p P] [--seed S]\n\n"
+    "                    [--temperature T] [--top-p P] [--seed S] [--special] [--context N]\n\n"
     "Prints the prompt and its continuation. FILE: a stack, a GGUF model to compare with, or - for a stack that\n"
     "comes in by the standard input. Then, and with --follow, it starts as soon as the stack's resident part is\n"
     "there, and takes up blocks as they arrive; what is written before the first ones came makes little sense.\n\n"
@@ -22,7 +22,9 @@ static const char help[] =
     "  --threads N      that work on it; all processors\n"
     "  --temperature T  0 always takes the likeliest token; 0.8\n"
     "  --top-p P        draw among the likeliest tokens that hold this much probability; 0.95\n"
-    "  --seed S         the same seed gives the same text; 1\n";
+    "  --seed S         the same seed gives the same text; 1\n"
+    "  --special        marks such as <|im_end|> in the prompt count as marks, not as text\n"
+    "  --context N      room for so many tokens; as many as the model was made for, but no more than 4096\n";
 
 /* Until so much is loaded, or all there is. */
 static void wait_for(session *s, uint64_t bytes) {
@@ -37,17 +39,29 @@ static void wait_for(session *s, uint64_t bytes) {
     }
 }
 
-static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler *sampler) {
+/* How many tokens at the beginning of a prompt there is no room for, beside what is to be written (but for that no more than
+ * a quarter of the context is kept free), after saying so. */
+static size_t left_out(const llm_generator *g, size_t count, uint32_t tokens) {
+    uint32_t context = g->state.context, more = tokens < context / 4 ? tokens : context / 4, taken = g->count + (more ? more : 1);
+    size_t room = context > taken ? context - taken : 1;
+    if (count <= room) return 0;
+    fprintf(stderr, "bitstack: note: the prompt has %zu tokens, for %zu of which there is room in the context of %u: the first %zu are left out (--context)\n", count, room,
+            context, count - room);
+    return count - room;
+}
+
+static int write_on(session *s, const char *prompt, int special, uint32_t context, uint32_t tokens, llm_sampler *sampler) {
     const llm_tokenizer *tokenizer = &s->tokenizer;
     llm_generator generator;
     uint32_t *ids = NULL, begin = (uint32_t)tokenizer->bos, made = 0;
-    int64_t id = 0, count = llm_encode(tokenizer, prompt, strlen(prompt), &ids);
-    if (count < 0 || llm_generator_init(&generator, &s->model, 0) != 0) {
+    int64_t id = 0, count = (special ? llm_encode_marked : llm_encode)(tokenizer, prompt, strlen(prompt), &ids);
+    if (count < 0 || llm_generator_init(&generator, &s->model, context) != 0) {
         free(ids);
         return -1;
     }
     if (tokenizer->add_bos || (count == 0 && tokenizer->bos >= 0)) llm_generator_add(&generator, &begin, 1);
-    llm_generator_add(&generator, ids, (size_t)count);
+    size_t gone = left_out(&generator, (size_t)count, tokens);
+    llm_generator_add(&generator, ids + gone, (size_t)count - gone);
     free(ids);
     if (!generator.count) llm_generator_add(&generator, &tokenizer->bytes['\n'], 1); /* something to start from */
     fputs(prompt, stdout);
@@ -56,7 +70,7 @@ static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler
     while (made < tokens) {
         id = llm_generator_next(&generator, sampler);
         if (!made++) start = llm_seconds(); /* the first one pays for the prompt */
-        if (id < 0 || id == tokenizer->eos) break;
+        if (id < 0 || llm_token_ends(tokenizer, id)) break;
         char text[256];
         fwrite(text, 1, llm_token_text(tokenizer, (uint32_t)id, count == 0 && made == 1, text, sizeof text), stdout);
         fflush(stdout);
@@ -75,18 +89,19 @@ static int write_on(session *s, const char *prompt, uint32_t tokens, llm_sampler
 
 int command_run(int argc, char **argv) {
     const char *path, *prompt = NULL;
-    uint32_t tokens = 128, threads = (uint32_t)llm_processors();
+    uint32_t tokens = 128, context = 0, threads = (uint32_t)llm_processors();
     uint64_t budget = 0, seed = 1, least = 0;
-    int growing = 0;
+    int growing = 0, special = 0;
     double temperature = 0.8, top_p = 0.95;
     const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget},
                                   {"--follow", CLI_FLAG, &growing}, {"--wait", CLI_SIZE, &least},
                                   {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
-                                  {"--seed", CLI_LONG, &seed}, {NULL, CLI_FLAG, NULL}};
+                                  {"--seed", CLI_LONG, &seed}, {"--special", CLI_FLAG, &special}, {"--context", CLI_WHOLE, &context}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "run", help, options, &path, 1);
     if (stop) return stop - 1;
     if (!prompt) return cli_usage("run", "--prompt is missing");
     if (top_p > 1) return cli_usage("run", "--top-p: expected a number from 0 to 1");
+    if (context > 1 << 24 || (context && context < 16)) return cli_usage("run", "--context: expected 16 to 16777216");
 
     session s;
     session_options open;
@@ -98,7 +113,7 @@ int command_run(int argc, char **argv) {
     open.threads = threads < 1024 ? (int)threads : 1024;
     if (session_open(&s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     wait_for(&s, least);
-    int status = write_on(&s, prompt, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
+    int status = write_on(&s, prompt, special, context, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
     const char *why;
     resizer_state now;
     if (s.resizer && (resizer_ask(s.resizer, &now), now.left_out > 0)) /* it is a smaller model, and still one */

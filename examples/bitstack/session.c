@@ -1,4 +1,5 @@
 #include "session.h"
+#include "cli.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -57,8 +58,11 @@ int session_open(session *s, const char *path, const session_options *options, l
     if (good && !stack && (options->size.budget || options->size.automatic || options->growing))
         good = llm_fail(error, "%s: a budget needs a stack, this is a model of fixed size", path) == 0;
     if (good) good = llm_tokenizer_load(&s->tokenizer, &s->model.source, error) == 0;
-    if (good && s->tokenizer.count > s->model.config.vocabulary)
-        good = llm_fail(error, "%s: expected at most %u tokens, the tokenizer has %u", path, s->model.config.vocabulary, s->tokenizer.count) == 0;
+    uint64_t bytes = 0;
+    for (size_t i = 0; good && i < s->model.source.tensor_count; i++) bytes += s->model.source.tensors[i].bytes;
+    for (size_t i = 0; good && !stack && bytes < (uint64_t)2 << 30 && i < s->model.source.tensor_count; i++) /* a stack's were looked at before */
+        good = llm_tensor_check(&s->model.source, &s->model.source.tensors[i], error) == 0;
+    if (good) cli_note_guess(&s->model.source, s->tokenizer.guessed);
     if (good) return 0;
     session_close(s);
     return -1;

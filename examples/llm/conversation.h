@@ -5,21 +5,19 @@
 
 #include "generate.h"
 #include "tokenizer.h"
-
-/* How turns are written. Begins of turns and what ends an answer may hold marks of the tokenizer. */
-typedef struct llm_turns {
-    const char *name;
-    const char *sign;                         /* in the metadata's chat template: tells the form */
-    const char *system_begin, *system_end;    /* around what comes first */
-    const char *user_begin, *user_end, *end;  /* around the user's text; after an answer */
-    const char *stop;                         /* the mark, or the text, that ends an answer */
-} llm_turns;
+#include "turns.h"
 
 typedef struct llm_conversation {
     const llm_tokenizer *tokenizer;
     const llm_turns *turns;
     llm_generator generator;
+    const char *stop; /* the mark or text that ends an answer, and the mark's id or -1 */
+    int64_t stop_id;
+    int special;      /* marks in the user's text count */
     uint32_t kept;    /* tokens at the beginning that are never forgotten */
+    size_t cut;       /* tokens of what was to be said first that there was no room for: it may take half of the context */
+    int merged;       /* they end inside of the first turn: its first `opening` tokens are left out */
+    uint32_t opening;
     uint32_t *starts; /* where each turn begins: the user's text and the answer to it */
     size_t count, room, forgotten; /* turns; forgotten: of those that were said, by now */
     uint32_t sure;    /* tokens whose text is out; the others may be the beginning of a stop text */
@@ -28,7 +26,11 @@ typedef struct llm_conversation {
     int answering, first;
 } llm_conversation;
 
-/* context 0: as llm_generator_init. `system` may be NULL. -1 for lack of memory. */
+/* context 0: as llm_generator_init. `form` NULL: of the model's template. `system` NULL: what the template says first,
+ * if anything; "": nothing. -1 for lack of memory. */
+int llm_conversation_start(llm_conversation *c, const llm_model *model, const llm_tokenizer *tokenizer, uint32_t context,
+                           const char *system, const llm_turns *form);
+/* The same with the template's form. */
 int llm_conversation_init(llm_conversation *c, const llm_model *model, const llm_tokenizer *tokenizer, uint32_t context, const char *system);
 void llm_conversation_free(llm_conversation *c);
 /* Forgets all turns. */

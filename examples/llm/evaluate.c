@@ -50,8 +50,7 @@ void llm_score(const float *logits, const float *reference, uint32_t count, uint
     *kl += llm_exp_difference(reference, logits, count, (float)reference_norm, (float)(reference_norm - norm));
 }
 
-/* One row after the other with all threads on each, or rows shared out over the threads: with few rows, or a model
- * that has a pool, the first. */
+/* Rows shared out over the threads, or one after the other with all threads on each. */
 typedef struct job {
     const llm_model *model, *against; /* against: NULL once the cache is full */
     float *cache;                     /* the reference's logits, all rows, or NULL */
@@ -128,13 +127,14 @@ static void evaluate_row(void *user, size_t row, int thread) {
     q->tokens = tokens;
 }
 
-/* A copy of the model that shares its work out over a pool: for models that have none and no stack (a stack's
- * products have the threads that it was opened with). */
+/* A copy of the model with this pool (NULL: none) in place of its own. A stack's products have the threads that it was
+ * opened with, so it stays as it is. */
 static const llm_model *with_pool(const llm_model *m, bitstack_pool *pool, llm_model *copy) {
-    if (!m || m->pool || m->source.stack) return m;
+    if (!m || m->source.stack) return m;
     *copy = *m;
     copy->pool = pool;
-    copy->parallel = bitstack_pool_parallel(pool);
+    memset(&copy->parallel, 0, sizeof copy->parallel);
+    if (pool) copy->parallel = bitstack_pool_parallel(pool);
     return copy;
 }
 
@@ -142,12 +142,15 @@ int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows 
                  llm_progress progress, void *user, llm_quality *quality) {
     llm_model copies[2];
     bitstack_pool *pool = NULL;
-    int whole = model->pool || (!model->source.stack && threads > 1 && bitstack_pool_open(&pool, threads, NULL) == BITSTACK_OK);
     job j = {model, against && !against->logits ? against->model : NULL, NULL, rows, NULL, NULL, NULL, progress, user,
              0, PTHREAD_MUTEX_INITIALIZER};
+    if (threads < 1) threads = 1;
+    /* Rows that come out even are shared out: nobody waits for anybody. Else all threads work on each row. */
+    int stack = model->source.stack != NULL, whole = stack ? model->pool != NULL : threads > 1 && rows->count % (size_t)threads != 0;
+    if (whole && !stack && bitstack_pool_open(&pool, threads, NULL) != BITSTACK_OK) whole = 0;
+    if (!stack || !whole) j.model = with_pool(j.model, pool, &copies[0]), j.against = with_pool(j.against, pool, &copies[1]);
+    if (whole) threads = 1;
     int failed = 0;
-    if (pool) j.model = with_pool(j.model, pool, &copies[0]), j.against = with_pool(j.against, pool, &copies[1]);
-    if (threads < 1 || whole) threads = 1;
     if ((size_t)threads > rows->count) threads = (int)rows->count;
     size_t vocabulary = model->config.vocabulary;
     double all = (double)rows->count * (double)(rows->length - 1) * (double)vocabulary * sizeof(float);

@@ -28,8 +28,8 @@ typedef struct llm_reference {
     float *logits;
 } llm_reference;
 
-/* `against` may be NULL (kl is then 0). All threads work on each row, those of the model's own pool where it has one
- * (see llm_model_options); only a stack without a pool has its rows shared out instead. The result is the same for
+/* `against` may be NULL (kl is then 0). Rows are shared out over the threads where that comes out even, else all
+ * threads work on each row; for a stack with a pool (llm_model_options), always: its own. The result is the same for
  * every number of threads. -1 for lack of memory. */
 int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows *rows, int threads,
                  llm_progress progress, void *user, llm_quality *quality);

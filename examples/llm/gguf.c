@@ -1,5 +1,6 @@
 #include "gguf.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,11 +117,14 @@ static void read_tensor(reader *r, llm_tensor *tensor, uint64_t *offset) {
     if (r->failed) return;
     const llm_packing *packing = llm_packing_of(type);
     if (!packing || fastest_first[0] % packing->elements || elements / packing->elements > INT64_MAX / packing->bytes) {
+        const int name = (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100);
         r->failed = 1;
-        llm_fail(r->error, "%s: offset %llu: tensor '%.*s' has type %u and rows of %llu: expected F32, F16, BF16, "
-                 "Q4_0 to Q8_0 with rows of a multiple of 32, or Q2_K to Q6_K of 256", r->name, (unsigned long long)r->at - 4,
-                 (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100), tensor->name.text, (unsigned)type,
-                 (unsigned long long)fastest_first[0]);
+        if (!packing)
+            llm_fail(r->error, "%s: offset %llu: tensor '%.*s' has type %u: expected F32, F16, BF16, or a block type: Q4_0 to Q8_0, Q2_K to Q6_K, "
+                     "IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4", r->name, (unsigned long long)r->at - 4, name, tensor->name.text, (unsigned)type);
+        else
+            llm_fail(r->error, "%s: offset %llu: tensor '%.*s' has rows of %llu: expected a multiple of %u for %s", r->name,
+                     (unsigned long long)r->at - 4, name, tensor->name.text, (unsigned long long)fastest_first[0], packing->elements, packing->name);
         return;
     }
     *offset = number(r, 8, "a tensor offset");
@@ -198,7 +202,7 @@ int llm_gguf_open_memory(llm_source *source, const void *data, size_t bytes, con
     return -1;
 }
 
-int llm_gguf_open(llm_source *source, const char *path, llm_error *error) {
+static int open_one(llm_source *source, const char *path, llm_error *error) {
     llm_mapping mapping;
     if (llm_map(&mapping, path, "a GGUF file", error) != 0) return -1;
     if (llm_gguf_open_memory(source, mapping.data, mapping.bytes, path, error) != 0) {
@@ -208,4 +212,54 @@ int llm_gguf_open(llm_source *source, const char *path, llm_error *error) {
     if (llm_source_add_mapping(source, mapping) == 0) return 0;
     llm_source_close(source);
     return llm_fail(error, "%s: out of memory", path);
+}
+
+/* ---- models in several files: NAME-00001-of-00003.gguf has the metadata, and the tensors are in all ---- */
+
+/* Moves the tensors and mappings of `part` over, then closes it. */
+static int take_tensors(llm_source *source, llm_source *part, llm_error *error) {
+    llm_tensor *tensors = realloc(source->tensors, (source->tensor_count + part->tensor_count + 1) * sizeof *tensors);
+    int result = tensors ? 0 : llm_fail(error, "%s: out of memory", part->path);
+    if (tensors) source->tensors = tensors;
+    for (size_t i = 0; i < part->mapping_count && result == 0; i++) {
+        if (llm_source_add_mapping(source, part->mappings[i]) != 0) result = llm_fail(error, "%s: out of memory", part->path);
+        part->mappings[i].data = NULL;
+    }
+    if (result == 0 && part->tensor_count) {
+        memcpy(tensors + source->tensor_count, part->tensors, part->tensor_count * sizeof *tensors);
+        source->tensor_count += part->tensor_count;
+    }
+    llm_source_close(part);
+    return result;
+}
+
+int llm_gguf_open(llm_source *source, const char *path, llm_error *error) {
+    if (open_one(source, path, error) != 0) return -1;
+    double files = llm_number(source, "split.count", 1), number = llm_number(source, "split.no", 0), all = llm_number(source, "split.tensors.count", 0);
+    if (!(files > 1)) return 0;
+    char *name = strdup(path), tail[32], message[64];
+    size_t length = strlen(path), end = (size_t)snprintf(tail, sizeof tail, "-%05d-of-%05d.gguf", number == 0 ? 1 : 0, files < 100000 ? (int)files : 0);
+    int result = 0;
+    snprintf(message, sizeof message, "-00001-of-%05d.gguf", files < 100000 ? (int)files : 0);
+    if (!name) result = llm_fail(error, "%s: out of memory", path);
+    else if (number != 0)
+        result = llm_fail(error, "%s: it is part %.0f of %.0f of a model: expected the first, whose name ends in %s", path, number + 1, files, message);
+    else if (files > 99999 || length < end || strcmp(path + length - end, tail) != 0)
+        result = llm_fail(error, "%s: it is the first of %.0f parts of a model: expected a name that ends in %s, so that the others can be found", path,
+                          files, message);
+    for (int i = 2; result == 0 && i <= (int)files; i++) {
+        llm_source part;
+        snprintf(tail, sizeof tail, "%05d", i);
+        memcpy(name + length - end + 1, tail, 5);
+        result = open_one(&part, name, error);
+        if (result == 0 && llm_number(&part, "split.no", -1) != i - 1) {
+            llm_source_close(&part);
+            result = llm_fail(error, "%s: expected split.no to be %d, as its name says", name, i - 1);
+        } else if (result == 0) result = take_tensors(source, &part, error);
+    }
+    if (result == 0 && all > 0 && all != (double)source->tensor_count)
+        result = llm_fail(error, "%s: expected %.0f tensors in its %.0f parts, found %zu", path, all, files, source->tensor_count);
+    free(name);
+    if (result != 0) llm_source_close(source);
+    return result;
 }

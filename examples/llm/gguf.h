@@ -6,7 +6,8 @@
 
 #include "source.h"
 
-/* The file is mapped, not read: pages come in as they are used. */
+/* The file is mapped, not read: pages come in as they are used. Of a model in several files it is the first; the others
+ * must be beside it. */
 int llm_gguf_open(llm_source *source, const char *path, llm_error *error);
 /* `data` must stay until the source is closed; any alignment. `name` is for messages. */
 int llm_gguf_open_memory(llm_source *source, const void *data, size_t bytes, const char *name, llm_error *error);

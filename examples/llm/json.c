@@ -1,4 +1,5 @@
 #include "json.h"
+#include "numbers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -132,7 +133,8 @@ static void number(parser *p) {
     if (p->failed) return;
     memcpy(copy, p->text + start, length);
     copy[length] = 0;
-    p->json->values[index].number = strtod(copy, NULL);
+    const char *end;
+    p->json->values[index].number = llm_parse_number(copy, &end);
 }
 
 static void word(parser *p, const char *text, llm_json_type type, double value) {

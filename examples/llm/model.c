@@ -1,6 +1,7 @@
 #define BITSTACK_POOL
 #include "model.h"
 #include "dense.h"
+#include "rope.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -26,8 +27,7 @@ static int whole(const llm_source *source, const char *key, double fallback, uin
     return 0;
 }
 
-/* Metadata of the architecture: "llama.KEY". The text lives until the eighth call after. */
-static const char *key(const llm_source *s, const char *name) {
+const char *llm_key(const llm_source *s, const char *name) {
     static _Thread_local char keys[8][96];
     static _Thread_local int next;
     llm_string architecture = llm_text(s, "general.architecture");
@@ -40,70 +40,41 @@ static int load_config(llm_config *c, const llm_source *s, llm_error *error) {
     static const struct { const char *name; int halves; } known[] = {{"llama", 0}, {"mistral", 0}, {"qwen2", 1}, {"qwen3", 1}};
     llm_string architecture = llm_text(s, "general.architecture"), layout = llm_text(s, "rope.layout");
     const llm_meta *tokens = llm_find_meta(s, "tokenizer.ggml.tokens");
-    double vocabulary = tokens ? (double)tokens->count : 0;
+    const llm_tensor *embedding = llm_find_tensor(s, "token_embd.weight"); /* may have more rows than there are tokens */
+    double vocabulary = embedding ? (double)llm_tensor_rows(embedding) : tokens ? (double)tokens->count : 0;
     size_t which = 0;
+    if (llm_string_is(llm_text(s, "general.type"), "adapter"))
+        return llm_fail(error, "%s: it is an adapter (LoRA), which changes a model and is none: expected one that it was merged into", s->path);
     while (which < sizeof known / sizeof *known && !llm_string_is(architecture, known[which].name)) which++;
     if (which == sizeof known / sizeof *known)
         return llm_fail(error, "%s: expected general.architecture to be \"llama\", \"mistral\", \"qwen2\" or \"qwen3\", found \"%.*s\"",
                         s->path, (int)(architecture.bytes < 40 ? architecture.bytes : 40),
                         architecture.text ? architecture.text : "");
-    if (whole(s, key(s, "embedding_length"), 0, 1, 1 << 20, &c->width, error) ||
-        whole(s, key(s, "vocab_size"), vocabulary, 1, 1 << 24, &c->vocabulary, error) ||
-        whole(s, key(s, "context_length"), 2048, 1, 1 << 24, &c->context, error) ||
-        whole(s, key(s, "block_count"), 0, 1, 4096, &c->layers, error) ||
-        whole(s, key(s, "feed_forward_length"), 0, 1, 1 << 22, &c->hidden, error) ||
-        whole(s, key(s, "attention.head_count"), 0, 1, 1 << 16, &c->heads, error) ||
-        whole(s, key(s, "attention.head_count_kv"), c->heads, 1, c->heads, &c->kv_heads, error) ||
-        whole(s, key(s, "attention.key_length"), c->width / c->heads, 1, 4096, &c->head_width, error) ||
-        whole(s, key(s, "attention.value_length"), c->head_width, c->head_width, c->head_width, &c->head_width, error) ||
-        whole(s, key(s, "rope.dimension_count"), c->head_width, 0, c->head_width, &c->rope_width, error) ||
-        whole(s, key(s, "attention.sliding_window"), 0, 0, 1 << 30, &c->window, error) ||
-        whole(s, key(s, "attention.sliding_window_first_block"), 0, 0, 4096, &c->window_first, error))
+    if (whole(s, llm_key(s, "embedding_length"), 0, 1, 1 << 20, &c->width, error) ||
+        whole(s, llm_key(s, "vocab_size"), vocabulary, 1, 1 << 24, &c->vocabulary, error) ||
+        whole(s, llm_key(s, "context_length"), 2048, 1, 1 << 24, &c->context, error) ||
+        whole(s, llm_key(s, "block_count"), 0, 1, 4096, &c->layers, error) ||
+        whole(s, llm_key(s, "feed_forward_length"), 0, 1, 1 << 22, &c->hidden, error) ||
+        whole(s, llm_key(s, "attention.head_count"), 0, 1, 1 << 16, &c->heads, error) ||
+        whole(s, llm_key(s, "attention.head_count_kv"), c->heads, 1, c->heads, &c->kv_heads, error) ||
+        whole(s, llm_key(s, "attention.key_length"), c->width / c->heads, 1, 4096, &c->head_width, error) ||
+        whole(s, llm_key(s, "attention.value_length"), c->head_width, c->head_width, c->head_width, &c->head_width, error) ||
+        whole(s, llm_key(s, "rope.dimension_count"), c->head_width, 0, c->head_width, &c->rope_width, error) ||
+        whole(s, llm_key(s, "attention.sliding_window"), 0, 0, 1 << 30, &c->window, error) ||
+        whole(s, llm_key(s, "attention.sliding_window_first_block"), 0, 0, 4096, &c->window_first, error))
         return -1;
     if (c->heads % c->kv_heads)
-        return llm_fail(error, "%s: expected %s to be a multiple of head_count_kv", s->path, key(s, "attention.head_count"));
+        return llm_fail(error, "%s: expected %s to be a multiple of head_count_kv", s->path, llm_key(s, "attention.head_count"));
     if ((uint64_t)c->heads * c->head_width > 1 << 24)
         return llm_fail(error, "%s: expected attention of at most 16777216 channels", s->path);
-    if (llm_number(s, key(s, "expert_count"), 0) != 0)
+    if (llm_number(s, llm_key(s, "expert_count"), 0) != 0)
         return llm_fail(error, "%s: expected a model without experts", s->path);
     c->rope_width -= c->rope_width % 2;
     c->rope_halves = layout.text ? llm_string_is(layout, "halves") : known[which].halves;
-    c->epsilon = (float)llm_number(s, key(s, "attention.layer_norm_rms_epsilon"), 1e-5);
-    c->rope_base = (float)llm_number(s, key(s, "rope.freq_base"), 10000);
+    c->epsilon = (float)llm_number(s, llm_key(s, "attention.layer_norm_rms_epsilon"), 1e-5);
+    c->rope_base = (float)llm_number(s, llm_key(s, "rope.freq_base"), 10000);
     if (!(c->epsilon >= 0) || !(c->rope_base > 0))
         return llm_fail(error, "%s: expected attention.layer_norm_rms_epsilon and rope.freq_base above 0", s->path);
-    return 0;
-}
-
-/* Radians a position of each pair of channels. Scaling: "linear" divides all by one factor; a tensor of factors
- * (Llama 3.1's way: slow turns slower, fast ones as they are) divides each by its own. */
-static int load_frequencies(llm_model *m, llm_error *error) {
-    const llm_source *s = &m->source;
-    const llm_tensor *factors = llm_find_tensor(s, "rope_freqs.weight");
-    llm_string scaling = llm_text(s, key(s, "rope.scaling.type"));
-    uint32_t pairs = m->config.rope_width / 2;
-    int linear = llm_string_is(scaling, "linear");
-    /* Files from before scaling types have one key. */
-    double factor = llm_number(s, key(s, "rope.scaling.factor"), llm_number(s, key(s, "rope.scale_linear"), 1));
-    if (scaling.text && !linear && !llm_string_is(scaling, "none"))
-        return llm_fail(error, "%s: expected %s to be \"linear\", \"none\" or absent, found \"%.*s\"", s->path,
-                        key(s, "rope.scaling.type"), (int)(scaling.bytes < 40 ? scaling.bytes : 40), scaling.text);
-    if (!linear && (scaling.text || llm_find_meta(s, key(s, "rope.scaling.factor")))) factor = 1;
-    if (!(factor > 0 && factor < 1e9))
-        return llm_fail(error, "%s: expected %s, a number above 0", s->path, key(s, "rope.scaling.factor"));
-    if (factors && (llm_tensor_cols(factors) != pairs || llm_tensor_rows(factors) != 1))
-        return llm_fail(error, "%s: expected tensor 'rope_freqs.weight' of %u numbers", s->path, pairs);
-    float *each = malloc((pairs + 1) * sizeof *each);
-    m->rope_frequencies = malloc((pairs + 1) * sizeof *m->rope_frequencies);
-    if (!each || !m->rope_frequencies) {
-        free(each);
-        return llm_fail(error, "%s: out of memory", s->path);
-    }
-    for (uint32_t i = 0; i < pairs; i++) each[i] = 1;
-    if (factors && pairs) llm_tensor_read(factors, 0, 1, each);
-    for (uint32_t i = 0; i < pairs; i++)
-        m->rope_frequencies[i] = pow((double)m->config.rope_base, -2.0 * i / m->config.rope_width) / (factor * (double)each[i]);
-    free(each);
     return 0;
 }
 
@@ -185,7 +156,7 @@ static int load(llm_model *m, llm_source source, bitstack_pool *pool, const llm_
     m->source = source;
     const llm_source *s = &m->source;
     m->forget = options && options->forget;
-    if (load_config(c, s, error) != 0 || load_frequencies(m, error) != 0) goto failed;
+    if (load_config(c, s, error) != 0 || llm_rope_load(m, error) != 0) goto failed;
     m->layers = calloc(c->layers, sizeof *m->layers);
     if (!m->layers || llm_source_sort(&m->source) != 0) {
         llm_fail(error, "%s: out of memory", s->path);
@@ -378,8 +349,8 @@ void llm_rope_table(const llm_model *m, uint32_t context, float *rope) {
     for (uint32_t p = 0; p < context; p++)
         for (uint32_t i = 0; i < m->config.rope_width / 2; i++) {
             double angle = p * m->rope_frequencies[i];
-            *rope++ = (float)cos(angle);
-            *rope++ = (float)sin(angle);
+            *rope++ = (float)(m->rope_magnitude * cos(angle));
+            *rope++ = (float)(m->rope_magnitude * sin(angle));
         }
 }
 

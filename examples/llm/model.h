@@ -54,6 +54,7 @@ typedef struct llm_model {
     int forget; /* see options */
     float *final_norm;
     double *rope_frequencies; /* rope_width / 2 of them: radians a position */
+    double rope_magnitude;    /* queries and keys become so much longer as they turn: 1, but for YaRN */
     struct bitstack_pool *pool; /* of options.threads, or NULL */
     bitstack_parallel parallel;
 } llm_model;
@@ -75,6 +76,9 @@ int llm_model_open(llm_model *model, const char *path, const llm_model_options *
 /* Takes the source over, also on failure. A stack in it keeps the threads that it was opened with. */
 int llm_model_load(llm_model *model, llm_source source, const llm_model_options *options, llm_error *error);
 void llm_model_close(llm_model *model);
+
+/* Metadata of the architecture: "llama.KEY". The text lives until the eighth call after. */
+const char *llm_key(const llm_source *source, const char *name);
 
 /* Rows [first, first + count) of a matrix at its current level. */
 void llm_linear_rows(const llm_model *model, const llm_linear *linear, uint64_t first, uint64_t count, float *out);

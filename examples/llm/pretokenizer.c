@@ -2,37 +2,6 @@
 
 #include <string.h>
 
-static const uint32_t runs[] = {
-#include "unicode_table.h"
-};
-
-llm_class llm_classify(uint32_t code) {
-    size_t low = 0, high = sizeof runs / sizeof *runs; /* the last run that starts at or before `code` */
-    if (code > 0x10ffff) return LLM_OTHER;
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        if (runs[middle] >> 2 <= code) low = middle;
-        else high = middle;
-    }
-    return (llm_class)(runs[low] & 3);
-}
-
-uint32_t llm_character(const char *text, size_t bytes, size_t *length) {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char c = (unsigned char)text[0];
-    size_t n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-    uint32_t code = n == 1 ? c : n ? c & (0x7fu >> n) : 0;
-    *length = 1;
-    if (!n || n > bytes) return UINT32_MAX;
-    for (size_t i = 1; i < n; i++) {
-        if (((unsigned char)text[i] & 0xc0) != 0x80) return UINT32_MAX;
-        code = code << 6 | ((unsigned char)text[i] & 0x3fu);
-    }
-    if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return UINT32_MAX;
-    *length = n;
-    return code;
-}
-
 /* The class of the character at `at`; -1 at the end. */
 static int look(const char *text, size_t bytes, size_t at, size_t *length) {
     *length = 0;
@@ -111,10 +80,19 @@ static size_t word_llama3(const char *text, size_t bytes, size_t digits) {
     return lines ? lines : spaces(text, bytes);
 }
 
+/* \s+$: the spaces that the text ends with, after all else. */
+static size_t word_last_spaces(const char *text, size_t bytes) {
+    size_t last = 0, length; /* behind the last character that is no space */
+    for (size_t at = 0; at < bytes; at += length)
+        if (look(text, bytes, at, &length) != LLM_SPACE) last = at + length;
+    return last ? last : bytes;
+}
+
 size_t llm_word(llm_words words, const char *text, size_t bytes) {
     size_t length, end;
     if (words == LLM_WORDS_LLAMA3) return word_llama3(text, bytes, 3);
     if (words == LLM_WORDS_QWEN2) return word_llama3(text, bytes, 1);
+    if (words == LLM_WORDS_LAST_SPACES) return word_last_spaces(text, bytes);
     if (words != LLM_WORDS_DIGITS) return word_gpt2(text, bytes);
     if (look(text, bytes, 0, &length) == LLM_NUMBER) return length;
     /* GPT-2's word in the text up to the next number: only where the word or the spaces end does that matter. */
@@ -126,38 +104,4 @@ size_t llm_word(llm_words words, const char *text, size_t bytes) {
         if (after > end && look(text, bytes, after, &length) == LLM_NUMBER) return after;
     }
     return end;
-}
-
-/* ---- names ---- */
-
-llm_words llm_words_named(llm_string name) {
-    static const struct { const char *name; llm_words words; } known[] = {
-        {"gpt-2", LLM_WORDS_GPT2}, {"gpt2", LLM_WORDS_GPT2}, {"phi-2", LLM_WORDS_GPT2}, {"mpt", LLM_WORDS_GPT2},
-        {"olmo", LLM_WORDS_GPT2}, {"jais", LLM_WORDS_GPT2}, {"llama3", LLM_WORDS_LLAMA3}, {"llama-v3", LLM_WORDS_LLAMA3},
-        {"llama-bpe", LLM_WORDS_LLAMA3}, {"falcon3", LLM_WORDS_LLAMA3}, {"dbrx", LLM_WORDS_LLAMA3},
-        {"smaug-bpe", LLM_WORDS_LLAMA3}, {"qwen2", LLM_WORDS_QWEN2}, {"deepseek-r1-qwen", LLM_WORDS_QWEN2},
-        {"stablelm2", LLM_WORDS_QWEN2}, {"smollm", LLM_WORDS_DIGITS}, {"codeshell", LLM_WORDS_DIGITS},
-        {"command-r", LLM_WORDS_DIGITS}, {"refact", LLM_WORDS_DIGITS}, {"starcoder", LLM_WORDS_DIGITS},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (llm_string_is(name, known[i].name)) return known[i].words;
-    return LLM_WORDS_NONE;
-}
-
-llm_words llm_words_of_pattern(llm_string pattern) {
-    static const struct { const char *pattern; llm_words words; } known[] = {
-        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", LLM_WORDS_GPT2},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-         "\\s+(?!\\S)|\\s+", LLM_WORDS_LLAMA3},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-         "\\s+(?!\\S)|\\s+", LLM_WORDS_QWEN2},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (llm_string_is(pattern, known[i].pattern)) return known[i].words;
-    return LLM_WORDS_NONE;
-}
-
-const char *llm_words_name(llm_words words) {
-    static const char *const names[] = {"gpt-2", "llama-bpe", "qwen2", "smollm"};
-    return words >= 0 && words <= LLM_WORDS_DIGITS ? names[words] : "none";
 }

@@ -1,7 +1,7 @@
 /* The types that tensors come in, unpacked to float. The block formats of GGUF are ggml's: a block's elements
  * share a scale (d), in some a minimum too, and the K types have a small scale for every 16 or 32 elements as well.
  * Each loop below goes over the elements and says where element i's bits are. */
-#include "source.h"
+#include "quants.h"
 #include "dense.h"
 
 #include <string.h>
@@ -16,6 +16,18 @@ static void unpack_bf16(const unsigned char *from, size_t count, float *to) {
         memcpy(&to[i], &bits, 4);
     }
 }
+
+/* Plain numbers, which no matrix is made of, but files may hold them beside. */
+#define UNPACK(name, type)                                                                  \
+    static void name(const unsigned char *from, size_t count, float *to) {                  \
+        type value;                                                                         \
+        for (size_t i = 0; i < count; i++) memcpy(&value, from + i * sizeof value, sizeof value), to[i] = (float)value; \
+    }
+UNPACK(unpack_i8, int8_t)
+UNPACK(unpack_i16, int16_t)
+UNPACK(unpack_i32, int32_t)
+UNPACK(unpack_i64, int64_t)
+UNPACK(unpack_f64, double)
 
 /* ---- blocks of 32: d [m] [fifth bits] nibbles; the low nibbles are elements 0 to 15 ---- */
 
@@ -150,9 +162,13 @@ const llm_packing *llm_packing_of(uint32_t type) {
         {LLM_TYPE_Q5_1, "Q5_1", 32, 24, unpack_q5_1},  {LLM_TYPE_Q8_0, "Q8_0", 32, 34, unpack_q8_0},
         {LLM_TYPE_Q2_K, "Q2_K", 256, 84, unpack_q2_k}, {LLM_TYPE_Q3_K, "Q3_K", 256, 110, unpack_q3_k},
         {LLM_TYPE_Q4_K, "Q4_K", 256, 144, unpack_q4_k}, {LLM_TYPE_Q5_K, "Q5_K", 256, 176, unpack_q5_k},
-        {LLM_TYPE_Q6_K, "Q6_K", 256, 210, unpack_q6_k},
+        {LLM_TYPE_Q6_K, "Q6_K", 256, 210, unpack_q6_k}, {LLM_TYPE_I8, "I8", 1, 1, unpack_i8},
+        {LLM_TYPE_I16, "I16", 1, 2, unpack_i16},       {LLM_TYPE_I32, "I32", 1, 4, unpack_i32},
+        {LLM_TYPE_I64, "I64", 1, 8, unpack_i64},       {LLM_TYPE_F64, "F64", 1, 8, unpack_f64},
     };
     for (size_t i = 0; i < sizeof packings / sizeof *packings; i++)
         if ((uint32_t)packings[i].type == type) return &packings[i];
+    for (const llm_packing *p = llm_iq_packings; p->name; p++)
+        if ((uint32_t)p->type == type) return p;
     return NULL;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,24 @@ void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, f
     packing->unpack(tensor->data + first * cols / packing->elements * packing->bytes, count * cols, out);
 }
 
+int llm_tensor_check(const llm_source *source, const llm_tensor *tensor, llm_error *error) {
+    enum { ROOM = 4096 };
+    float some[ROOM];
+    const llm_packing *packing = llm_packing_of((uint32_t)tensor->type);
+    uint64_t cols = llm_tensor_cols(tensor), count = cols * llm_tensor_rows(tensor), step = ROOM / packing->elements * packing->elements;
+    for (uint64_t at = 0; at < count; at += step) {
+        uint64_t n = count - at < step ? count - at : step;
+        packing->unpack(tensor->data + at / packing->elements * packing->bytes, n, some);
+        for (uint64_t i = 0; i < n; i++)
+            if (!isfinite(some[i]))
+                return llm_fail(error, "%s: tensor '%.*s': expected finite numbers, found %s in row %llu, column %llu", source->path,
+                                (int)(tensor->name.bytes < 100 ? tensor->name.bytes : 100), tensor->name.text,
+                                isnan(some[i]) ? "NaN" : some[i] > 0 ? "infinity" : "-infinity", (unsigned long long)((at + i) / cols),
+                                (unsigned long long)((at + i) % cols));
+    }
+    return 0;
+}
+
 /* ---- by name ---- */
 
 static int compare(llm_string a, llm_string b) {
@@ -169,6 +188,19 @@ int llm_find_matrix(const llm_source *source, const char *name) {
 
 /* ---- files and memory ---- */
 
+/* What downloads leave in the place of a file: Git LFS's pointer to it, or a page that says why not. */
+static int stand_in(const char *path, llm_mapping *mapping, llm_error *error) {
+    static const char lfs[] = "version https://git-lfs.github.com/spec/";
+    static const char *const pages[] = {"<!DOCTYPE html", "<!doctype html", "<html"};
+    const char *what = mapping->bytes >= sizeof lfs - 1 && memcmp(mapping->data, lfs, sizeof lfs - 1) == 0
+                           ? "a Git LFS pointer, not the file itself; \"git lfs pull\" in its folder fetches it" : NULL;
+    for (int i = 0; i < 3; i++)
+        if (mapping->bytes >= strlen(pages[i]) && memcmp(mapping->data, pages[i], strlen(pages[i])) == 0) what = "a web page, not the file: the download failed";
+    if (!what) return 0;
+    llm_unmap(mapping);
+    return llm_fail(error, "%s: it is %s", path, what);
+}
+
 int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error) {
     struct stat status;
     int file = open(path, O_RDONLY);
@@ -182,7 +214,7 @@ int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error 
     mapping->data = mmap(NULL, mapping->bytes, PROT_READ, MAP_PRIVATE, file, 0);
     int why = errno;
     close(file);
-    if (mapping->data != MAP_FAILED) return 0;
+    if (mapping->data != MAP_FAILED) return stand_in(path, mapping, error);
     mapping->data = NULL;
     return llm_fail(error, "%s: cannot map it: %s", path, strerror(why));
 }
@@ -371,9 +403,16 @@ int llm_source_open(llm_source *source, const char *path, const bitstack_options
     size_t got = fread(magic, 1, sizeof magic, file);
     fclose(file);
     if (got >= 4 && memcmp(magic, "GGUF", 4) == 0) return llm_gguf_open(source, path, error);
-    if (got < 8 || memcmp(magic, "BITSTACK", 8) != 0)
+    if (got < 8 || memcmp(magic, "BITSTACK", 8) != 0) {
+        llm_mapping mapping;
+        if (got && llm_map(&mapping, path, "a model", error) != 0) return -1;
+        if (got) llm_unmap(&mapping);
+        if (!got) return llm_fail(error, "%s: it is empty: expected a GGUF file or a stack", path);
+        if (got >= 8 && magic[0] == 'P' && magic[1] == 'K' && magic[2] == 3)
+            return llm_fail(error, "%s: it is PyTorch's format, which is not read; expected GGUF, or a folder with safetensors", path);
         return llm_fail(error, "%s: offset 0: expected a GGUF file or a stack (\"GGUF\" or \"BITSTACK\"), or a folder with "
                         "config.json and safetensors", path);
+    }
     bitstack *stack;
     bitstack_error why;
     memset(&why, 0, sizeof why);

@@ -45,7 +45,10 @@ double llm_meta_element(const llm_meta *meta, uint64_t index);
 typedef enum llm_type {
     LLM_TYPE_F32 = 0, LLM_TYPE_F16 = 1, LLM_TYPE_Q4_0 = 2, LLM_TYPE_Q4_1 = 3, LLM_TYPE_Q5_0 = 6, LLM_TYPE_Q5_1 = 7,
     LLM_TYPE_Q8_0 = 8, LLM_TYPE_Q2_K = 10, LLM_TYPE_Q3_K = 11, LLM_TYPE_Q4_K = 12, LLM_TYPE_Q5_K = 13,
-    LLM_TYPE_Q6_K = 14, LLM_TYPE_BF16 = 30
+    LLM_TYPE_Q6_K = 14, LLM_TYPE_IQ2_XXS = 16, LLM_TYPE_IQ2_XS = 17, LLM_TYPE_IQ3_XXS = 18, LLM_TYPE_IQ1_S = 19, LLM_TYPE_IQ4_NL = 20,
+    LLM_TYPE_IQ3_S = 21, LLM_TYPE_IQ2_S = 22, LLM_TYPE_IQ4_XS = 23, LLM_TYPE_I8 = 24, LLM_TYPE_I16 = 25, LLM_TYPE_I32 = 26,
+    LLM_TYPE_I64 = 27, LLM_TYPE_F64 = 28, LLM_TYPE_IQ1_M = 29, LLM_TYPE_BF16 = 30, LLM_TYPE_TQ1_0 = 34, LLM_TYPE_TQ2_0 = 35,
+    LLM_TYPE_MXFP4 = 39, LLM_TYPE_NVFP4 = 40
 } llm_type;
 
 /* How a type packs its elements: `bytes` bytes hold `elements` of them. NULL for an unknown type. */
@@ -56,7 +59,7 @@ typedef struct llm_packing {
     void (*unpack)(const unsigned char *from, size_t count, float *to); /* count: whole packs */
 } llm_packing;
 
-const llm_packing *llm_packing_of(uint32_t type); /* see quants.c */
+const llm_packing *llm_packing_of(uint32_t type); /* see quants.c, iq.c */
 
 typedef struct llm_tensor {
     llm_string name;
@@ -72,6 +75,10 @@ uint64_t llm_tensor_rows(const llm_tensor *tensor);
 uint64_t llm_tensor_cols(const llm_tensor *tensor);
 /* Rows [first, first + count) as floats, cols of them a row. Never fails: the tensor was checked on opening. */
 void llm_tensor_read(const llm_tensor *tensor, uint64_t first, uint64_t count, float *out);
+
+/* -1 where a number of it is NaN or infinite: which, and where. */
+struct llm_source;
+int llm_tensor_check(const struct llm_source *source, const llm_tensor *tensor, llm_error *error);
 
 /* A file in memory. */
 typedef struct llm_mapping {

@@ -1,310 +1,14 @@
-#include "tokenizer.h"
+#include "tokenizer_tables.h"
+#include "nfc.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* tokenizer.ggml.token_type */
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
-
-enum { LONGEST_PIECE = 1024 }; /* of those that are looked for at every byte of a text */
 
 static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 stands for a space inside pieces */
 
-/* ---- pieces by their text ---- */
-
-static const uint32_t HASH = 2166136261u; /* FNV-1a */
-static uint32_t hash_byte(uint32_t h, char c) { return (h ^ (unsigned char)c) * 16777619u; }
-static uint32_t slot_of(uint32_t h) { return h ^ h >> 15; }
-
-/* Half of the slots stay free: a long run of others is no accident, but made to take time. None is taken further than
- * this from where it belongs, and none is looked for there. */
-enum { LONGEST_RUN = 240 };
-
-static int64_t find_hashed(const llm_tokenizer *t, uint32_t h, const char *text, size_t bytes) {
-    uint32_t slot = slot_of(h) & t->slot_mask;
-    for (int met = 0; met <= LONGEST_RUN && t->slots[slot]; met++, slot = (slot + 1) & t->slot_mask) {
-        uint32_t id = t->slots[slot] - 1;
-        if (t->pieces[id].bytes == bytes && memcmp(t->pieces[id].text, text, bytes) == 0) return id;
-    }
-    return -1;
-}
-
-static uint32_t hash(const char *text, size_t bytes) {
-    uint32_t h = HASH;
-    for (size_t i = 0; i < bytes; i++) h = hash_byte(h, text[i]);
-    return h;
-}
-
-static int64_t find(const llm_tokenizer *t, const char *text, size_t bytes) {
-    return find_hashed(t, hash(text, bytes), text, bytes);
-}
-
-/* 0 on success. */
-static int add(llm_tokenizer *t, uint32_t id) {
-    uint32_t slot = slot_of(hash(t->pieces[id].text, t->pieces[id].bytes)) & t->slot_mask;
-    if (find(t, t->pieces[id].text, t->pieces[id].bytes) >= 0) return 0; /* the first of equal pieces counts */
-    for (int met = 0; t->slots[slot]; met++, slot = (slot + 1) & t->slot_mask)
-        if (met == LONGEST_RUN) return -1;
-    t->slots[slot] = id + 1;
-    if (t->pieces[id].bytes > t->longest) t->longest = t->pieces[id].bytes;
+int llm_token_ends(const llm_tokenizer *t, int64_t id) {
+    for (uint32_t i = 0; i < t->end_count; i++)
+        if (t->ends[i] == id) return 1;
     return 0;
-}
-
-/* ---- pairs that merge ---- */
-
-typedef struct llm_merge {
-    uint32_t left, right, made, rank; /* rank 0: a free slot */
-} llm_merge;
-
-static uint32_t pair_slot(uint32_t left, uint32_t right) {
-    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> 32);
-}
-
-static const llm_merge *find_merge(const llm_tokenizer *t, int64_t left, int64_t right) {
-    if (left < 0 || right < 0) return NULL;
-    uint32_t slot = pair_slot((uint32_t)left, (uint32_t)right) & t->merge_mask;
-    for (int met = 0; met <= LONGEST_RUN && t->merges[slot].rank; met++, slot = (slot + 1) & t->merge_mask)
-        if (t->merges[slot].left == (uint32_t)left && t->merges[slot].right == (uint32_t)right) return &t->merges[slot];
-    return NULL;
-}
-
-/* ---- loading ---- */
-
-/* The value of "<0xAB>", or -1. */
-static int byte_of(llm_string piece) {
-    char copy[7] = {0}, *end;
-    if (piece.bytes != 6 || memcmp(piece.text, "<0x", 3) != 0 || piece.text[5] != '>') return -1;
-    memcpy(copy, piece.text, 6);
-    long value = strtol(copy + 3, &end, 16);
-    return end == copy + 5 ? (int)value : -1;
-}
-
-/* GPT-2 writes bytes as visible characters: printable ones as they are, the other 68 as U+0100 and on. Turns the
- * characters of a piece into bytes at `to` and returns how many; of a piece with any other character, 0. */
-static size_t visible_to_bytes(llm_string piece, char *to) {
-    size_t made = 0, length;
-    for (size_t at = 0; at < piece.bytes; at += length) {
-        uint32_t code = llm_character(piece.text + at, piece.bytes - at, &length);
-        uint32_t byte = code < 256 + 68 ? code : 256;
-        if (code >= 256 && code < 256 + 33) byte = code - 256;               /* 0 to 32 */
-        else if (code >= 256 + 33 && code < 256 + 67) byte = code - 256 - 33 + 127; /* 127 to 160 */
-        else if (code == 256 + 67) byte = 173;
-        else if (byte < 33 || (byte > 126 && byte < 161) || byte == 173) byte = 256;
-        if (byte > 255) return 0;
-        to[made++] = (char)byte;
-    }
-    return made;
-}
-
-static int32_t special(const llm_source *source, const char *key, uint32_t count) {
-    double id = llm_number(source, key, -1);
-    return id >= 0 && id < (double)count ? (int32_t)id : -1;
-}
-
-/* Cuts "left right" at its space. A piece may start with one. */
-static int load_merge(llm_tokenizer *t, llm_string text, uint32_t rank, char *room) {
-    llm_string parts[2];
-    size_t at = 1, total = 0;
-    int64_t ids[3];
-    while (at < text.bytes && text.text[at] != ' ') at++;
-    if (at + 1 >= text.bytes) return -1;
-    parts[0].text = text.text, parts[0].bytes = at;
-    parts[1].text = text.text + at + 1, parts[1].bytes = text.bytes - at - 1;
-    for (int i = 0; i < 2; i++) {
-        size_t made = t->kind == LLM_TOKENS_BYTES ? visible_to_bytes(parts[i], room + total) : 0;
-        if (!made) memcpy(room + total, parts[i].text, made = parts[i].bytes);
-        ids[i] = find(t, room + total, made);
-        total += made;
-    }
-    ids[2] = find(t, room, total);
-    if (ids[0] < 0 || ids[1] < 0 || ids[2] < 0) return -1;
-    if (find_merge(t, ids[0], ids[1])) return 0; /* the first of equals counts */
-    uint32_t slot = pair_slot((uint32_t)ids[0], (uint32_t)ids[1]) & t->merge_mask;
-    for (int met = 0; t->merges[slot].rank; met++, slot = (slot + 1) & t->merge_mask)
-        if (met == LONGEST_RUN) return -1;
-    llm_merge merge = {(uint32_t)ids[0], (uint32_t)ids[1], (uint32_t)ids[2], rank + 1};
-    t->merges[slot] = merge;
-    return 0;
-}
-
-static int load_merges(llm_tokenizer *t, const llm_source *source, const llm_meta *merges, llm_error *error) {
-    size_t longest = 0;
-    uint32_t i = 0;
-    for (t->merge_mask = 15; t->merge_mask < 2 * merges->count; ) t->merge_mask = 2 * t->merge_mask + 1;
-    for (uint32_t k = 0; k < merges->count; k++)
-        if (merges->strings[k].bytes > longest) longest = merges->strings[k].bytes;
-    t->merges = calloc((size_t)t->merge_mask + 1, sizeof *t->merges);
-    char *room = malloc(longest + 1);
-    if (!t->merges || !room) {
-        free(room);
-        return llm_fail(error, "%s: out of memory", source->path);
-    }
-    while (i < merges->count && load_merge(t, merges->strings[i], i, room) == 0) i++;
-    free(room);
-    if (i == merges->count) return 0;
-    return llm_fail(error, "%s: expected tokenizer.ggml.merges to be pairs of tokens that make a token; number %u, '%.*s', is not",
-                    source->path, (unsigned)i, (int)(merges->strings[i].bytes < 100 ? merges->strings[i].bytes : 100),
-                    merges->strings[i].text);
-}
-
-/* In the order of their texts; of equals those that are cut out of any text first, then the first. */
-static int mark_before(const llm_tokenizer *t, uint32_t a, uint32_t b) {
-    const llm_string *x = &t->pieces[a], *y = &t->pieces[b];
-    int order = memcmp(x->text, y->text, x->bytes < y->bytes ? x->bytes : y->bytes);
-    if (order || x->bytes != y->bytes) return order ? order < 0 : x->bytes < y->bytes;
-    return t->types[a] != t->types[b] ? t->types[a] == USER_DEFINED : a < b;
-}
-
-/* Marks in order, by a heap sort: there may be thousands. */
-static void sift(const llm_tokenizer *t, uint32_t *items, size_t at, size_t count) {
-    uint32_t item = items[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && mark_before(t, items[child], items[child + 1])) child++;
-        if (!mark_before(t, item, items[child])) break;
-        items[at] = items[child];
-    }
-    items[at] = item;
-}
-
-static int load_marks(llm_tokenizer *t) {
-    size_t count = 0;
-    for (uint32_t i = 0; i < t->count; i++) count += (t->types[i] == CONTROL || t->types[i] == USER_DEFINED) && t->pieces[i].bytes;
-    uint32_t *marks = t->marks = malloc((count + 1) * sizeof *marks);
-    if (!marks) return -1;
-    count = 0;
-    for (uint32_t i = 0; i < t->count; i++)
-        if ((t->types[i] == CONTROL || t->types[i] == USER_DEFINED) && t->pieces[i].bytes) marks[count++] = i;
-    for (size_t i = count / 2; i-- > 0; ) sift(t, marks, i, count);
-    for (size_t i = count; i-- > 1; ) {
-        uint32_t last = marks[i];
-        marks[i] = marks[0], marks[0] = last;
-        sift(t, marks, 0, i);
-    }
-    for (size_t c = 0, i = 0; c <= 256; c++) {
-        while (i < count && (unsigned char)t->pieces[marks[i]].text[0] < c) i++;
-        t->marks_from[c] = (uint32_t)i;
-    }
-    return 0;
-}
-
-/* Pieces of a byte-level vocabulary, as bytes. */
-static int load_bytes(llm_tokenizer *t) {
-    size_t room = 0;
-    for (uint32_t i = 0; i < t->count; i++) room += t->pieces[i].bytes;
-    char *to = t->text = malloc(room + 1);
-    t->own_pieces = malloc(t->count * sizeof *t->own_pieces);
-    if (!to || !t->own_pieces) return -1;
-    for (uint32_t i = 0; i < t->count; i++) {
-        size_t made = t->types[i] == NORMAL ? visible_to_bytes(t->pieces[i], to) : 0;
-        t->own_pieces[i] = t->pieces[i]; /* marks are written as they are */
-        if (!made) continue;
-        t->own_pieces[i].text = to;
-        t->own_pieces[i].bytes = made;
-        to += made;
-    }
-    t->pieces = t->own_pieces;
-    return 0;
-}
-
-int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *error) {
-    static const struct { const char *name; llm_tokens kind; } kinds[] = {
-        {"llama", LLM_TOKENS_PIECES}, {"t5", LLM_TOKENS_UNIGRAM}, {"gpt2", LLM_TOKENS_BYTES}};
-    llm_string model = llm_text(source, "tokenizer.ggml.model"), pre = llm_text(source, "tokenizer.ggml.pre");
-    const llm_meta *pieces = llm_find_meta(source, "tokenizer.ggml.tokens");
-    const llm_meta *scores = llm_find_meta(source, "tokenizer.ggml.scores");
-    const llm_meta *types = llm_find_meta(source, "tokenizer.ggml.token_type");
-    const llm_meta *merges = llm_find_meta(source, "tokenizer.ggml.merges");
-    const llm_meta *normalizer = llm_find_meta(source, "tokenizer.ggml.precompiled_charsmap");
-    size_t which = 0;
-    memset(t, 0, sizeof *t);
-    while (which < 3 && !llm_string_is(model, kinds[which].name)) which++;
-    if (which == 3)
-        return llm_fail(error, "%s: expected tokenizer.ggml.model to be \"llama\", \"t5\" or \"gpt2\", found \"%.*s\"",
-                        source->path, (int)(model.bytes < 40 ? model.bytes : 40), model.text ? model.text : "");
-    t->kind = kinds[which].kind;
-    if (!pieces || !pieces->strings || !pieces->count || pieces->count > 1 << 24)
-        return llm_fail(error, "%s: expected tokenizer.ggml.tokens, 1 to 16777216 strings", source->path);
-    int ranked = t->kind == LLM_TOKENS_BYTES || (t->kind == LLM_TOKENS_PIECES && !scores && merges);
-    if (!ranked && (!scores || !scores->numbers || scores->count != pieces->count))
-        return llm_fail(error, "%s: expected tokenizer.ggml.scores, %llu numbers", source->path,
-                        (unsigned long long)pieces->count);
-    if (ranked && (!merges || !merges->strings || merges->count > 1 << 24))
-        return llm_fail(error, "%s: expected tokenizer.ggml.merges, up to 16777216 strings", source->path);
-    if (types && (!types->numbers || types->count != pieces->count))
-        return llm_fail(error, "%s: expected tokenizer.ggml.token_type, %llu numbers", source->path,
-                        (unsigned long long)pieces->count);
-    if (normalizer && normalizer->count)
-        return llm_fail(error, "%s: expected a tokenizer without tokenizer.ggml.precompiled_charsmap", source->path);
-    if (t->kind == LLM_TOKENS_BYTES && (t->words = llm_words_named(pre)) == LLM_WORDS_NONE)
-        return llm_fail(error, "%s: expected tokenizer.ggml.pre to be a known way to cut words (gpt-2, llama-bpe, qwen2, smollm), "
-                        "found \"%.*s\"", source->path, (int)(pre.bytes < 40 ? pre.bytes : 40), pre.text ? pre.text : "");
-    t->count = (uint32_t)pieces->count;
-    t->pieces = pieces->strings;
-    for (t->slot_mask = 15; t->slot_mask < 2 * t->count; ) t->slot_mask = 2 * t->slot_mask + 1;
-    t->scores = calloc(t->count, sizeof *t->scores);
-    t->types = malloc(t->count);
-    t->slots = calloc((size_t)t->slot_mask + 1, sizeof *t->slots);
-    int failed = !t->scores || !t->types || !t->slots;
-    for (uint32_t i = 0; i < t->count && !failed; i++) {
-        double type = types ? llm_meta_element(types, i) : NORMAL;
-        if (!ranked) t->scores[i] = (float)llm_meta_element(scores, i);
-        t->types[i] = type >= NORMAL && type <= BYTE ? (unsigned char)type : NORMAL;
-        if (!types && t->kind != LLM_TOKENS_BYTES && byte_of(t->pieces[i]) >= 0) t->types[i] = BYTE;
-        if (t->types[i] == NORMAL && t->scores[i] < t->least) t->least = t->scores[i];
-    }
-    for (uint32_t i = 0; i < t->count && !failed; i++)
-        if (!isfinite(t->scores[i])) { /* no comparison, and so no best cut, would mean anything */
-            llm_tokenizer_free(t);
-            return llm_fail(error, "%s: expected tokenizer.ggml.scores that are finite; number %u is not", source->path, (unsigned)i);
-        }
-    if (!failed && t->kind == LLM_TOKENS_BYTES) failed = load_bytes(t) != 0;
-    for (uint32_t i = 0; i < t->count && !failed; i++) { /* every place of a text is compared with these */
-        int mark = t->types[i] == CONTROL || t->types[i] == USER_DEFINED;
-        if (t->pieces[i].bytes <= LONGEST_PIECE || !(mark || (t->kind == LLM_TOKENS_UNIGRAM && t->types[i] == NORMAL))) continue;
-        unsigned long long bytes = t->pieces[i].bytes;
-        llm_tokenizer_free(t);
-        return llm_fail(error, "%s: tokenizer.ggml.tokens: expected %s of at most %d bytes, number %u has %llu", source->path,
-                        mark ? "marks" : "pieces", LONGEST_PIECE, (unsigned)i, bytes);
-    }
-    if (failed || load_marks(t) != 0) {
-        llm_tokenizer_free(t);
-        return llm_fail(error, "%s: out of memory", source->path);
-    }
-    t->bos = special(source, "tokenizer.ggml.bos_token_id", t->count);
-    t->eos = special(source, "tokenizer.ggml.eos_token_id", t->count);
-    t->unknown = special(source, "tokenizer.ggml.unknown_token_id", t->count);
-    for (uint32_t i = 0; i < t->count; i++)
-        if ((t->types[i] == NORMAL || (t->types[i] == USER_DEFINED && t->kind == LLM_TOKENS_PIECES)) && t->pieces[i].bytes && add(t, i) != 0) {
-            llm_tokenizer_free(t);
-            return llm_fail(error, "%s: tokenizer.ggml.tokens: expected pieces that are not made to collide", source->path);
-        }
-    for (int b = 0; b < 256; b++) {
-        char byte = (char)b;
-        int64_t id = t->kind == LLM_TOKENS_BYTES ? find(t, &byte, 1) : -1;
-        t->bytes[b] = id >= 0 ? (uint32_t)id : t->unknown >= 0 ? (uint32_t)t->unknown : 0;
-    }
-    for (uint32_t i = 0; i < t->count; i++)
-        if (t->types[i] == BYTE && byte_of(t->pieces[i]) >= 0) t->bytes[byte_of(t->pieces[i])] = i;
-    /* What files leave out: Llama 3 takes whole words and starts with a mark, SentencePiece with mark and space. */
-    int llama3 = llm_string_is(pre, "llama-bpe") || llm_string_is(pre, "llama3") || llm_string_is(pre, "llama-v3") ||
-                 llm_string_is(pre, "falcon3");
-    int bytes = t->kind == LLM_TOKENS_BYTES;
-    t->add_bos = llm_number(source, "tokenizer.ggml.add_bos_token", bytes ? llama3 : t->kind == LLM_TOKENS_PIECES) != 0 && t->bos >= 0;
-    t->add_space = llm_number(source, "tokenizer.ggml.add_space_prefix", !bytes) != 0;
-    t->first_space = llm_number(source, "tokenizer.ggml.add_space_prefix_once", 0) != 0;
-    t->one_space = llm_number(source, "tokenizer.ggml.add_space_prefix_single", bytes) != 0;
-    t->whole_words = llm_number(source, "tokenizer.ggml.ignore_merges", llama3) != 0;
-    t->single_spaces = llm_number(source, "tokenizer.ggml.remove_extra_whitespaces", 0) != 0;
-    if (!ranked || load_merges(t, source, merges, error) == 0) return 0;
-    llm_tokenizer_free(t);
-    return -1;
-}
-
-void llm_tokenizer_free(llm_tokenizer *t) {
-    free(t->scores), free(t->types), free(t->slots), free(t->merges), free(t->marks), free(t->text), free(t->own_pieces);
-    memset(t, 0, sizeof *t);
 }
 
 /* ---- merging: symbols in a list, candidate merges in a heap ---- */
@@ -424,7 +128,7 @@ static size_t best_cut(const llm_tokenizer *t, arc *arcs, const char *text, size
     for (size_t i = 1; i <= bytes; i++) arcs[i].score = -INFINITY;
     arcs[0].score = 0;
     for (size_t at = 0, length; at < bytes; at += length) {
-        uint32_t h = HASH;
+        uint32_t h = hash_start();
         int single = 0;
         length = character(text + at, bytes - at);
         for (size_t end = at; end < bytes && end - at < t->longest; ) {
@@ -485,10 +189,11 @@ static size_t encode_text(const llm_tokenizer *t, const char *text, size_t bytes
         memcpy(room + 1, text, bytes);
         text = room, bytes++;
     }
+    size_t ends[LLM_MOST_CUTS] = {0};
     for (size_t at = 0, length; at < bytes; at += length) {
-        length = llm_word(t->words, text + at, bytes - at);
+        length = llm_cut(&t->cuts, text, bytes, at, ends) - at;
         int64_t id = t->whole_words ? find(t, text + at, length) : -1;
-        if (id >= 0) out[made++] = (uint32_t)id;
+        if (id >= 0 && t->types[id] == NORMAL) out[made++] = (uint32_t)id;
         else made += merge_all(t, s, text + at, length, out + made);
     }
     return made;
@@ -520,8 +225,55 @@ static int64_t mark_at(const llm_tokenizer *t, const char *text, size_t bytes, i
     return found;
 }
 
-static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, int all, uint32_t **ids) {
+/* Where the spaces that end at `at` begin, but not before `from`; and where those that begin there end. */
+static size_t spaces_before(const char *text, size_t from, size_t at) {
+    while (at > from) {
+        size_t start = at - 1, length;
+        while (start > from && at - start < 4 && ((unsigned char)text[start] & 0xc0) == 0x80) start--;
+        if (llm_classify(llm_character(text + start, at - start, &length)) != LLM_SPACE || length != at - start) break;
+        at = start;
+    }
+    return at;
+}
+static size_t spaces_after(const char *text, size_t bytes, size_t at) {
+    size_t length;
+    while (at < bytes && llm_classify(llm_character(text + at, bytes - at, &length)) == LLM_SPACE) at += length;
+    return at;
+}
+
+/* Whether the character at `at`, or the one that ends there (`before`), belongs to a word. */
+static int in_word(const char *text, size_t bytes, size_t at, int before) {
+    size_t start = at, length;
+    if (before ? at == 0 : at == bytes) return 0;
+    if (before)
+        for (start--; start && at - start < 4 && ((unsigned char)text[start] & 0xc0) == 0x80; ) start--;
+    uint32_t code = llm_character(text + start, bytes - start, &length);
+    llm_kind kind = llm_kind_of(code);
+    return code == '_' || kind == LLM_KIND_MARK || (kind >= LLM_KIND_UPPER && kind <= LLM_KIND_OTHER_LETTER) || kind == LLM_KIND_DIGIT;
+}
+
+/* The mark at `at` with its habits: where the text in front of it ends, and where that behind it begins. 0 if it does not
+ * count there. */
+static int stands(const llm_tokenizer *t, const char *text, size_t bytes, size_t from, size_t at, int joined, int64_t mark, size_t *before, size_t *after) {
+    int habits = t->habits ? t->habits[mark] : 0;
+    *before = at;
+    *after = at + t->pieces[mark].bytes;
+    if ((habits & LLM_MARK_WORD) && (in_word(text, bytes, at, 1) || in_word(text, bytes, *after, 0))) return 0;
+    if (habits & LLM_MARK_SPACED) {
+        int first = at == from && !joined && t->add_space && (!from || !t->first_space);
+        if (!first && !(at > from && text[at - 1] == ' ')) return 0;
+        if (!first) *before = at - 1;
+        return 1; /* spaces are marked by then, and no spaces any more */
+    }
+    if (habits & LLM_MARK_LEFT) *before = spaces_before(text, from, at);
+    if (habits & LLM_MARK_RIGHT) *after = spaces_after(text, bytes, *after);
+    return 1;
+}
+
+static int64_t encode_parts(const llm_tokenizer *t, const char *text, const llm_part *parts, size_t count, uint32_t **ids) {
+    size_t bytes = 0;
     *ids = NULL;
+    for (size_t i = 0; i < count; i++) bytes += parts[i].bytes;
     if (!bytes) return 0;
     if (bytes > SIZE_MAX / 1024) return -1;
     /* Every space becomes three bytes, but it is one character of them; a mark is no shorter than one either. */
@@ -532,12 +284,19 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
     arc *arcs = unigram ? malloc((3 * bytes + 5) * sizeof *arcs) : NULL;
     uint32_t *out = malloc((4 * bytes + 4) * sizeof *out); /* a mark, and a space's bytes before the text after it */
     int failed = !room || !out || (unigram ? !arcs : !s.symbols || !s.heap);
-    for (size_t from = 0, at = 0; from < bytes && !failed; ) {
+    size_t end = parts->bytes; /* of the part that `at` is in: a mark does not go beyond it */
+    int joined = 0; /* to the mark in front, without a space of the tokenizer's */
+    for (size_t from = 0, at = 0, before, after; from < bytes && !failed; from = at = after) {
         int64_t mark = -1;
-        while (at < bytes && (mark = mark_at(t, text + at, bytes - at, all)) < 0) at++;
-        if (at > from) made += encode_text(t, text + from, at - from, !from || !t->first_space, room, &s, arcs, out + made);
-        if (mark >= 0) out[made++] = (uint32_t)mark, at += t->pieces[mark].bytes;
-        from = at;
+        before = after = bytes;
+        for (; at < bytes; at++) {
+            while (at >= end) end += (++parts)->bytes;
+            if ((mark = mark_at(t, text + at, end - at, parts->marked)) >= 0 && stands(t, text, bytes, from, at, joined, mark, &before, &after)) break;
+            mark = -1, before = after = bytes;
+        }
+        if (before > from) made += encode_text(t, text + from, before - from, !joined && (!from || !t->first_space), room, &s, arcs, out + made);
+        if (mark >= 0) out[made++] = (uint32_t)mark;
+        joined = mark >= 0 && t->habits && (t->habits[mark] & LLM_MARK_SPACED);
     }
     free(room), free(s.symbols), free(s.heap), free(arcs);
     if (failed) free(out);
@@ -545,12 +304,37 @@ static int64_t encode(const llm_tokenizer *t, const char *text, size_t bytes, in
     return failed ? -1 : (int64_t)made;
 }
 
+/* Composes each part first where the tokenizer wants that. */
+int64_t llm_encode_parts(const llm_tokenizer *t, const char *text, const llm_part *parts, size_t count, uint32_t **ids) {
+    size_t bytes = 0, used = 0;
+    for (size_t i = 0; i < count; i++) bytes += parts[i].bytes;
+    if (!t->composed || bytes > SIZE_MAX / 1024 || !llm_nfc_needed(text, bytes)) return encode_parts(t, text, parts, count, ids);
+    llm_part *own = malloc((count + 1) * sizeof *own);
+    char *all = malloc(3 * bytes + 1);
+    int failed = !own || !all;
+    for (size_t i = 0, at = 0; i < count && !failed; at += parts[i++].bytes) {
+        char *composed = llm_nfc(text + at, parts[i].bytes, &own[i].bytes);
+        failed = !composed;
+        if (failed) break;
+        memcpy(all + used, composed, own[i].bytes);
+        used += own[i].bytes;
+        own[i].marked = parts[i].marked;
+        free(composed);
+    }
+    *ids = NULL;
+    int64_t made = failed ? -1 : encode_parts(t, all, own, count, ids);
+    free(own), free(all);
+    return made;
+}
+
 int64_t llm_encode(const llm_tokenizer *t, const char *text, size_t bytes, uint32_t **ids) {
-    return encode(t, text, bytes, 0, ids);
+    const llm_part part = {bytes, 0};
+    return llm_encode_parts(t, text, &part, 1, ids);
 }
 
 int64_t llm_encode_marked(const llm_tokenizer *t, const char *text, size_t bytes, uint32_t **ids) {
-    return encode(t, text, bytes, 1, ids);
+    const llm_part part = {bytes, 1};
+    return llm_encode_parts(t, text, &part, 1, ids);
 }
 
 /* ---- decoding ---- */

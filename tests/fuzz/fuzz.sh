@@ -7,7 +7,7 @@ way=$1 amount=$2 status=0
 targets="reader compressor examples published tokenizer folder files"
 out=${BUILD:-build}/fuzz
 # What the targets need of the command; of the rest they hold what they test.
-command=$(printf 'examples/bitstack/%s.c ' cli resident session resize journal)
+command=$(printf 'examples/bitstack/%s.c ' cli output line resident session resize journal)
 mkdir -p "$out" || exit 1
 warn="-w"
 base="-std=c11 -D_GNU_SOURCE -g -I. -Iexamples -Itests/fuzz $warn"
@@ -33,8 +33,15 @@ build() {
 
 case $way in
 replay)
-    last="" driver=tests/fuzz/replay.c
-    build replay ${CC:-cc} ${FUZZ_OPT:--O1} $sanitize || exit 1
+    if [ "$FUZZ_OPT" = -O0 ]; then # those that `make test` has built, or builds now
+        mkdir -p "$out/replay"
+        for target in $targets; do
+            MAKEFLAGS= make -s BUILD="${BUILD:-build}" ${CC:+CC="$CC"} "${BUILD:-build}/asan/fuzz/$target" && ln -sf "../../asan/fuzz/$target" "$out/replay/$target" || exit 1
+        done
+    else
+        last="" driver=tests/fuzz/replay.c
+        build replay ${CC:-cc} ${FUZZ_OPT:--O1} $sanitize || exit 1
+    fi
     for target in $targets; do
         runs=$amount
         [ $target = compressor ] && runs=$((amount / 10))

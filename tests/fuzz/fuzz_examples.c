@@ -6,6 +6,21 @@
 #include "examples/llm/json.h"
 #include "examples/llm/safetensors.h"
 
+/* The same bytes as SentencePiece's file, with the text as what is beside it. */
+static void use_pieces(const char *text, size_t bytes) {
+    llm_error error;
+    llm_source source;
+    memset(&source, 0, sizeof source);
+    source.path = strdup("x.model");
+    error.message[0] = 0;
+    if (llm_hf_sentencepiece(&source, text, bytes, "x.model", &error) == 0) {
+        llm_hf_added_tokens(&source, text, bytes, "x.model", &error);
+        llm_hf_tokenizer_settings(&source, text, bytes, "x.model", &error);
+        use_tokenizer(&source);
+    } else MUST(!strncmp(error.message, "x.model: ", 9) && !strchr(error.message, '\n'));
+    llm_source_close(&source);
+}
+
 /* The same text as config.json, as tokenizer.json, and as tokenizer_config.json of the one before. */
 static void use_json(const char *text, size_t bytes) {
     llm_error error;
@@ -16,7 +31,8 @@ static void use_json(const char *text, size_t bytes) {
         error.message[0] = 0;
         int result = (way ? llm_hf_tokenizer : llm_hf_config)(&source, text, bytes, "x.json", &error);
         MUST(result == 0 || (!strncmp(error.message, "x.json: ", 8) && !strchr(error.message, '\n')));
-        if (result == 0 && way) llm_hf_tokenizer_settings(&source, text, bytes, "x.json", &error), use_tokenizer(&source);
+        if (result == 0) llm_hf_generation(&source, text, bytes, "x.json", &error);
+        if (result == 0 && way) llm_hf_added_tokens(&source, text, bytes, "x.json", &error), llm_hf_tokenizer_settings(&source, text, bytes, "x.json", &error), use_tokenizer(&source);
         llm_source_close(&source);
     }
 }
@@ -30,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(copy, data + 1, size - 1);
     if (data[0] / 2 % 4 == 0) {
         llm_json json;
+        use_pieces((const char *)copy, size - 1);
         if (llm_json_parse(&json, (const char *)copy, size - 1, "x.json", &error) == 0) {
             MUST(json.count >= 1 && json.values[0].skip == json.count);
             for (size_t i = 0; i < json.count; i++) {

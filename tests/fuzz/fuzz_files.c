@@ -280,7 +280,7 @@ static llm_string line_of(fuzz_input *in) {
 static void check_conversation(const llm_conversation *c) {
     const llm_generator *g = &c->generator;
     MUST(g->count <= g->state.context && g->state.position <= g->count && c->kept <= g->state.context / 2 && c->kept <= g->count);
-    MUST(c->held_bytes < strlen(c->turns->stop) && c->count <= c->room);
+    MUST((c->stop ? c->held_bytes < strlen(c->stop) : !c->held_bytes) && c->count <= c->room);
     for (size_t i = 0; i < c->count; i++) MUST(c->starts[i] >= c->kept && (i ? c->starts[i] > c->starts[i - 1] : 1) && c->starts[i] <= g->count);
     if (c->answering) MUST(c->sure <= g->count && c->sure >= c->kept);
 }
@@ -316,7 +316,7 @@ static void use_conversation(fuzz_input *in, unsigned how) {
             const int answering = c.answering, more = llm_conversation_next(&c, &sampler, out, &bytes);
             MUST((more == 0 || (more == 1 && answering)) && bytes <= sizeof out);
             if (all + bytes <= sizeof answer) memcpy(answer + all, out, bytes), all += bytes;
-            MUST(!all || !memmem(answer, all, c.turns->stop, strlen(c.turns->stop))); /* what ends an answer is not shown */
+            MUST(!all || !c.stop || !memmem(answer, all, c.stop, strlen(c.stop))); /* what ends an answer is not shown */
         }
         check_conversation(&c);
     }

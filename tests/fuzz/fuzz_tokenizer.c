@@ -97,6 +97,7 @@ static int has_bytes(const llm_tokenizer *t) {
  * dropped that decoding would not know of. */
 static int lossless(const llm_tokenizer *t, const char *text, size_t bytes) {
     const int byte_level = t->kind == LLM_TOKENS_BYTES;
+    if (t->composed || t->habits) return 0;
     const int64_t space = byte_level ? 0 : llm_token_named(t, mark);
     for (uint32_t i = 0; i < t->count; i++) {
         if (t->types[i] == 4 && t->add_space) return 0; /* a mark inside of the text: a space is put behind it as well */
@@ -113,8 +114,8 @@ static void look_at(const llm_tokenizer *t, const char *text, size_t bytes, int 
     uint32_t *ids;
     size_t used = 0;
     const int64_t count = (marked ? llm_encode_marked : llm_encode)(t, text, bytes, &ids);
-    MUST(count >= 0 && count <= 4 * (int64_t)bytes + 4 && (bytes || !count));
-    if (t->kind == LLM_TOKENS_BYTES) MUST(count <= 2 * (int64_t)bytes + 1);
+    MUST(count >= 0 && count <= (t->composed ? 12 : 4) * (int64_t)bytes + 4 && (bytes || !count));
+    if (t->kind == LLM_TOKENS_BYTES && !t->composed) MUST(count <= 2 * (int64_t)bytes + 1);
     const int exact = !marked && bytes && lossless(t, text, bytes);
     for (int64_t i = 0; i < count; i++) {
         MUST(ids[i] < t->count);
@@ -131,7 +132,8 @@ static void look_at(const llm_tokenizer *t, const char *text, size_t bytes, int 
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const models[4] = {"llama", "t5", "gpt2", "llama"}, *const cuts[5] = {"gpt-2", "llama-bpe", "qwen2", "smollm", "none such"};
+    static const char *const models[4] = {"llama", "t5", "gpt2", "llama"}, *const cuts[8] = {"gpt-2", "llama-bpe", "qwen2", "smollm", "none such", "tekken",
+                                                                                                              "patterns", "deepseek-llm"};
     static made m;
     fuzz_input in = {data, size};
     llm_source s;
@@ -140,7 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(&s, 0, sizeof s);
     m.count = m.merge_count = 0;
     s.path = strdup("x");
-    const unsigned kind = (unsigned)fuzz_take(&in, 1) / 2 % 4, cut = (unsigned)fuzz_take(&in, 1) % 5, flags = (unsigned)fuzz_take(&in, 1);
+    const unsigned kind = (unsigned)fuzz_take(&in, 1) / 2 % 4, cuts_and = (unsigned)fuzz_take(&in, 1), cut = cuts_and % 8, flags = (unsigned)fuzz_take(&in, 1);
     const unsigned marks = (unsigned)fuzz_take(&in, 1), pieces = (unsigned)fuzz_take(&in, 1), merges = (unsigned)fuzz_take(&in, 1) % MERGES;
     if (flags & ALL_BYTES) add_bytes(&m, &s, kind == 2);
     for (unsigned i = 0; i < pieces && in.left; i++) {
@@ -154,6 +156,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (unsigned i = 0; i < merges && in.left; i++) add_merge(&m, &s, &in);
     MUST(s.path && llm_add_text(&s, "tokenizer.ggml.model", (llm_string){models[kind], strlen(models[kind])}) == 0);
     llm_add_text(&s, "tokenizer.ggml.pre", (llm_string){cuts[cut], strlen(cuts[cut])});
+    if (cut == 6) { /* an expression of the input's own */
+        llm_string pattern = taken(&s, &in, (size_t)fuzz_take(&in, 1));
+        give_strings(&s, "tokenizer.pre_patterns", &pattern, 1);
+    }
+    if (cuts_and & 64) llm_add_whole(&s, "tokenizer.normalize_nfc", 1);
+    if (cuts_and & 128) {
+        uint8_t habits[256];
+        for (unsigned i = 0; i < 256; i++) habits[i] = (uint8_t)(i * 37 + cuts_and);
+        if (m.count <= 256) llm_add_numbers(&s, "tokenizer.mark_habits", LLM_U8, habits, m.count);
+    }
     give_strings(&s, "tokenizer.ggml.tokens", m.pieces, m.count);
     if (kind < 2) llm_add_numbers(&s, "tokenizer.ggml.scores", LLM_F32, m.scores, m.count);
     else give_strings(&s, "tokenizer.ggml.merges", m.merges, m.merge_count);
@@ -179,6 +191,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 length = llm_word((llm_words)way, text.text + at, bytes - at);
                 MUST(length >= 1 && length <= bytes - at);
             }
+        size_t ends[LLM_MOST_CUTS] = {0};
+        for (size_t at = 0; t.kind == LLM_TOKENS_BYTES && at < bytes; ) {
+            const size_t end = llm_cut(&t.cuts, text.text, bytes, at, ends);
+            MUST(end > at && end <= bytes);
+            at = end;
+        }
         look_at(&t, text.text, bytes, 0);
         look_at(&t, text.text, bytes, 1);
         for (uint32_t i = 0; i < t.count; i++) {

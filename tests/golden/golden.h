@@ -4,7 +4,7 @@
 #define GOLDEN_H
 
 #include "bitstack_compress.h"
-#include "../test.h"
+#include "../tables.h"
 
 typedef struct golden_matrix {
     const char *name;
@@ -37,6 +37,10 @@ static const golden_matrix golden_shapes[] = {
     {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1, PLANES}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1, PLANES}}};
 static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f, PLANES}},
                                               {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f, PLANES}}};
+static const golden_matrix golden_tables[] = {{"all levels", {33, 100, 8, 1, 64, EVERY, ALL, (bitstack_type)0, 1, BITSTACK_TABLES}},
+                                              {"1x1", {1, 1, 2, 1, 32, EVERY, ALL, (bitstack_type)0, 0x1p-20f, BITSTACK_TABLES}},
+                                              {"one group", {8, 1000, 3, 1, 1024, EVERY, ALL, (bitstack_type)0, 0x1p+10f, BITSTACK_TABLES}},
+                                              {"none", {5, 5, 0, 1, 96, EVERY, ALL, (bitstack_type)0, 1, BITSTACK_TABLES}}};
 static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}}};
 
 /* What is done to a file after it is written, checksums mended. */
@@ -73,7 +77,8 @@ static const golden_file golden_files[] = {
     {"unknown-encoding", COUNTED(golden_one), 0, {128 + 16, 2, 4}},        /* of the first matrix */
     {"unknown-encoding-field", COUNTED(golden_one), 0, {128 + 60, 1, 4}},
     {"unknown-tensor-type", NULL, 0, 2, {128 + 8, 7, 4}},                  /* of the first tensor */
-    {"unknown-block-field", COUNTED(golden_one), 0, {128 + 64 + 60, 1, 4}} /* of the first block */
+    {"unknown-block-field", COUNTED(golden_one), 0, {128 + 64 + 60, 1, 4}}, /* of the first block */
+    {"tables", COUNTED(golden_tables), 0, {0, 0, 0}}
 };
 enum { GOLDEN_FILES = (int)(sizeof golden_files / sizeof golden_files[0]) };
 
@@ -98,6 +103,13 @@ static inline void golden_code(bitstack_coded *coded, const bitstack_shape *shap
         const size_t coefficient = (size_t)bitstack_coefficient_bytes(shape, level), groups = shape->group_cols ? (shape->cols + shape->group_cols - 1) / shape->group_cols : 1;
         const size_t counts[2] = {column ? (size_t)shape->rank * shape->cols : 0, (shape->coefficients == ALL ? level : 1) * groups * shape->rank * shape->rows};
         unsigned char *at = coded->blocks[level - 1] = (unsigned char *)calloc(1, (size_t)bitstack_block_bytes(shape, level));
+        coded->rel_err2[level] = coded->out_err2[level] = 1.0 / (1u << level / 2);
+        if (shape->encoding == BITSTACK_TABLES) {
+            tables_column(at, level, shape->cols, level % 2 ? 0x1p-7f : 0x1p+9f, &seed, 1);
+            tables_coefficient(at + column, shape->rows, groups, &seed, 1);
+            tables_plane(at + column + coefficient, shape->rows, shape->cols, &seed);
+            continue;
+        }
         for (int part = 0; part < 2; part++)
             for (size_t i = 0; i < counts[part]; i++) {
                 const uint32_t bits = golden_factor(&seed, shape->factor_type, rare);
@@ -108,7 +120,6 @@ static inline void golden_code(bitstack_coded *coded, const bitstack_shape *shap
             for (uint32_t j = 0; j < shape->cols; j++)
                 if (test_random(&seed) >> 63)
                     at[(i / 64 * (size_t)((shape->cols + 3) / 4) + j / 4) * 32 + i % 32] |= (unsigned char)(1u << (j % 4 + i % 64 / 32 * 4));
-        coded->rel_err2[level] = coded->out_err2[level] = 1.0 / (1u << level / 2);
     }
 }
 
