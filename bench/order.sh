@@ -24,11 +24,12 @@ variant() {
 }
 
 texts=$*
+variant loss-plain --self-share 0 --token-weights no --shrink 0 --order loss
 variant gradient-plain --self-share 0 --token-weights no --shrink 0
 variant gradient-weights --self-share 0 --shrink 0
-variant gradient-shrink --self-share 0 --token-weights no
+variant gradient-shrink-.25 --self-share 0 --token-weights no --shrink 0.25
+variant probes-both-.25 --self-share 0 --shrink 0.25 --order probes
+variant gradient-both-.25 --self-share 0 --shrink 0.25
 variant gradient-both --self-share 0
 variant gradient-both-half-own
-variant probes-plain --self-share 0 --token-weights no --shrink 0 --order probes
-variant probes-both-half-own --order probes
 variant gradient-given-labels --self-share 0 --labels given

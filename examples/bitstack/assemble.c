@@ -79,7 +79,8 @@ static double correction(const assembly *a, uint32_t layer, int kind, uint32_t l
 }
 
 /* The prediction holds for small errors, up to a factor that a kind of matrix has in common. One that is missing, or
- * has one plane, is far from small: the others of its kind tell. */
+ * has a plane or two, is far from small: the others of its kind tell. Levels above those that are probed are corrected as
+ * the highest of these. */
 bitstack_result assembly_correct(assembly *a) {
     uint32_t layers = a->model->config.layers, count = layers * LLM_LINEARS;
     double (*by)[PROBED_LEVELS] = malloc(count * sizeof *by);

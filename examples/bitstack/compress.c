@@ -216,7 +216,7 @@ static bitstack_result predicted_losses(compression *c, int place, finished_matr
     float *dense = malloc((size_t)coded->shape.rows * coded->shape.cols * sizeof *dense);
     int failed = !dense;
     for (uint32_t l = 0; l < PROBED_LEVELS && l <= coded->shape.levels && !failed; l++) {
-        double loss = measure(c, place, l, dense, (size_t)1 << l);
+        double loss = measure(c, place, l, dense, l < 2 ? 1 : 2);
         failed = loss <= -1;
         m->probed[l] = fmax(loss, 0);
     }

@@ -8,7 +8,7 @@
 
 /* One finished matrix: its code, its predicted loss at each level, measured ones where a few matrices are probed (a
  * negative number: not measured), and its sensitivity. */
-enum { PROBED_LEVELS = 3 };
+enum { PROBED_LEVELS = 5 };
 typedef struct finished_matrix {
     bitstack_coded coded;
     double loss_at[BITSTACK_MAX_LEVELS + 1];
