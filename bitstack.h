@@ -2067,7 +2067,8 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 typedef struct bitstack_strip_ {
     const unsigned char *planes[BITSTACK_TABLE_LEVELS_]; /* at the first chunk */
     uint32_t level;
-    const signed char *table;   /* the table's bytes; at levels 7 and 8 its low ones 256 bytes on */
+    const unsigned char *values; /* T */
+    signed char *table;         /* its bytes, see bitstack_table_bytes_of_ */
     const unsigned char *codes; /* of the rows' scales, 16 a group */
     const signed char *q;       /* one input, 8 bits: for `stream` */
     const float *scales;        /* of the input, for each group */
@@ -2547,7 +2548,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                 bitstack_widen_avx2_(to + 32, &part[i][1], signs + i * run->stride, groups, entries, scale[t], from > 0, 0, 1);
             }
         }
-        if (run->count <= 2) continue;
+        if (BITSTACK_TABLES_ <= 2 || run->count <= 2) continue;
         for (i = 0; i < run->tiles; i++, signs += run->stride, near += run->stride, far += run->stride) {
             unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
             for (g = 0; g < groups; g++) {
@@ -2784,7 +2785,7 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_ready_avx512_(float (*sums)[BITSTAC
 BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
-    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+    unsigned char indices[BITSTACK_TABLES_ > 4 ? BITSTACK_BLOCK_ / 4 * 64 : 512] BITSTACK_ALIGNED_; /* 512: for the last groups */
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
@@ -3213,6 +3214,7 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
  * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
 #define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
+#define BITSTACK_HALVES_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 2)  /* tables held, of the two of levels 7 and 8 */
 #define BITSTACK_MAGNITUDES_ (2 * (size_t)BITSTACK_CHUNK_COLS)   /* where |q| stands, behind q */
 
 static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
@@ -4267,6 +4269,17 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
         }
 }
 
+/* The table's bytes, as `decode` looks them up; at levels 7 and 8 the high ones, or, of half 1, the low ones less 128.
+ * Repeated, so that more bits than an index has may stand above it. */
+static void bitstack_table_bytes_of_(const bitstack_strip_ *strip, size_t half, unsigned char flip) {
+    uint32_t i;
+    for (i = 0; i < 256; i++) {
+        const uint32_t value = bitstack_load16_(strip->values + 2 * (i & ((1u << strip->level) - 1)));
+        const uint32_t byte = half ? (value & 255u) ^ 128u : strip->level > 6 ? value >> 8 : value & 255u;
+        strip->table[half % BITSTACK_HALVES_ * 256 + i] = (signed char)((int32_t)(byte ^ flip ^ 128u) - 128);
+    }
+}
+
 /* total[input] += what a strip of a tile gives, for all inputs. */
 BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
@@ -4285,7 +4298,8 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
         for (chunk = g * strip->group_chunks; chunk < end; chunk += some) {
             some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
             for (h = 0; h < halves; h++) {
-                kernels->decode(bytes, strip->table + 256 * h, strip, chunk, some);
+                if (BITSTACK_HALVES_ == 1 && halves > 1) bitstack_table_bytes_of_(strip, h, kernels->flip);
+                kernels->decode(bytes, strip->table + h % BITSTACK_HALVES_ * 256, strip, chunk, some);
                 kernels->dot(sums + h, halves, bytes, some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1);
             }
         }
@@ -4295,34 +4309,23 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
     }
 }
 
-/* The table's bytes, as `decode` looks them up: at levels 7 and 8 the high ones, then the low ones less 128; repeated so
- * that more bits than an index has may stand above it. */
-static void bitstack_table_bytes_of_(signed char table[512], const bitstack_view *view, unsigned char flip) {
-    const unsigned char *from = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
-    uint32_t i;
-    for (i = 0; i < 256; i++) {
-        const uint32_t value = bitstack_load16_(from + 2 * (i & ((1u << view->level) - 1)));
-        const uint32_t high = view->level > 6 ? value >> 8 : value & 255u, low = (value & 255u) ^ 128u;
-        table[i] = (signed char)((int32_t)(high ^ flip ^ 128u) - 128);
-        table[256 + i] = (signed char)((int32_t)(low ^ flip ^ 128u) - 128);
-    }
-}
-
 /* Encoding TABLES, up to BITSTACK_INPUTS_ inputs. */
 static void bitstack_tables_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y, size_t y_stride,
                                      size_t batch, size_t begin, size_t count) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = begin + count;
     const double unit = bitstack_unit_(view);
-    signed char table[512] BITSTACK_ALIGNED_;
+    signed char table[BITSTACK_HALVES_ * 256] BITSTACK_ALIGNED_;
     float total[BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     bitstack_inputs_ in;
     bitstack_strip_ strip;
     size_t tile, b, i, most;
     uint32_t p;
     int streams;
-    bitstack_table_bytes_of_(table, view, kernels->flip);
-    strip.level = view->level, strip.table = table, strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
+    strip.level = view->level, strip.values = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+    strip.table = table;
+    for (i = 0; i < BITSTACK_HALVES_; i++) bitstack_table_bytes_of_(&strip, i, kernels->flip);
+    strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
     in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
     streams = kernels->stream && batch * in.parts == 1;
     most = (streams && kernels->magnitudes ? BITSTACK_MAGNITUDES_ : sizeof in.q / (batch * in.parts)) / view->group_cols * view->group_cols;
