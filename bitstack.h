@@ -507,7 +507,8 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
  * floats, at least cols and rows). As bitstack_gemv, with the same bits, while that is the faster way.
  * For many vectors and planes * rank above 5 it is not: then weights are rebuilt tile by tile and
  * multiplied in floats, within (150 + cols / 64 + 2 * planes * rank) * 2^-24 of the sum of all
- * |scale u v x|, with the same bits for every split of the rows but not on every ISA. */
+ * |scale u v x|, with the same bits for every split of the rows but not on every ISA. Tables: so for more than
+ * eight vectors, where the ISA has such a kernel (level in place of planes * rank). */
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 
 /* Reconstruct rows [begin, begin + count) of W at the current level: out[i * out_stride + j], stride in
@@ -2224,7 +2225,8 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 typedef struct bitstack_strip_ {
     const unsigned char *planes[BITSTACK_TABLE_LEVELS_]; /* at the first chunk */
     uint32_t level;
-    const signed char *table;   /* the table's bytes; at levels 7 and 8 its low ones 256 bytes on */
+    const unsigned char *values; /* T */
+    signed char *table;         /* its bytes, see bitstack_table_bytes_of_ */
     const unsigned char *codes; /* of the rows' scales, 16 a group */
     const signed char *q;       /* one input, 8 bits: for `stream` */
     const float *scales;        /* of the input, for each group */
@@ -2255,6 +2257,8 @@ typedef struct bitstack_kernels_ {
     void (*unfold)(float (*w)[BITSTACK_TILE_], const unsigned char *signs, size_t cols, float (*u)[BITSTACK_TILE_],
                    float (*minus_v)[BITSTACK_PANEL_COLS_], size_t ranks);
     void (*panel)(float *const *y, const float *const *x, float (*w)[BITSTACK_TILE_], size_t cols, int add);
+    /* Encoding TABLES: w[j][0..15] = u[row] * v[j] * the table's value, from its bytes as `decode` gives them. */
+    void (*unroll)(float (*w)[BITSTACK_TILE_], const signed char *high, const signed char *low, const float *u, const float *v, size_t cols);
     /* See [DECODE]. */
     void (*smalls)(float *to, const unsigned char *codes, size_t count);
     uint32_t (*largest)(const float *z, size_t cols);
@@ -2721,7 +2725,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
                 bitstack_widen_avx2_(to + 32, &part[i][1], signs + i * run->stride, groups, entries, scale[t], from > 0, 0, 1);
             }
         }
-        if (run->count <= 2) continue;
+        if (BITSTACK_TABLES_ <= 2 || run->count <= 2) continue;
         for (i = 0; i < run->tiles; i++, signs += run->stride, soon += run->stride, later += run->stride) {
             unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
             for (g = 0; g < groups; g++) {
@@ -2958,7 +2962,7 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_ready_avx512_(float (*sums)[BITSTAC
 BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
-    unsigned char indices[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+    unsigned char indices[BITSTACK_TABLES_ > 4 ? BITSTACK_BLOCK_ / 4 * 64 : 512] BITSTACK_ALIGNED_; /* 512: for the last groups */
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
@@ -3316,6 +3320,23 @@ BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size
             BITSTACK_PANEL_STORE_(isa, 3, N) BITSTACK_PANEL_STORE_(isa, 4, N) BITSTACK_PANEL_STORE_(isa, 5, N)      \
         }                                                                                                           \
     }
+/* w[j][row] = u[row] v[j] T, for 16 rows; low: the low bytes of T less 128, or NULL. */
+#define BITSTACK_DEFINE_UNROLL_(isa, ATTRIBUTE, V, N)                                                               \
+    ATTRIBUTE static void bitstack_unroll_##isa##_(float (*w)[BITSTACK_TILE_], const signed char *high, const signed char *low, \
+                                                   const float *u, const float *v, size_t cols) {                   \
+        size_t row, j;                                                                                              \
+        for (row = 0; row < BITSTACK_LANES_; row += N) {                                                            \
+            const V scale = BITSTACK_LOAD_##isa##_(u + row);                                                        \
+            for (j = 0; j < cols; j++) {                                                                            \
+                V value = BITSTACK_BYTES_##isa##_(high + j / 4 * 64 + 4 * row, (int)(24 - 8 * (j % 4)));            \
+                if (low) {                                                                                          \
+                    const V rest = BITSTACK_BYTES_##isa##_(low + j / 4 * 64 + 4 * row, (int)(24 - 8 * (j % 4)));    \
+                    value = BITSTACK_ADD_##isa##_(BITSTACK_TIMES_##isa##_(value, 256), BITSTACK_ADD_##isa##_(rest, BITSTACK_SET_##isa##_(128))); \
+                }                                                                                                   \
+                BITSTACK_STORE_##isa##_(w[j] + row, BITSTACK_TIMES_##isa##_(BITSTACK_PRODUCT_##isa##_(value, scale), v[j])); \
+            }                                                                                                       \
+        }                                                                                                           \
+    }
 #define BITSTACK_UNFOLD_STORE_(isa, i, left)                                                                        \
     BITSTACK_STORE_##isa##_(w[j + i] + row, BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(w[j + i] + row),           \
                                                                   BITSTACK_FLIP_##isa##_(m##i, bits, left)));
@@ -3337,6 +3358,12 @@ BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size
 #define BITSTACK_FLIP_avx2_(value, bits, left) \
     _mm256_xor_ps(value, _mm256_and_ps(_mm256_set1_ps(-0.0f), _mm256_castsi256_ps(_mm256_slli_epi32(bits, left))))
 BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m256i, 8)
+#define BITSTACK_SET_avx2_(scalar) _mm256_set1_ps(scalar)
+#define BITSTACK_PRODUCT_avx2_(a, b) _mm256_mul_ps(a, b)
+#define BITSTACK_TIMES_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
+#define BITSTACK_BYTES_avx2_(from, shift) \
+    _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_sll_epi32(bitstack_load_avx2_(from), _mm_cvtsi32_si128(shift)), 24))
+BITSTACK_DEFINE_UNROLL_(avx2, BITSTACK_AVX2_, __m256, 8)
 #endif
 #ifdef BITSTACK_HAS_AVX512_
 #define BITSTACK_ZERO_avx512_ _mm512_setzero_ps()
@@ -3350,6 +3377,12 @@ BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m25
     _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(bits, left),        \
                                                   _mm512_set1_epi32(INT32_MIN), 0x78)) /* a ^ (b & c) */
 BITSTACK_DEFINE_PANELS_(avx512, BITSTACK_AVX512_, __m512, __m512i, 16)
+#define BITSTACK_SET_avx512_(scalar) _mm512_set1_ps(scalar)
+#define BITSTACK_PRODUCT_avx512_(a, b) _mm512_mul_ps(a, b)
+#define BITSTACK_TIMES_avx512_(a, scalar) _mm512_mul_ps(a, _mm512_set1_ps(scalar))
+#define BITSTACK_BYTES_avx512_(from, shift) \
+    _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_sll_epi32(_mm512_loadu_si512(from), _mm_cvtsi32_si128(shift)), 24))
+BITSTACK_DEFINE_UNROLL_(avx512, BITSTACK_AVX512_, __m512, 16)
 #endif
 #if defined(BITSTACK_HAS_NEON_) && defined(__aarch64__)
 #define BITSTACK_ZERO_neon_ vdupq_n_f32(0)
@@ -3367,9 +3400,15 @@ static inline uint32x4_t bitstack_bits_neon_(const unsigned char *bytes, int shi
     return vshlq_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))), vdupq_n_s32(shift));
 }
 BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
-#define BITSTACK_PANELS_NEON_ bitstack_unfold_neon_, bitstack_panel_neon_
+#define BITSTACK_SET_neon_(scalar) vdupq_n_f32(scalar)
+#define BITSTACK_PRODUCT_neon_(a, b) vmulq_f32(a, b)
+#define BITSTACK_TIMES_neon_(a, scalar) vmulq_n_f32(a, scalar)
+#define BITSTACK_BYTES_neon_(from, shift) \
+    vcvtq_f32_s32(vshrq_n_s32(vshlq_s32(vreinterpretq_s32_s8(vld1q_s8((const int8_t *)(from))), vdupq_n_s32(shift)), 24))
+BITSTACK_DEFINE_UNROLL_(neon, , float32x4_t, 4)
+#define BITSTACK_PANELS_NEON_ bitstack_unfold_neon_, bitstack_panel_neon_, bitstack_unroll_neon_
 #else
-#define BITSTACK_PANELS_NEON_ NULL, NULL
+#define BITSTACK_PANELS_NEON_ NULL, NULL, NULL
 #endif
 
 /* ================================================================================== [DECODE]
@@ -3387,6 +3426,7 @@ BITSTACK_DEFINE_PANELS_(neon, , float32x4_t, uint32x4_t, 4)
  * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
 #define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
+#define BITSTACK_HALVES_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 2)  /* tables held, of the two of levels 7 and 8 */
 #define BITSTACK_MAGNITUDES_ (2 * (size_t)BITSTACK_CHUNK_COLS)   /* where |q| stands, behind q */
 
 static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
@@ -4131,19 +4171,19 @@ BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, ui
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
-     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_,
+     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
      bitstack_stream_avx512_, NULL, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
-     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_,
+     bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
      bitstack_stream_avx2_, bitstack_magnitudes_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
-     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
+     bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
      bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, bitstack_magnitudes_sse4_, 0},
 #endif
 #ifdef BITSTACK_HAS_DOTPROD_
@@ -4157,7 +4197,7 @@ static const bitstack_kernels_ bitstack_isas_[] = {
      bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_stream_neon_, NULL, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
-     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, BITSTACK_DECODE_SCALAR_},
+     bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
@@ -4441,6 +4481,17 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
         }
 }
 
+/* The table's bytes, as `decode` looks them up; at levels 7 and 8 the high ones, or, of half 1, the low ones less 128.
+ * Repeated, so that more bits than an index has may stand above it. */
+static void bitstack_table_bytes_of_(const bitstack_strip_ *strip, size_t half, unsigned char flip) {
+    uint32_t i;
+    for (i = 0; i < 256; i++) {
+        const uint32_t value = bitstack_load16_(strip->values + 2 * (i & ((1u << strip->level) - 1)));
+        const uint32_t byte = half ? (value & 255u) ^ 128u : strip->level > 6 ? value >> 8 : value & 255u;
+        strip->table[half % BITSTACK_HALVES_ * 256 + i] = (signed char)((int32_t)(byte ^ flip ^ 128u) - 128);
+    }
+}
+
 /* total[input] += what a strip of a tile gives, for all inputs. */
 BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
@@ -4459,26 +4510,14 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
         for (chunk = g * strip->group_chunks; chunk < end; chunk += some) {
             some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
             for (h = 0; h < halves; h++) {
-                kernels->decode(bytes, strip->table + 256 * h, strip, chunk, some);
+                if (BITSTACK_HALVES_ == 1 && halves > 1) bitstack_table_bytes_of_(strip, h, kernels->flip);
+                kernels->decode(bytes, strip->table + h % BITSTACK_HALVES_ * 256, strip, chunk, some);
                 kernels->dot(sums + h, halves, bytes, some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1);
             }
         }
         kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         for (v = 0; v < in->batch; v++)
             kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
-    }
-}
-
-/* The table's bytes, as `decode` looks them up: at levels 7 and 8 the high ones, then the low ones less 128; repeated so
- * that more bits than an index has may stand above it. */
-static void bitstack_table_bytes_of_(signed char table[512], const bitstack_view *view, unsigned char flip) {
-    const unsigned char *from = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
-    uint32_t i;
-    for (i = 0; i < 256; i++) {
-        const uint32_t value = bitstack_load16_(from + 2 * (i & ((1u << view->level) - 1)));
-        const uint32_t high = view->level > 6 ? value >> 8 : value & 255u, low = (value & 255u) ^ 128u;
-        table[i] = (signed char)((int32_t)(high ^ flip ^ 128u) - 128);
-        table[256 + i] = (signed char)((int32_t)(low ^ flip ^ 128u) - 128);
     }
 }
 
@@ -4502,15 +4541,17 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = begin + count;
     const double unit = bitstack_unit_(view);
-    signed char table[512] BITSTACK_ALIGNED_;
+    signed char table[BITSTACK_HALVES_ * 256] BITSTACK_ALIGNED_;
     float total[BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     bitstack_inputs_ in;
     bitstack_strip_ strip;
     size_t tile, b, i, most;
     uint32_t p;
     int streams;
-    bitstack_table_bytes_of_(table, view, kernels->flip);
-    strip.level = view->level, strip.table = table, strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
+    strip.level = view->level, strip.values = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+    strip.table = table;
+    for (i = 0; i < BITSTACK_HALVES_; i++) bitstack_table_bytes_of_(&strip, i, kernels->flip);
+    strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
     in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
     streams = kernels->stream && batch * in.parts == 1;
     most = (streams && kernels->magnitudes ? BITSTACK_MAGNITUDES_ : sizeof in.q / (batch * in.parts)) / view->group_cols * view->group_cols;
@@ -4541,6 +4582,28 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
 }
 
 #if BITSTACK_CHUNK_COLS >= 9216 /* its panel is too large for small stacks: there, look-up does it all */
+/* Encoding TABLES: w[j][0..63] of rows `row` and on, a multiple of 64, and columns `col` and on, of one group. */
+static void bitstack_unroll_panel_(float (*w)[BITSTACK_TILE_], const bitstack_view *view, const bitstack_strip_ *all, size_t row, size_t col, size_t cols) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = row + BITSTACK_TILE_;
+    signed char bytes[2][BITSTACK_PANEL_COLS_ * BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    float u[BITSTACK_LANES_] BITSTACK_ALIGNED_, v[BITSTACK_PANEL_COLS_] BITSTACK_ALIGNED_;
+    const double unit = bitstack_unit_(view);
+    bitstack_strip_ strip = *all;
+    size_t j, h, r = row;
+    uint32_t p;
+    kernels->smalls(v, bitstack_col_scales_(view) + col, cols);
+    for (j = 0; j < cols; j++) v[j] = (float)((double)v[j] * unit);
+    for (; r < end && r < view->rows; r += BITSTACK_LANES_) {
+        for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (r / BITSTACK_LANES_ * chunks + col / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
+        for (h = 0; h < (view->level > 6 ? 2u : 1u); h++)
+            kernels->decode(bytes[h], strip.table + h % BITSTACK_HALVES_ * 256, &strip, 0, (cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_);
+        kernels->smalls(u, bitstack_row_scale_(view, r, col / view->group_cols), BITSTACK_LANES_);
+        kernels->unroll((float(*)[BITSTACK_TILE_])(void *)(w[0] + (r - row)), bytes[0], view->level > 6 ? bytes[1] : NULL, u, v, cols);
+    }
+    for (j = 0; r < end && j < cols; j++) memset(w[j] + (r - row), 0, (end - r) * sizeof(float));
+}
+
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
 static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -4552,7 +4615,15 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
     const size_t end = begin + count;
     size_t tile, col, cols, r0, r, j, b, i;
     uint32_t p;
-    memset(u, 0, sizeof u);
+    signed char table[BITSTACK_HALVES_ * 256] BITSTACK_ALIGNED_;
+    bitstack_strip_ strip;
+    const int tables = view->encoding == BITSTACK_TABLES;
+    memset(u, 0, sizeof u), memset(&strip, 0, sizeof strip);
+    if (tables) {
+        strip.level = view->level, strip.values = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
+        strip.table = table;
+        for (i = 0; i < BITSTACK_HALVES_; i++) bitstack_table_bytes_of_(&strip, i, 0);
+    }
     for (j = 0; j < BITSTACK_TILE_; j++) ones[j] = 1;
     for (j = 0; j < BITSTACK_PANEL_COLS_; j++) minus[j] = -view->scale;
     for (tile = begin / BITSTACK_TILE_; tile * BITSTACK_TILE_ < end; tile++) {
@@ -4562,8 +4633,9 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
             cols = view->cols - col < BITSTACK_PANEL_COLS_ ? view->cols - col : BITSTACK_PANEL_COLS_;
             if (view->group_cols && cols > view->group_cols - col % view->group_cols)
                 cols = view->group_cols - col % view->group_cols;
-            memset(w, 0, (cols + 3) / 4 * 4 * sizeof w[0]);
-            for (p = 0; p < view->level; p++)
+            if (tables) bitstack_unroll_panel_(w, view, &strip, row, col, cols);
+            else memset(w, 0, (cols + 3) / 4 * 4 * sizeof w[0]);
+            for (p = 0; p < view->level && !tables; p++)
                 for (r0 = 0; r0 < view->rank; r0 += BITSTACK_PANEL_RANKS_) {
                     const size_t ranks = view->rank - r0 < BITSTACK_PANEL_RANKS_ ? view->rank - r0 : BITSTACK_PANEL_RANKS_;
                     for (r = 0; r < ranks; r++) {
@@ -4605,6 +4677,7 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
  * fused multiply-adds that it stands for; rebuilding costs each plane about rank + 6 of them. */
 static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision precision, size_t batch) {
     const double tables = (double)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = (double)batch;
+    if (view->encoding == BITSTACK_TABLES) return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel && batch > BITSTACK_INPUTS_;
     return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
            tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
 }
@@ -4619,7 +4692,7 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
         return BITSTACK_ERROR_ARGUMENT;
     if (count == 0) return BITSTACK_OK;
 #if BITSTACK_CHUNK_COLS >= 9216
-    if (view->level && view->cols && view->encoding != BITSTACK_TABLES && bitstack_float_pays_(view, precision, batch)) {
+    if (view->level && view->cols && bitstack_float_pays_(view, precision, batch)) {
         bitstack_float_product_(view, x, x_stride, y, y_stride, batch, begin, count);
         return BITSTACK_OK;
     }
