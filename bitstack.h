@@ -4604,6 +4604,16 @@ static void bitstack_unroll_panel_(float (*w)[BITSTACK_TILE_], const bitstack_vi
     for (j = 0; r < end && j < cols; j++) memset(w[j] + (r - row), 0, (end - r) * sizeof(float));
 }
 
+/* The whole columns among those of a panel: the tables gave zero there. */
+static void bitstack_put_kept_(float (*w)[BITSTACK_TILE_], const bitstack_view *view, size_t row, size_t rows, size_t col, size_t cols) {
+    size_t k, i, column;
+    float scale;
+    for (k = 0; k < view->kept; k++) {
+        const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
+        for (i = 0; column >= col && column < col + cols && i < rows; i++) w[column - col][i] += view->scale * scale * (float)values[i];
+    }
+}
+
 /* Rows [begin, begin + count) for all inputs. Every row's sums are taken in one order, whichever rows and
  * inputs are asked for. */
 static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
@@ -4633,7 +4643,7 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
             cols = view->cols - col < BITSTACK_PANEL_COLS_ ? view->cols - col : BITSTACK_PANEL_COLS_;
             if (view->group_cols && cols > view->group_cols - col % view->group_cols)
                 cols = view->group_cols - col % view->group_cols;
-            if (tables) bitstack_unroll_panel_(w, view, &strip, row, col, cols);
+            if (tables) bitstack_unroll_panel_(w, view, &strip, row, col, cols), bitstack_put_kept_(w, view, row, rows, col, cols);
             else memset(w, 0, (cols + 3) / 4 * 4 * sizeof w[0]);
             for (p = 0; p < view->level && !tables; p++)
                 for (r0 = 0; r0 < view->rank; r0 += BITSTACK_PANEL_RANKS_) {

@@ -220,6 +220,29 @@ static void test_whole_columns(void) {
     CHECK(bitstack_encode_matrix(&coded[1], w, rows, cols, cols, &uneven, NULL) == BITSTACK_OK, "fails");
     CHECK(coded[0].shape.kept == 0 && coded[1].shape.kept == 2, "%u and %u columns are kept", coded[0].shape.kept, coded[1].shape.kept);
     check_coded(&coded[1], w, &uneven, 1e-3);
+    for (uint32_t level = 1; level <= 8; level++) { /* and products know them, single ones and many */
+        enum { INPUTS = 20 };
+        bitstack_plane planes[8];
+        bitstack_view view;
+        static float x[INPUTS][192], y[INPUTS][64], row[192];
+        uint64_t seed = level;
+        CHECK(bitstack_coded_view(&coded[1], level, planes, &view) == BITSTACK_OK, "level %u", level);
+        for (int b = 0; b < INPUTS; b++)
+            for (uint32_t j = 0; j < cols; j++) x[b][j] = test_normal(&seed) * (j == 100 ? 40 : 1);
+        for (int way = 0; way < 4; way++) { /* reference, single, single with 16 bits, many */
+            const bitstack_precision precision = way == 0 ? BITSTACK_REFERENCE : way == 2 ? BITSTACK_EXACT : BITSTACK_FAST;
+            double off = 0, size = 0;
+            CHECK(bitstack_view_gemm(&view, precision, x[0], 192, y[0], 64, way == 3 ? INPUTS : 1) == BITSTACK_OK, "product");
+            for (int b = 0; b < (way == 3 ? INPUTS : 1); b++)
+                for (uint32_t i = 0; i < rows; i++) {
+                    double sum = 0;
+                    bitstack_view_dequantize(&view, i, 1, row, 192);
+                    for (uint32_t j = 0; j < cols; j++) sum += (double)row[j] * (double)x[b][j];
+                    off += pow(sum - (double)y[b][i], 2), size += sum * sum;
+                }
+            CHECK(off < (way == 1 ? 1e-4 : 1e-9) * size, "level %u, way %d: off by %g", level, way, off / size);
+        }
+    }
     for (uint32_t level = 1; level <= 6; level++)
         CHECK(coded[1].out_err2[level] < 0.2 * coded[0].out_err2[level], "level %u: %g beside %g", level, coded[1].out_err2[level], coded[0].out_err2[level]);
     bitstack_coded_free(&coded[0]), bitstack_coded_free(&coded[1]);
