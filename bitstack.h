@@ -52,20 +52,21 @@ extern "C" {
  *     W_L = scale * sum over p = 1..L of  S_p .* (U_p V_p^T)      S_p in {-1,+1}^(rows x cols)
  *
  * with U_p of shape rows x rank and V_p of shape cols x rank; `.*` is elementwise. Level 0 is the
- * zero matrix. Two families of coding share this form, the file and the kernels:
+ * zero matrix. Two codings have this form:
  *   iabs    each block carries the U and V of its own plane (BitStack, arXiv 2410.23918);
- *   nested  the planes share one V, carried by the first block, or by every block when it is fitted
+ *   earlier nested files  the planes share one V, carried by the first block, or by every block when it is fitted
  *           again at each level; each block carries U for *all* planes up to its level, replacing
  *           those before it. Superseded factors are not kept in memory and not counted.
  * U may have several values a row, one per group of `group_cols` consecutive columns.
  *
- * The other encoding, *tables*, decodes instead of adding: each block adds one plane of bits, and the bits of a
+ * The other encoding, *tables*, which nested coding makes, decodes instead of adding: each block adds one plane of bits, and the bits of a
  * weight's planes 1..L are an index into a table of 2^L values that block L carries, with scales of its own:
  *
  *     W_L[i,j] = scale * unit_L * s_L[i, j / group_cols] * v_L[j] * T_L[index],  index = sum over p = 1..L of bit_p[i,j] << (p - 1)
  *
  * unit_L and scale are powers of two; s and v are small floats of one byte. Planes serve every level at or above their
- * own; T, s, v and unit serve theirs alone.
+ * own; T, s, v and unit serve theirs alone. A few columns may be kept *whole* beside that, a byte a weight and a scale
+ * a column, carried by block 1 and added at every level: those whose inputs outweigh all others. Their v is 0.
  *
  * All blocks of all matrices stand in one *universal order*. A budget in bytes decides how many of
  * them, from the front, are loaded. A matrix's blocks come in the order of their levels.
@@ -167,8 +168,11 @@ extern "C" {
  *   plane part        tiles of 16 rows, ceil(rows / 16) of them. A tile holds ceil(cols / 32) chunks of 64 bytes; bit k
  *                     of byte 4 * r + c of a chunk (r 0..15, c 0..3) is row r of the tile and column
  *                     32 * chunk + 4 * k + c. Bits beyond rows or cols are zero.
+ *                     In block 1 the whole columns follow: for each u32 column, f32 scale (finite, not negative), in
+ *                     ascending order; then for each rows signed bytes b: record's scale * scale * b[i] is added to the
+ *                     weight. A column may stand there more than once, and all of them add up.
  *   A code c is (1 + (c % 32) / 32) * 2^(c / 32 - 7), 0 for c = 0: a float with the bits (c << 18) + (120 << 23).
- * The reader checks unit, zeros and T when it takes a block up, with the checksums or without; a block that fails is
+ * The reader checks unit, zeros, T and whole columns when it takes a block up, with the checksums or without; a block that fails is
  * left out like one whose checksum does. (Sixteen rows of four neighbouring columns fill a register; the four products
  * of a row then add up where they stand.)
  *
