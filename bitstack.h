@@ -3506,6 +3506,11 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
 /* The vector kernels, written once: N vectors V hold a chunk of a plane, 16 / N rows each; what an ISA does is in
  * macros named BITSTACK_<operation>_<isa>_. The bits of `level` planes become eight vectors of indices by exchanging
  * halves of pairs, as a matrix of bits is transposed; bits above an index are whatever they are, tables being repeated. */
+#ifdef BITSTACK_X86_
+#define BITSTACK_PREFETCH_AHEAD_(at) BITSTACK_PREFETCH_BOTH_((const char *)((at) + 1024), (const char *)((at) + 8192));
+#else
+#define BITSTACK_PREFETCH_AHEAD_(at) BITSTACK_PREFETCH_((const char *)((at) + 2048));
+#endif
 /* even = mask ? a : b << n, odd = mask ? a >> n : b; two ways. */
 #define BITSTACK_PAIR_SELECT_(isa, V, even, odd, a, b, mask, n)                                                      \
     do {                                                                                                             \
@@ -3613,7 +3618,7 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
             for (h = 0; h < N; h++) sum[h] = BITSTACK_START_##isa##_(strip->sums[g]);                                \
             end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks * 64 : strip->chunks * 64; \
             for (; at < end; at += 64, q += BITSTACK_CHUNK_) {                                                       \
-                for (p = 0; p < level; p++) BITSTACK_PREFETCH_((const char *)((uintptr_t)strip->planes[p] + at + 2048)); \
+                for (p = 0; p < level; p++) BITSTACK_PREFETCH_AHEAD_((uintptr_t)strip->planes[p] + at)               \
                 for (h = 0; h < N; h++) {                                                                            \
                     V index[8];                                                                                      \
                     bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
