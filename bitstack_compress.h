@@ -2014,7 +2014,7 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
         const size_t end = BITSTACK_MIN_(first + block, n);
         for (size_t k = first; k < end; k++) {
             const size_t j = p->order[k], g = j / p->group;
-            const float d = p->innovation[k], soft = sqrtf(d);
+            const float d = p->innovation[k];
             bitstack_lanes_ *push = panel->push + (k - first) * levels;
             bitstack_codes_ code;
             memset(&code, 0, sizeof code);
@@ -2037,7 +2037,7 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
                 bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
                 push[l] = size[l] * value - target;
                 value *= shared->v[l * n + j];
-                sum[0] += soft * value * target, sum[1] += soft * value * value;
+                sum[0] += d * value * target, sum[1] += d * value * value;
                 for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
                     const size_t entry = ((size_t)2 << l) - 2 + ((size_t)BITSTACK_LANE_(code, r) & (((size_t)2 << l) - 1));
                     const float s = ((const float *)(size + l))[r], t = ((const float *)&target)[r];
@@ -2469,7 +2469,8 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
     return result;
 }
 
-/* Tables, column factors, weights and first scales from what the sample met. */
+/* Tables, column factors and first scales from what the sample met. Sizes are the scales' alone to fit: what tables and
+ * column factors took of it in the same pass would be taken twice, and passes would drive each other apart. */
 BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, int fit) {
     const bitstack_nest_problem_ *p = &s->problem;
     bitstack_nest_shared_ *shared = &s->shared;
@@ -2487,13 +2488,19 @@ BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, int fit) {
         const size_t first = ((size_t)2 << l) - 2, last = ((size_t)2 << l) - 1;
         if (all->scale[l][1] > 0) shared->ratio[l] = (float)(all->scale[l][0] / all->scale[l][1]);
         if (!fit) continue;
+        double before = 0, after = 0, sum[2] = {0, 0};
         for (size_t e = 0; e <= last / 2; e++) {
-            const double *x = all->table[first + e], *y = all->table[first + last - e];
-            if (!(x[1] + y[1] > 0)) continue;
-            table[e] = (float)((x[0] - y[0]) / (x[1] + y[1])), table[last - e] = -table[e];
+            const double *x = all->table[first + e], *y = all->table[first + last - e], both = x[1] + y[1];
+            if (!(both > 0)) continue;
+            before += both * (double)table[e] * (double)table[e];
+            table[e] = (float)((x[0] - y[0]) / both), table[last - e] = -table[e];
+            after += both * (double)table[e] * (double)table[e];
         }
+        for (size_t e = 0; e <= last && after > 0; e++) table[e] *= (float)sqrt(before / after);
+        for (size_t j = 0; j < p->cols; j++)
+            sum[0] += (double)all->v[(l * p->cols + j) * 2], sum[1] += (double)all->v[(l * p->cols + j) * 2 + 1];
         for (size_t j = 0; j < p->cols; j++) {
-            const float *x = all->v + (l * p->cols + j) * 2, gain = x[1] > 0 ? x[0] / x[1] : 1;
+            const float *x = all->v + (l * p->cols + j) * 2, gain = x[1] > 0 && sum[0] > 0 ? (float)(x[0] / x[1] * sum[1] / sum[0]) : 1;
             v[j] *= BITSTACK_MAX_(0.5f, BITSTACK_MIN_(gain, 2));
         }
     }
@@ -2721,7 +2728,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         p->h = s.h, p->factor = s.factor;
         if (result == BITSTACK_OK) result = bitstack_nest_start_(&s);
         for (uint32_t l = 0; l < p->levels; l++) s.shared.weight[l] = (float)(share[l] * ldexp(1, 2 * (int)l));
-        const int fits = 3;
+        const int fits = 5;
         for (int fit = 0; fit <= fits && result == BITSTACK_OK; fit++) {
             bitstack_parallel_(options->threads, (uint32_t)s.sample, bitstack_nest_sample_task_, &s);
             bitstack_nest_fit_(&s, fit < fits);
