@@ -53,7 +53,7 @@ static inline bitstack_coded build_coded(const bitstack_shape *shape, uint64_t s
     return coded;
 }
 static inline bitstack_shape build_tables(uint32_t rows, uint32_t cols, uint32_t levels, uint32_t group_cols) {
-    bitstack_shape shape = {rows, cols, levels, 1, group_cols, BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, (bitstack_type)0, 1, BITSTACK_TABLES};
+    bitstack_shape shape = {rows, cols, levels, 1, group_cols, BITSTACK_COLUMNS_EVERY, BITSTACK_COEFFICIENTS_ALL, (bitstack_type)0, 1, BITSTACK_TABLES, 0};
     return shape;
 }
 

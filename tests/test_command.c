@@ -246,9 +246,9 @@ int main(int argc, char **argv) {
     CHECK(a && b && one == two && memcmp(a, b, one) == 0, "the files differ");
     free(a), free(b);
 
-    TEST("embedding and head become matrices, with two levels more, or stay resident");
+    TEST("embedding and head become matrices, or stay resident");
     CHECK(run("compress tiny.gguf -o y.bitstack --levels 2 --compress-embeddings yes --calibrate text.txt") == 0, "%s", err);
-    CHECK(run("info y.bitstack") == 0 && strstr(out, "token_embd.weight") && strstr(out, "output.weight") && strstr(out, "16 matrices, 36 blocks"), "%s", out);
+    CHECK(run("info y.bitstack") == 0 && strstr(out, "token_embd.weight") && strstr(out, "output.weight") && strstr(out, "16 matrices, 32 blocks"), "%s", out);
     CHECK(run("perplexity y.bitstack --text text.txt --context 16 --against tiny.gguf") == 0, "%s", err);
     CHECK(run("compress tiny.gguf -o y.bitstack --levels 2 --compress-embeddings no") == 0 && run("info y.bitstack") == 0 &&
           strstr(out, "14 matrices, 28 blocks"), "%s", out);
@@ -266,7 +266,7 @@ int main(int argc, char **argv) {
     /* Files that may not grow beyond some size make the run fail under way; the journal is left. It is cut in the middle
      * of a record, as a kill would. */
     CHECK(run("compress tiny.gguf -o whole.bitstack --levels 3 --calibrate text.txt") == 0, "%s", err);
-    before_run = "trap '' XFSZ; ulimit -f 150;";
+    before_run = "trap '' XFSZ; ulimit -f 80;";
     CHECK(run("compress tiny.gguf -o r.bitstack --levels 3 --calibrate text.txt --resume") == 1 && exists("r.bitstack.journal"), "%s", err);
     before_run = "";
     size_t kept;
@@ -288,7 +288,7 @@ int main(int argc, char **argv) {
         char line[800];
         snprintf(line, sizeof line, "touch -d '2001-01-01 00:00:00.%d' '%s/tiny.gguf'", i / 2 * 5, folder);
         CHECK(system(line) == 0, "touch");
-        before_run = "trap '' XFSZ; ulimit -f 60;";
+        before_run = "trap '' XFSZ; ulimit -f 40;";
         CHECK(run("compress tiny.gguf -o r.bitstackj --levels 1 --rank 1 --resume") == 1, "%s", err);
         before_run = "";
         journal = load("r.bitstackj.journal", &kept);
@@ -337,7 +337,7 @@ int main(int argc, char **argv) {
     save("w.f32", w, sizeof w), save("x.f32", x, sizeof x);
     for (int method = 0; method < 2; method++) {
         char line[300];
-        snprintf(line, sizeof line, "compress-matrix w.f32 --rows 100 --cols 130 --activations x.f32 --method %s --rank 2 --levels 3 -o w.bitstack", methods[method]);
+        snprintf(line, sizeof line, "compress-matrix w.f32 --rows 100 --cols 130 --activations x.f32 --method %s%s --levels 3 -o w.bitstack", methods[method], method ? " --rank 2" : "");
         CHECK(run(line) == 0 && !err[0] && !out[0], "%s%s", out, err);
         CHECK(run("error w.bitstack --against w.f32 --json") == 0 && lines(out) == 3, "%s%s", out, err);
         CHECK(parse_line(2) && number("rel_err2") < (method ? 0.08 : 0.2) && llm_string_is(json.values[has("matrix")].string, "w"), "%s", out);

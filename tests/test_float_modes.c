@@ -12,7 +12,7 @@ static unsigned char signs[LEVEL][2 * ((COLS + 3) / 4) * 32];
 static uint16_t u[LEVEL][RANK * ROWS], v[RANK * COLS];
 static float x[COLS];
 static bitstack_plane planes[LEVEL];
-static bitstack_view view = {ROWS, COLS, RANK, 0, LEVEL, BITSTACK_F16, 1, planes};
+static bitstack_view view = {ROWS, COLS, RANK, 0, LEVEL, BITSTACK_F16, 1, planes, BITSTACK_PLANES, 0};
 
 /* Half of the coefficients are below 2^-14: subnormal halves. */
 static void make(uint64_t *seed) {

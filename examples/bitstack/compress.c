@@ -54,14 +54,12 @@ enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4 };
 /* Matrices over the vocabulary stand behind a layer's in numbering. */
 enum { VOCABULARY = LLM_LINEARS, PLACES = LLM_LINEARS + 2 };
 
-typedef enum effort { EFFORT_NORMAL, EFFORT_FAST, EFFORT_BEST } effort;
 
 typedef struct compression {
     llm_model model;
     llm_calibration calibration;
     assembly assembly;
     bitstack_encode_options options;
-    effort effort;
     uint32_t focus_from, focus_to; /* levels that the errors are to be small at; 0, 0: all */
     order order;
     int threads;
@@ -448,7 +446,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
 
 /* Tells a run from others whose finished matrices would not be the same; `model` tells the model. */
 static uint64_t run_key(const compression *c, uint64_t model, const llm_rows *rows, const llm_rows *probe) {
-    uint64_t parts[19] = {c->options.method, c->options.levels, c->options.rank, c->options.seed, (uint64_t)c->order, c->effort,
+    uint64_t parts[19] = {c->options.method, c->options.levels, c->options.rank, c->options.seed, (uint64_t)c->order, c->options.effort,
                           c->focus_from, c->focus_to, c->memory, c->probe_length, (uint64_t)c->weighted, c->labels, c->embeddings,
                           sizeof(finished_matrix), model};
     memcpy(&parts[15], &c->shrink, sizeof c->shrink);
@@ -485,11 +483,14 @@ static int read_part(const char *text, compression *c) {
 static int read_encoder(const char *effort_name, const char *focus, compression *c) {
     static const char *const efforts[] = {"normal", "fast", "best"};
     char rest;
-    while (c->effort <= EFFORT_BEST && strcmp(effort_name, efforts[c->effort]) != 0) c->effort++;
-    if (c->effort > EFFORT_BEST) return cli_usage("compress", "--effort: expected fast, normal or best, got '%s'", effort_name);
+    int effort = BITSTACK_EFFORT_NORMAL;
+    while (effort <= BITSTACK_EFFORT_BEST && strcmp(effort_name, efforts[effort]) != 0) effort++;
+    if (effort > BITSTACK_EFFORT_BEST) return cli_usage("compress", "--effort: expected fast, normal or best, got '%s'", effort_name);
     if (focus && (sscanf(focus, "%u..%u%c", &c->focus_from, &c->focus_to, &rest) != 2 || c->focus_from < 1 || c->focus_from > c->focus_to ||
-                  c->focus_to > BITSTACK_MAX_LEVELS))
-        return cli_usage("compress", "--focus: expected A..B, levels from 1 to %d, got '%s'", BITSTACK_MAX_LEVELS, focus);
+                  c->focus_to > 8))
+        return cli_usage("compress", "--focus: expected A..B, levels from 1 to 8, got '%s'", focus);
+    c->options.effort = (bitstack_effort)effort;
+    for (uint32_t l = 1; focus && l <= 8; l++) c->options.level_weights[l - 1] = l >= c->focus_from && l <= c->focus_to ? 1 : 0.03f;
     return CLI_OK;
 }
 

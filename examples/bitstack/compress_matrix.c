@@ -20,6 +20,8 @@ int encode_options(const encode_arguments *a, const char *command, bitstack_enco
     else if (strcmp(a->method, "iabs") == 0) options->method = BITSTACK_IABS;
     else return cli_usage(command, "--method: expected nested or iabs, got '%s'", a->method);
     if (a->levels > BITSTACK_MAX_LEVELS) return cli_usage(command, "--levels: expected 1 to %d", BITSTACK_MAX_LEVELS);
+    if (a->rank > 1 && options->method == BITSTACK_NESTED) return cli_usage(command, "--rank: nested coding has rank 1; --method iabs takes more");
+    if (a->levels > 8 && options->method == BITSTACK_NESTED) return cli_usage(command, "--levels: expected 1 to 8 for nested");
     if (a->rank > 1024) return cli_usage(command, "--rank: expected 1 to 1024");
     if (a->threads > 256) return cli_usage(command, "--threads: expected 1 to 256");
     options->levels = a->levels;

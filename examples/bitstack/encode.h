@@ -18,8 +18,8 @@ typedef struct encode_arguments {
 #define ENCODE_HELP                                                                             \
     "  -o OUT.bitstack        where to write; complete, or not at all\n"                        \
     "  --method nested|iabs   nested: ours, the default. iabs: as published (BitStack, 2024)\n" \
-    "  --rank K               of the factors; nested: chosen a matrix, iabs: 16\n"               \
-    "  --levels N             blocks a matrix; nested: 5, iabs: 16\n"                            \
+    "  --rank K               of the factors of iabs; 16\n"                                      \
+    "  --levels N             blocks a matrix; nested: 8, iabs: 16\n"                            \
     "  --threads N            all processors; the result does not depend on it\n"                \
     "  --seed S               of random starts\n"
 

@@ -20,28 +20,28 @@ typedef struct golden_matrix {
 #define F32 BITSTACK_F32
 #define PLANES BITSTACK_PLANES
 /* name, {rows, cols, levels, rank, group_cols, columns, coefficients, factor_type, scale, encoding} */
-static const golden_matrix golden_iabs[] = {{"rank one", {70, 30, 3, 1, 0, OWN, ALONE, F16, 1, PLANES}},
-                                            {"rank three", {33, 65, 2, 3, 0, OWN, ALONE, F32, 1, PLANES}},
-                                            {"two tiles", {65, 130, 2, 2, 0, OWN, ALONE, F16, 1, PLANES}}};
-static const golden_matrix golden_nested[] = {{"shared column", {65, 100, 5, 1, 0, FIRST, ALL, F16, 1, PLANES}},
-                                              {"column a level", {20, 77, 3, 2, 0, EVERY, ALL, F32, 1, PLANES}},
-                                              {"first, own", {9, 13, 2, 1, 0, FIRST, ALONE, F32, 1, PLANES}},
-                                              {"every, own", {9, 13, 2, 1, 0, EVERY, ALONE, F16, 1, PLANES}},
-                                              {"own, all", {9, 13, 2, 2, 0, OWN, ALL, F16, 1, PLANES}}};
-static const golden_matrix golden_groups[] = {{"groups of 64", {20, 200, 2, 1, 64, FIRST, ALL, F16, 1, PLANES}},
-                                              {"groups of 128", {10, 300, 2, 2, 128, OWN, ALONE, F32, 1, PLANES}}};
+static const golden_matrix golden_iabs[] = {{"rank one", {70, 30, 3, 1, 0, OWN, ALONE, F16, 1, PLANES, 0}},
+                                            {"rank three", {33, 65, 2, 3, 0, OWN, ALONE, F32, 1, PLANES, 0}},
+                                            {"two tiles", {65, 130, 2, 2, 0, OWN, ALONE, F16, 1, PLANES, 0}}};
+static const golden_matrix golden_nested[] = {{"shared column", {65, 100, 5, 1, 0, FIRST, ALL, F16, 1, PLANES, 0}},
+                                              {"column a level", {20, 77, 3, 2, 0, EVERY, ALL, F32, 1, PLANES, 0}},
+                                              {"first, own", {9, 13, 2, 1, 0, FIRST, ALONE, F32, 1, PLANES, 0}},
+                                              {"every, own", {9, 13, 2, 1, 0, EVERY, ALONE, F16, 1, PLANES, 0}},
+                                              {"own, all", {9, 13, 2, 2, 0, OWN, ALL, F16, 1, PLANES, 0}}};
+static const golden_matrix golden_groups[] = {{"groups of 64", {20, 200, 2, 1, 64, FIRST, ALL, F16, 1, PLANES, 0}},
+                                              {"groups of 128", {10, 300, 2, 2, 128, OWN, ALONE, F32, 1, PLANES, 0}}};
 static const golden_matrix golden_shapes[] = {
-    {"1x1", {1, 1, 1, 1, 0, OWN, ALONE, F16, 1, PLANES}},   {"1x300", {1, 300, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}},
-    {"64x4", {64, 4, 2, 1, 0, FIRST, ALL, F32, 1, PLANES}}, {"65x5", {65, 5, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}},
-    {"63x3", {63, 3, 2, 1, 0, OWN, ALONE, F16, 1, PLANES}}, {"3x1000", {3, 1000, 1, 1, 0, OWN, ALONE, F32, 1, PLANES}},
-    {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1, PLANES}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1, PLANES}}};
-static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f, PLANES}},
-                                              {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f, PLANES}}};
-static const golden_matrix golden_tables[] = {{"all levels", {33, 100, 8, 1, 64, EVERY, ALL, (bitstack_type)0, 1, BITSTACK_TABLES}},
-                                              {"1x1", {1, 1, 2, 1, 32, EVERY, ALL, (bitstack_type)0, 0x1p-20f, BITSTACK_TABLES}},
-                                              {"one group", {8, 1000, 3, 1, 1024, EVERY, ALL, (bitstack_type)0, 0x1p+10f, BITSTACK_TABLES}},
-                                              {"none", {5, 5, 0, 1, 96, EVERY, ALL, (bitstack_type)0, 1, BITSTACK_TABLES}}};
-static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1, PLANES}}};
+    {"1x1", {1, 1, 1, 1, 0, OWN, ALONE, F16, 1, PLANES, 0}},   {"1x300", {1, 300, 2, 1, 0, FIRST, ALL, F16, 1, PLANES, 0}},
+    {"64x4", {64, 4, 2, 1, 0, FIRST, ALL, F32, 1, PLANES, 0}}, {"65x5", {65, 5, 2, 1, 0, FIRST, ALL, F16, 1, PLANES, 0}},
+    {"63x3", {63, 3, 2, 1, 0, OWN, ALONE, F16, 1, PLANES, 0}}, {"3x1000", {3, 1000, 1, 1, 0, OWN, ALONE, F32, 1, PLANES, 0}},
+    {"none", {5, 5, 0, 1, 0, OWN, ALONE, F16, 1, PLANES, 0}},  {"32 levels", {2, 2, 32, 1, 0, FIRST, ALONE, F16, 1, PLANES, 0}}};
+static const golden_matrix golden_scales[] = {{"tiny", {8, 20, 2, 1, 0, FIRST, ALL, F16, 0x1p-20f, PLANES, 0}},
+                                              {"large", {8, 20, 2, 1, 0, FIRST, ALL, F32, 0x1p+10f, PLANES, 0}}};
+static const golden_matrix golden_tables[] = {{"all levels", {33, 100, 8, 1, 64, EVERY, ALL, (bitstack_type)0, 1, BITSTACK_TABLES, 0}},
+                                              {"1x1", {1, 1, 2, 1, 32, EVERY, ALL, (bitstack_type)0, 0x1p-20f, BITSTACK_TABLES, 0}},
+                                              {"one group", {8, 1000, 3, 1, 1024, EVERY, ALL, (bitstack_type)0, 0x1p+10f, BITSTACK_TABLES, 0}},
+                                              {"none", {5, 5, 0, 1, 96, EVERY, ALL, (bitstack_type)0, 1, BITSTACK_TABLES, 0}}};
+static const golden_matrix golden_one[] = {{"w", {6, 7, 2, 1, 0, FIRST, ALL, F16, 1, PLANES, 0}}};
 
 /* What is done to a file after it is written, checksums mended. */
 typedef struct golden_patch {
