@@ -196,7 +196,7 @@ static void test_stride(void) {
 /* What this coder reaches on a fixed problem; a tenth of these errors is an eighth of a bit. */
 static void test_quality(void) {
     TEST("with second moments the output errors are those of a coder whose every step is at work, to 5 percent");
-    static const double known[8] = {1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9};
+    static const double known[8] = {0.1928, 0.04514, 0.01094, 0.002657, 6.388e-4, 1.781e-4, 7.92e-5, 3.484e-5};
     const uint32_t rows = 192, cols = 256;
     float *w = make_weights(rows, cols, 0.05f, 21);
     bitstack_moments moments = make_moments(cols, 1024, 0, 22);
