@@ -73,37 +73,42 @@ static void use_journal(fuzz_input *in, unsigned how) {
     char path[40];
     journal j;
     finished_matrix m, added;
-    const uint64_t key = 7;
+    static const char head[4] = "head";
+    const uint64_t key = 7, length = sizeof head;
+    uint64_t sum = 0, start[2] = {key, bitstack_checksum(head, sizeof head)};
+    const size_t begin = how & 1 ? 3 * 8 + sizeof head : 0, all = begin + in->left;
     int kept = 0, more = 0, whole_first = 0;
-    uint64_t sum = 0;
-    unsigned char *copy = (unsigned char *)malloc(in->left + 1);
+    unsigned char *copy = (unsigned char *)malloc(all + 1);
     MUST(copy);
-    memcpy(copy, in->data, in->left);
-    if (in->left >= sizeof key && how & 1) memcpy(copy, &key, sizeof key);
-    if (in->left > 8 + sizeof(bitstack_shape)) { /* see journal.c: the fixed part, then the blocks */
-        const size_t fixed = sizeof(struct { bitstack_shape s; double a[2 * (BITSTACK_MAX_LEVELS + 1) + 1], b[BITSTACK_MAX_LEVELS + 1]; float f; });
+    if (begin) { /* key, length of the head, head, their checksum; else the input is all of it */
+        start[0] = bitstack_checksum(start, sizeof start);
+        memcpy(copy, &key, 8), memcpy(copy + 8, &length, 8), memcpy(copy + 16, head, sizeof head), memcpy(copy + 16 + sizeof head, start, 8);
+    }
+    memcpy(copy + begin, in->data, in->left);
+    if (begin && in->left > sizeof(bitstack_shape)) { /* see journal.c: the fixed part, then the blocks */
+        const size_t fixed = sizeof(struct { bitstack_shape s; double a[2 * (BITSTACK_MAX_LEVELS + 1) + 1], b[BITSTACK_MAX_LEVELS + 1], c[PROBED_LEVELS]; float f; });
         bitstack_shape shape;
-        memcpy(&shape, copy + 8, sizeof shape);
-        size_t at = 8 + fixed;
-        if (at <= in->left && bitstack_shape_valid(&shape)) {
-            uint64_t pair[2] = {0, bitstack_checksum(copy + 8, fixed)};
+        memcpy(&shape, copy + begin, sizeof shape);
+        size_t at = begin + fixed;
+        if (at <= all && bitstack_shape_valid(&shape)) {
+            uint64_t pair[2] = {0, bitstack_checksum(copy + begin, fixed)};
             sum = bitstack_checksum(pair, sizeof pair);
-            for (uint32_t l = 1; l <= shape.levels && at <= in->left; l++) {
+            for (uint32_t l = 1; l <= shape.levels && at <= all; l++) {
                 const uint64_t bytes = bitstack_block_bytes(&shape, l);
-                if (bytes > in->left - at) at = in->left + 1;
+                if (bytes > all - at) at = all + 1;
                 else pair[0] = sum, pair[1] = bitstack_checksum(copy + at, (size_t)bytes), sum = bitstack_checksum(pair, sizeof pair), at += (size_t)bytes;
             }
-            if (at <= in->left && in->left - at >= 8) {
+            if (at <= all && all - at >= 8) {
                 if (how & 2) memcpy(copy + at, &sum, 8);
-                whole_first = !memcmp(copy, &key, 8) && !memcmp(copy + at, &sum, 8);
+                whole_first = !memcmp(copy + at, &sum, 8);
             }
         }
     }
-    const int fd = unnamed(copy, in->left, path, sizeof path);
+    const int fd = unnamed(copy, all, path, sizeof path);
     memset(&added, 0, sizeof added);
-    MUST(journal_open(&j, path, key) == 0);
+    MUST(journal_open(&j, path, key, head, sizeof head) == 0);
     const int announced = j.kept;
-    MUST((announced > 0) == whole_first);
+    MUST(!begin || (announced > 0) == whole_first);
     for (int result; (result = journal_next(&j, &m)) != 0; kept++) {
         MUST(result == 1 && bitstack_shape_valid(&m.coded.shape));
         if (added.coded.shape.levels) bitstack_coded_free(&added.coded);
@@ -112,7 +117,7 @@ static void use_journal(fuzz_input *in, unsigned how) {
     MUST(kept == announced);
     if (kept) MUST(journal_add(&j, &added) == 0 && journal_add(&j, &added) == 0);
     journal_close(&j);
-    MUST(journal_open(&j, path, key) == 0 && j.kept == kept + (kept ? 2 : 0));
+    MUST(journal_open(&j, path, key, head, sizeof head) == 0 && j.kept == kept + (kept ? 2 : 0));
     for (; journal_next(&j, &m) == 1; more++) {
         if (more >= kept) MUST(!memcmp(&m.coded.shape, &added.coded.shape, sizeof m.coded.shape) && !memcmp(m.loss_at, added.loss_at, sizeof m.loss_at));
         bitstack_coded_free(&m.coded);
