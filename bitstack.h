@@ -2266,7 +2266,7 @@ typedef struct bitstack_kernels_ {
     /* See [DECODE]. */
     void (*smalls)(float *to, const unsigned char *codes, size_t count);
     uint32_t (*largest)(const float *z, size_t cols);
-    void (*round)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
+    void (*quantise)(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols);
     void (*decode)(signed char *to, const signed char *table, const bitstack_strip_ *strip, size_t chunk, size_t chunks);
     void (*dot)(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q, size_t stride,
                 size_t vectors, int words);
@@ -3451,7 +3451,7 @@ static void bitstack_round_scalar_(signed char *q, size_t stride, int32_t *sums,
     size_t j;
     for (j = 0; j < cols; j++) {
         BITSTACK_ROUNDED_ float scaled = z[j] * inverse;
-        const int32_t value = (int32_t)lrintf(scaled), high = stride ? (value + 128 + 65536) / 256 - 256 : value;
+        const int32_t value = bitstack_round_(scaled), high = stride ? (value + 128 + 65536) / 256 - 256 : value;
         q[j] = (signed char)high;
         sums[0] += high;
         if (!stride) continue;
@@ -4458,7 +4458,7 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const unsigned char *codes = bitstack_col_scales_(view);
     float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
-    size_t b, g, col, cols, end, some;
+    size_t j, b, g, col, cols, end, some;
     for (b = 0; b < in->batch; b++, x += x_stride)
         for (g = 0; g < in->groups; g++) {
             float *scale = in->scales + b * in->groups + g, inverse;
@@ -4472,7 +4472,7 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
                     cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
                     if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
                         kernels->smalls(z, codes + col, cols);
-                        kernels->product(z, z, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
+                        for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_((const char *)x + 4 * col, j);
                     }
                     if (pass == 0) {
                         const uint32_t bits = kernels->largest(z, cols);
@@ -4480,7 +4480,7 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
                         continue;
                     }
                     for (some = 0; some < in->parts; some++) memset(q + some * in->stride, 0, (cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_ * BITSTACK_CHUNK_);
-                    if (inverse > 0) kernels->round(q, in->parts > 1 ? in->stride : 0, sums, z, inverse, cols);
+                    if (inverse > 0) kernels->quantise(q, in->parts > 1 ? in->stride : 0, sums, z, inverse, cols);
                 }
                 *scale = bitstack_input_scale_(most, in->parts > 1 ? 32512.0f : 127.0f);
                 inverse = *scale > 0 ? 1.0f / *scale : 0; /* not for NaN */

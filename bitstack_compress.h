@@ -2066,8 +2066,8 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
             const bitstack_lanes_ *sum = over + (g * levels + l) * 2, none = bitstack_nest_none_;
             bitstack_lanes_ *scale = panel->scale + g * levels + l;
             const bitstack_lanes_ fitted = sum[0] / BITSTACK_SELECT_LANES_(sum[1] > none, sum[1], none + 1);
-            const bitstack_codes_ near = (fitted > 0.5f * *scale) & (fitted < 2.0f * *scale);
-            *scale = BITSTACK_SELECT_LANES_(near, fitted, *scale);
+            const bitstack_codes_ alike = (fitted > 0.5f * *scale) & (fitted < 2.0f * *scale);
+            *scale = BITSTACK_SELECT_LANES_(alike, fitted, *scale);
             bitstack_nest_round_(scale, shared->unit[l]);
             for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
                 sums->scale[l][0] += (double)((const float *)scale)[r];
@@ -2456,7 +2456,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
         const size_t i = (size_t)((uint64_t)r * p->rows / rows);
         for (; at < p->cols; at += step) {
             const float size = s->rms[i * p->groups + at / p->group] * s->shared.v[at];
-            if (size > 0) u[count++] = fabsf(p->w[i * p->stride + at] * p->unit) / size;
+            if (size > 0) u[count++] = BITSTACK_MIN_(fabsf(p->w[i * p->stride + at] * p->unit) / size, 8); /* beyond are odd ones */
         }
         at -= p->cols;
     }
