@@ -2309,9 +2309,9 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_(const bitstack_nest_ *s, const bitst
                     ((const float *)(panel->scale + g * p->levels + l))[r] / s->shared.unit[l]);
             unsigned char *to = signs + tile * chunks * 64 + 4 * lane;
             for (size_t j = 0; j < p->cols; j++) {
-                const uint32_t bit = (uint32_t)BITSTACK_LANE_(panel->code[j], r) >> l & 1;
+                const uint32_t one = (uint32_t)BITSTACK_LANE_(panel->code[j], r) >> l & 1;
                 unsigned char *byte = to + j / 32 * 64 + j % 4;
-                *byte = (unsigned char)(*byte | bit << (j % 32 / 4));
+                *byte = (unsigned char)(*byte | one << (j % 32 / 4));
             }
         }
     }

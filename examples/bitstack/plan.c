@@ -38,12 +38,13 @@ static const quality_point iabs[] = {{0.9931, 0.5164, 1.572}, {1.0990, 0.4278, 1
                                      {2.5933, 0.0704, 1.059}, {3.0312, 0.0478, 1.035}, {3.7695, 0.0268, 1.016}, {4.4579, 0.0185, 1.0096},
                                      {5.4878, 0.0125, 1.0067}, {8.4896, 0.0074, 1.0023}};
 
-/* Between two points on a straight line of logarithms; beyond the ends the nearest one. */
+/* Between two points on a straight line of logarithms; below the first one on the line of the first two, beyond the
+ * last one that. */
 static quality_point predicted(int is_iabs, double bits) {
     const quality_point *at = is_iabs ? iabs : nested, *last = at + (is_iabs ? sizeof iabs : sizeof nested) / sizeof *at - 1;
     while (at < last - 1 && at[1].bits < bits) at++;
     double share = (bits - at->bits) / (at[1].bits - at->bits);
-    share = share < 0 ? 0 : share > 1 ? 1 : share;
+    share = share > 1 ? 1 : share;
     quality_point point = {bits, at->kl * pow(at[1].kl / at->kl, share), 1 + (at->perplexity - 1) * pow((at[1].perplexity - 1) / (at->perplexity - 1), share)};
     return point;
 }
