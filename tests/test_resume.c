@@ -140,7 +140,7 @@ int main(void) {
         {"other shrinkage", RUN " --shrink 0.5", 3, 0, 1000000000},
         {"other labels", RUN " --labels given", 3, 0, 1000000000},
         {"another seed", RUN " --seed 9", 3, 0, 1000000000},
-        {"another rank", RUN " --rank 2", 3, 0, 1000000000},
+        {"another rank", RUN " --method iabs --rank 2", 3, 0, 1000000000},
         {"other levels", RUN " --levels 3", 3, 0, 1000000000},
         {"another method", RUN " --method iabs", 3, 0, 1000000000},
     };
