@@ -1834,9 +1834,9 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
  * H the inputs' second moments (their diagonal if only norms are known, the identity without moments), what is
  * minimised is
  *
- *     sum over levels l of  share_l log E_l
+ *     sum over levels l of  weight_l E_l,  weight_l = share_l 4^(l - 1)
  *
- * whose gradient is that of sum weight_l E_l with weight_l = share_l / E_l, E_l as measured before. Steps:
+ * so that levels count alike where each has a quarter of the error of the one below, but for their shares. Steps:
  *   start      column factors from root mean squares, tables by Lloyd's centroids, each cell of a level split in two
  *              by the next (tree-structured quantizer), on a sample of rows;
  *   feedback   columns in descending order of diag H; each level's error in a column is pushed into its own copy of
@@ -1901,7 +1901,7 @@ typedef struct bitstack_nest_problem_ {
 typedef struct bitstack_nest_shared_ {
     float table[BITSTACK_NEST_VALUES_];
     float *v;                             /* [level][cols] */
-    float weight[BITSTACK_NEST_LEVELS_];  /* share / E */
+    float weight[BITSTACK_NEST_LEVELS_];  /* share_l 4^(l - 1) */
     float ratio[BITSTACK_NEST_LEVELS_];   /* a group's first scale at a level, of its root mean square */
     float unit[BITSTACK_NEST_LEVELS_];    /* of stored scales; 0 = scales are not rounded */
 } bitstack_nest_shared_;
@@ -1909,7 +1909,7 @@ typedef struct bitstack_nest_shared_ {
 /* What a pass over the sample leaves for the fits. */
 typedef struct bitstack_nest_sums_ {
     double table[BITSTACK_NEST_VALUES_][2];
-    double error[BITSTACK_NEST_LEVELS_], scale[BITSTACK_NEST_LEVELS_][2];
+    double scale[BITSTACK_NEST_LEVELS_][2];
     float *v; /* [level][cols][2] */
 } bitstack_nest_sums_;
 
@@ -1930,14 +1930,11 @@ typedef struct bitstack_nest_panel_ {
 
 static const bitstack_lanes_ bitstack_nest_none_ = BITSTACK_NO_LANES_;
 
-/* An E3M5 code's value ([FORMAT] in bitstack.h), and the nearest code. */
-BITSTACK_PRIVATE_ float bitstack_small_float_(uint32_t code) {
-    return code ? bitstack_float_from_bits_((code << 18) + (120u << 23)) : 0;
-}
+/* The code whose value (bitstack_small_value_) is nearest. */
 BITSTACK_PRIVATE_ uint32_t bitstack_small_code_(float value) {
-    if (!(value > 0.5f * bitstack_small_float_(1))) return 0;
-    if (value >= bitstack_small_float_(255)) return 255;
-    if (value <= bitstack_small_float_(1)) return 1;
+    if (!(value > 0.5f * bitstack_small_value_(1))) return 0;
+    if (value >= bitstack_small_value_(255)) return 255;
+    if (value <= bitstack_small_value_(1)) return 1;
     return (bitstack_bits_from_float_(value) - (120u << 23) + (1u << 17)) >> 18;
 }
 
@@ -1996,7 +1993,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_product_(const bitstack_nest_problem_ *p, s
 /* Scales as they are stored. */
 BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
     for (int r = 0; unit > 0 && r < BITSTACK_NEST_ROWS_; r++)
-        ((float *)scale)[r] = unit * bitstack_small_float_(bitstack_small_code_(((float *)scale)[r] / unit));
+        ((float *)scale)[r] = unit * bitstack_small_value_(bitstack_small_code_(((float *)scale)[r] / unit));
 }
 
 /* The weights of a column that is kept whole, as they are stored. */
@@ -2047,10 +2044,9 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
                 for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
                     const size_t entry = ((size_t)2 << l) - 2 + ((size_t)BITSTACK_LANE_(code, r) & (((size_t)2 << l) - 1));
                     const float s = ((const float *)(size + l))[r], t = ((const float *)&target)[r];
-                    const float q = s * shared->table[entry], e = ((const float *)(push + l))[r];
+                    const float q = s * shared->table[entry];
                     if (!(s > 0)) continue;
                     sums->table[entry][0] += (double)(s * t), sums->table[entry][1] += (double)(s * s);
-                    sums->error[l] += (double)(d * e * e);
                     sums->v[(l * n + j) * 2] += q * t, sums->v[(l * n + j) * 2 + 1] += q * q;
                 }
             }
@@ -2486,7 +2482,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, int fit) {
         for (size_t e = 0; e < BITSTACK_NEST_VALUES_; e++)
             all->table[e][0] += one->table[e][0], all->table[e][1] += one->table[e][1];
         for (uint32_t l = 0; l < p->levels; l++)
-            all->error[l] += one->error[l], all->scale[l][0] += one->scale[l][0], all->scale[l][1] += one->scale[l][1];
+            all->scale[l][0] += one->scale[l][0], all->scale[l][1] += one->scale[l][1];
         for (size_t j = 0; j < 2 * p->levels * p->cols; j++) all->v[j] += one->v[j];
     }
     for (uint32_t l = 0; l < p->levels; l++) {
@@ -2525,7 +2521,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
         for (size_t j = 0; j < p->cols; j++) widest = BITSTACK_MAX_(widest, v[j]);
         for (size_t j = 0; j < p->cols; j++) {
             const uint32_t code = bitstack_small_code_(widest > 0 ? v[j] / widest * 1.9f : 0);
-            v[j] = bitstack_small_float_(code || !(v[j] > 0) ? code : 1);
+            v[j] = bitstack_small_value_(code || !(v[j] > 0) ? code : 1);
         }
         shared->ratio[l] *= top / most * widest / 1.9f;
         exponent = bitstack_exponent_((double)(largest * shared->ratio[l]) * 1.4 / 1.96875);

@@ -349,9 +349,6 @@ static bitstack_result encode_vocabulary(compression *c, int which, const bitsta
     const llm_linear *linear = which ? &c->model.head : &c->model.embedding;
     int place = VOCABULARY + which;
     bitstack_encode_options options = c->options;
-    /* Errors here reach every prediction: on the demo model five planes of it lose six times as much as five
-     * planes of everything else. */
-    if (options.levels > BITSTACK_MAX_LEVELS) options.levels = BITSTACK_MAX_LEVELS;
     options.threads = c->threads;
     float *w = malloc((size_t)linear->rows * linear->cols * sizeof *w);
     if (!w) return BITSTACK_ERROR_MEMORY;
