@@ -104,7 +104,7 @@ test:
 # Everything in tests/README.md: all platforms, coverage, planted bugs, fuzzers. About half an hour on two cores.
 test-full:
 	@+$(QUICKLY) tests
-	@BITSTACK_FULL=1 tests/run.sh tests/test_everywhere.sh tests/mutants.sh tests/test_sanitizers.sh tests/test_fuzz.sh tests/coverage.sh \
+	@BITSTACK_FULL=1 TEST_LIMIT=0 tests/run.sh tests/test_everywhere.sh tests/mutants.sh tests/test_sanitizers.sh tests/test_fuzz.sh tests/coverage.sh \
 	    $(filter-out %_everywhere.sh %_sanitizers.sh %_fuzz.sh,$(wildcard tests/test_*.sh)) $(PROGRAMS)
 test-table: # the figures of the last full run into tests/README.md
 	tests/table.sh
