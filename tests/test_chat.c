@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <time.h>
 #include "random_stack.h"
 #include "examples/bitstack/session.h"
 #include "examples/llm/conversation.h"
@@ -43,7 +44,7 @@ static void look(llm_generator *g, float *logits) {
 }
 
 /* Talks to the command over a terminal: waits for each text in turn, then types what is beside it. The exit status, with all
- * that was shown in command_out; 999 if a text did not come within some seconds. */
+ * that was shown in command_out; 999 if a text, or the end, did not come within some seconds. */
 static int typed(const char *arguments, const char *const (*steps)[2], size_t count) {
     int terminal = posix_openpt(O_RDWR | O_NOCTTY), status = 999 << 8;
     size_t used = 0, from = 0;
@@ -63,10 +64,10 @@ static int typed(const char *arguments, const char *const (*steps)[2], size_t co
     }
     for (size_t i = 0; i <= count; i++) {
         const char *found = NULL;
-        for (int tries = 0; tries < 400 && !found; tries++) {
+        for (time_t limit = time(NULL) + 20; time(NULL) < limit && !found; ) {
             struct pollfd ready = {terminal, POLLIN, 0};
             ssize_t got = poll(&ready, 1, 50) > 0 ? read(terminal, command_out + used, sizeof command_out - 1 - used) : 0;
-            if (got < 0) break; /* it has ended */
+            if (got < 0 || used + 1 == sizeof command_out) break; /* it has ended, or says too much */
             used += (size_t)got;
             command_out[used] = 0;
             for (size_t k = 0; k < used; k++)
@@ -78,11 +79,11 @@ static int typed(const char *arguments, const char *const (*steps)[2], size_t co
         if (write(terminal, steps[i][1], strlen(steps[i][1])) < 0) break;
         if (i + 1 == count) status = 0;
     }
-    if (status) kill(child, SIGKILL);
-    int ended;
-    waitpid(child, &ended, 0);
+    int ended, gone = 0;
+    for (int tries = 0; tries < 400 && !status && !(gone = waitpid(child, &ended, WNOHANG) == child); tries++) usleep(50000);
+    if (!gone) kill(child, SIGKILL), waitpid(child, &ended, 0);
     close(terminal);
-    return status ? 999 : WIFEXITED(ended) ? WEXITSTATUS(ended) : 1000;
+    return !gone ? 999 : WIFEXITED(ended) ? WEXITSTATUS(ended) : 1000;
 }
 
 int main(int argc, char **argv) {
@@ -190,7 +191,7 @@ int main(int argc, char **argv) {
 
     TEST("a line that comes while an answer is written is answered next, however long it is");
     CHECK(command_shell("mkfifo in && { timeout 20 \"$B\" chat big.bitstack -n 300 --live <in >said & } && exec 3>in && echo go >&3 && "
-                        "while [ ! -s said ]; do sleep 0.01; done; echo go >&3; sleep 0.05; echo :info >&3; echo :quit >&3; exec 3>&-; wait; tr -d '\\000' <said") == 0 &&
+                        "i=0; while [ ! -s said ] && [ $i -lt 2000 ]; do sleep 0.01; i=$((i + 1)); done; echo go >&3; sleep 0.05; echo :info >&3; echo :quit >&3; exec 3>&-; wait; tr -d '\\000' <said") == 0 &&
           strstr(command_out, " 2 turns, "), "%s%s", command_out, command_err);
 
     TEST("a line that has no room is left out whole: what stands in its middle is no command");
