@@ -167,7 +167,7 @@ int main(int argc, char **argv) {
         CHECK(run("verify m.bitstack") == 0 && lines(out) == 1 && strstr(out, "valid"), "%s%s", out, err);
 
         TEST(method ? "iabs: info, plain and JSON" : "nested: info, plain and JSON");
-        CHECK(run("info m.bitstack") == 0 && strstr(out, "blk.1.ffn_down.weight"), "%s%s", out, err);
+        CHECK(run("info m.bitstack") == 0 && strstr(out, "blk.1.ffn_down.weight") && strstr(out, method ? "  iabs   planes " : "  nested tables "), "%s%s", out, err);
         CHECK(run("info m.bitstack --json") == 0 && lines(out) == 15, "%d lines", lines(out));
         CHECK(parse_line(0) && number("version") == 1 && number("matrices") == 14 && number("blocks") == 56 && has("metadata"), "%.300s", out);
         double base = number("base_bytes"), total = number("total_bytes"), sum = 0;
@@ -178,7 +178,8 @@ int main(int argc, char **argv) {
         for (int i = 1; i <= 14; i++) {
             CHECK(parse_line(i) && number("rows") >= 32 && number("cols") >= 64 && number("levels") == 4 && number("rank") >= 1 &&
                   has("name"), "line %d", i);
-            CHECK(has("method") && llm_string_is(json.values[has("method")].string, methods[method]), "line %d", i);
+            CHECK(has("method") && llm_string_is(json.values[has("method")].string, methods[method]) &&
+                  has("encoding") && llm_string_is(json.values[has("encoding")].string, method ? "planes" : "tables"), "line %d", i);
             size_t bytes = has("level_bytes");
             CHECK(bytes && json.values[bytes].count == 4, "line %d", i);
             if (bytes) sum += json.values[bytes + 4].number;
