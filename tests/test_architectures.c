@@ -151,7 +151,7 @@ int main(int argc, char **argv) {
         CHECK(run(folder, NULL, ids, logits) == 0 && far(logits, want, &most) < 1e-5 && most < 1e-4, "safetensors: largest difference %g", most);
         options.unpack_bytes = 1, options.forget = 1, options.threads = 3;
         CHECK(run(folder, &options, ids, logits) == 0 && far(logits, want, &most) < 1e-5 && most < 1e-4, "not unpacked, three threads: largest difference %g", most);
-        snprintf(line, sizeof line, "'%.*s/../bitstack' compress '%s' -o '%s' --method iabs --rank 8 --levels 12 --compress-embeddings %s >/dev/null",
+        snprintf(line, sizeof line, "'%.*s/../bitstack' compress '%s' -o '%s' --method iabs --rank 8 --levels 12 --calibrate-self 2048 --compress-embeddings %s >/dev/null",
                  directory, here, n % 2 ? gguf : folder, stack, n % 3 ? "no" : "yes");
         double error = -1, bound = 0.03 * magnitude(a) * magnitude(a); /* errors of scores are multiplied, too */
         CHECK(system(line) == 0 && run(stack, NULL, ids, logits) == 0 && (error = far(logits, want, &most)) < bound, "compressed: off by %g", error);
