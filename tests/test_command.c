@@ -134,6 +134,8 @@ int main(int argc, char **argv) {
     CHECK(fails("run tiny.gguf --prompt a --budget 3XB", 2, "--budget: expected a size"), "size");
     CHECK(fails("run tiny.gguf --prompt a --top-p 2", 2, "--top-p"), "top-p");
     CHECK(fails("perplexity tiny.gguf", 2, "--text or --tokens"), "text");
+    CHECK(fails("perplexity tiny.gguf --tokens ids.u16 --special", 2, "--special needs a text"), "marks among ids");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --special", 2, "--special needs a text"), "marks in no text");
     CHECK(fails("perplexity tiny.gguf --text text.txt --budgets 3MB,x", 2, "--budgets"), "budgets");
     CHECK(fails("error x.bitstack", 2, "--against"), "against");
 
@@ -157,6 +159,23 @@ int main(int argc, char **argv) {
     CHECK(!exists("x.bitstack") && !exists("x.bitstack.part") && !exists("x.bitstack.spool"), "something was left behind");
 
     static const char *const methods[] = {"nested", "iabs"};
+    TEST("marks in a text that is measured or calibrated on are text, unless --special is given");
+    static char marked[18 * 60];
+    for (int i = 0; i < 60; i++) memcpy(marked + 18 * i, "the in</s>hers</s>", 18);
+    save("marked.txt", marked, sizeof marked);
+    double nll[2] = {0, 0};
+    for (int special = 0; special < 2; special++) {
+        CHECK(run(special ? "perplexity tiny.gguf --text marked.txt --special --json" : "perplexity tiny.gguf --text marked.txt --json") == 0 && parse_line(0), "%s%s", out, err);
+        nll[special] = number("nll");
+        CHECK(run(special ? "compress tiny.gguf -o special.bitstack --levels 1 --calibrate marked.txt --self-share 0 --special"
+                          : "compress tiny.gguf -o plain.bitstack --levels 1 --calibrate marked.txt --self-share 0") == 0, "%s", err);
+    }
+    size_t sizes[2];
+    unsigned char *plain = load("plain.bitstack", &sizes[0]), *special = load("special.bitstack", &sizes[1]);
+    CHECK(nll[0] > 0 && nll[1] > 0 && fabs(nll[0] - nll[1]) > 1e-3, "%g and %g nats a token", nll[0], nll[1]);
+    CHECK(sizes[0] == sizes[1] && memcmp(plain, special, sizes[0]) != 0, "calibrated alike");
+    free(plain), free(special);
+
     for (int method = 0; method < 2; method++) {
         char line[400];
         TEST(method ? "iabs: a model becomes a stack that verifies" : "nested: a model becomes a stack that verifies");
