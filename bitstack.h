@@ -903,7 +903,8 @@ static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
     if (end >= 0 && end < BITSTACK_STEP_) return *bytes = (uint64_t)end, 0;
     if (fseek(file, 0, SEEK_SET) || fgetc(file) == EOF) return 1; /* no file that can be read: a folder, a device */
     /* Never far beyond the end, as a seek takes steps in proportion. */
-    for (step = 1; step < (uint64_t)1 << 62 && !bitstack_seek_(file, step) && fgetc(file) != EOF; step <<= 1) low = step;
+    for (step = 1; step < (uint64_t)1 << 62 && !bitstack_seek_(file, step) && fgetc(file) != EOF; step <<= 1)
+        low = step;
     for (step = low >> 1; step; step >>= 1)
         if (!bitstack_seek_(file, low + step) && fgetc(file) != EOF) low += step;
     *bytes = low + 1;

@@ -530,7 +530,8 @@ int command_compress(int argc, char **argv) {
     c.probe_length = probe_tokens + 1;
     if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
-    if (special && (!text || strcmp(text, "none") == 0)) return cli_usage("compress", "--special needs a text: --calibrate");
+    if (special && (!text || strcmp(text, "none") == 0))
+        return cli_usage("compress", "--special needs a text: --calibrate");
     mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 8,
                  .threads = c.threads, .special = special};
     if (cli_output(&a.out) != CLI_OK || cli_same_file(path, a.out) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;

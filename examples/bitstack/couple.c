@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HIDDEN, VALUES, PATTERN, GROUPS, MEMBERS = 4 }; /* of a layer; the pattern of attention is of use after its values */
+/* Of a layer; the pattern of attention is of use after its values. */
+enum { HIDDEN, VALUES, PATTERN, GROUPS, MEMBERS = 4 };
 
-static const int members[GROUPS][MEMBERS] = {{LLM_GATE, LLM_UP, LLM_DOWN, -1}, {LLM_V, LLM_O, -1, -1}, {LLM_Q, LLM_K, -1, -1}};
+static const int members[GROUPS][MEMBERS] = {
+    {LLM_GATE, LLM_UP, LLM_DOWN, -1}, {LLM_V, LLM_O, -1, -1}, {LLM_Q, LLM_K, -1, -1}};
 
 typedef struct couples {
     uint32_t layers, matrices;
@@ -20,8 +22,8 @@ typedef struct couples {
     int *joined;     /* this group's step is part of another one's */
 } couples;
 
-/* Without any of its members a group does nothing, so that the loss without one is that without all; with first blocks each
- * member leaves its share of what the group is worth. */
+/* Without any of its members a group does nothing, so that the loss without one is that without all; with
+ * first blocks each member leaves its share of what the group is worth. */
 static void first_blocks(couples *c, uint32_t layer, int group) {
     uint32_t g = layer * GROUPS + (uint32_t)group;
     double worth = 0, left = 1;
@@ -43,15 +45,21 @@ static double slope(const couples *c, uint32_t g) {
     return c->bytes[2 * g + 1] ? c->gain[2 * g] / (double)c->bytes[2 * g + 1] : -(double)INFINITY;
 }
 
-/* The member's level up to which loss falls fastest from the one that comes with the step, if that is faster than the step
- * itself: such blocks make it worth more, and belong to it. 0: there is none. */
+/* The member's level up to which loss falls fastest from the one that comes with the step, if that is
+ * faster than the step itself: such blocks make it worth more, and belong to it. 0: there is none. */
 static uint32_t steeper(const couples *c, uint32_t i, double *than) {
     uint32_t from = c->with[i], best = 0;
     for (uint32_t to = from + 1; from && to <= c->levels[i]; to++) {
-        double s = (c->loss_at[i][from] - c->loss_at[i][to]) / (double)(c->bytes_at[i][to] - c->bytes_at[i][from]);
+        double loss = c->loss_at[i][from] - c->loss_at[i][to];
+        double s = loss / (double)(c->bytes_at[i][to] - c->bytes_at[i][from]);
         if (s > *than) *than = s, best = to;
     }
     return best;
+}
+
+/* Whether group n's blocks come with the step of this one. */
+static int comes_with(const couples *c, uint32_t layer, int n, int group) {
+    return n == group || (n == PATTERN && group == VALUES && c->joined[layer * GROUPS + PATTERN]);
 }
 
 /* Takes what is steeper than the step into it, the steepest first. */
@@ -61,7 +69,7 @@ static void extend(couples *c, uint32_t layer, int group) {
         double most = slope(c, g);
         uint32_t which = UINT32_MAX, to = 0;
         for (int n = group; n < GROUPS; n++) {
-            if (n != group && !(n == PATTERN && group == VALUES && c->joined[p])) continue;
+            if (!comes_with(c, layer, n, group)) continue;
             for (int k = 0; k < MEMBERS && members[n][k] >= 0; k++) {
                 uint32_t i = layer * LLM_LINEARS + (uint32_t)members[n][k], level = steeper(c, i, &most);
                 if (level) which = i, to = level;
@@ -80,12 +88,13 @@ static void extend(couples *c, uint32_t layer, int group) {
 
 /* A group's step, level by level. */
 static size_t write_step(const couples *c, uint32_t g, float score, bitstack_order_entry *out) {
-    uint32_t layer = g / GROUPS, group = g % GROUPS;
+    uint32_t layer = g / GROUPS;
+    int group = (int)(g % GROUPS);
     size_t count = 0;
     for (uint32_t level = 1, more = 1; more; level++) {
         more = 0;
-        for (uint32_t n = group; n < GROUPS; n++) {
-            if (n != group && !(n == PATTERN && group == VALUES && c->joined[layer * GROUPS + PATTERN])) continue;
+        for (int n = group; n < GROUPS; n++) {
+            if (!comes_with(c, layer, n, group)) continue;
             for (int k = 0; k < MEMBERS && members[n][k] >= 0; k++) {
                 uint32_t i = layer * LLM_LINEARS + (uint32_t)members[n][k];
                 if (level <= c->with[i]) out[count++] = (bitstack_order_entry){i, level, score};
@@ -97,11 +106,15 @@ static size_t write_step(const couples *c, uint32_t g, float score, bitstack_ord
 }
 
 /* The groups' steps and what is left of the matrices, as things of their own, in the best order. */
-static bitstack_result order_items(const couples *c, uint32_t *levels, const double **loss, const uint64_t **bytes, bitstack_order_entry *found,
+static bitstack_result order_items(const couples *c, uint32_t *levels, const double **loss,
+                                   const uint64_t **bytes, bitstack_order_entry *found,
                                    bitstack_order_entry *out) {
     uint32_t groups = c->layers * GROUPS, items = groups + c->matrices;
     size_t count = 0, at = 0;
-    for (uint32_t g = 0; g < groups; g++) levels[g] = c->bytes[2 * g + 1] > 0, loss[g] = c->gain + 2 * g, bytes[g] = c->bytes + 2 * g;
+    for (uint32_t g = 0; g < groups; g++) {
+        levels[g] = c->bytes[2 * g + 1] > 0;
+        loss[g] = c->gain + 2 * g, bytes[g] = c->bytes + 2 * g;
+    }
     for (uint32_t i = 0; i < c->matrices; i++) {
         levels[groups + i] = c->levels[i] - c->with[i];
         loss[groups + i] = c->loss_at[i] + c->with[i], bytes[groups + i] = c->bytes_at[i] + c->with[i];
@@ -118,16 +131,18 @@ static bitstack_result order_items(const couples *c, uint32_t *levels, const dou
     return result;
 }
 
-bitstack_result couple_order(uint32_t layers, const uint32_t *levels, uint32_t matrices, const double *const *loss_at,
-                             const uint64_t *const *bytes_at, bitstack_order_entry *out) {
+bitstack_result couple_order(uint32_t layers, const uint32_t *levels, uint32_t matrices,
+                             const double *const *loss_at, const uint64_t *const *bytes_at,
+                             bitstack_order_entry *out) {
     size_t groups = (size_t)layers * GROUPS, items = groups + matrices, blocks = groups;
     for (uint32_t i = 0; i < matrices; i++) {
         blocks += levels[i];
         for (uint32_t l = 0; l <= levels[i]; l++)
             if (!isfinite(loss_at[i][l])) return BITSTACK_ERROR_NUMERIC;
     }
-    couples c = {layers, matrices, levels, loss_at, bytes_at, calloc(matrices + 1, sizeof *c.with), calloc(2 * groups + 1, sizeof *c.gain),
-                 calloc(2 * groups + 1, sizeof *c.bytes), calloc(groups + 1, sizeof *c.joined)};
+    couples c = {layers, matrices, levels, loss_at, bytes_at, calloc(matrices + 1, sizeof *c.with),
+                 calloc(2 * groups + 1, sizeof *c.gain), calloc(2 * groups + 1, sizeof *c.bytes),
+                 calloc(groups + 1, sizeof *c.joined)};
     uint32_t *item_levels = calloc(items + 1, sizeof *item_levels);
     const double **loss = calloc(items + 1, sizeof *loss);
     const uint64_t **bytes = calloc(items + 1, sizeof *bytes);
@@ -136,11 +151,12 @@ bitstack_result couple_order(uint32_t layers, const uint32_t *levels, uint32_t m
     if (c.with && c.gain && c.bytes && c.joined && item_levels && loss && bytes && found) {
         for (uint32_t layer = 0; layer < layers; layer++) {
             for (int group = 0; group < GROUPS; group++) first_blocks(&c, layer, group);
-            for (int group = GROUPS; group-- > 0; ) /* the pattern's step is whole when the values' looks at it */
+            for (int group = GROUPS; group-- > 0; ) /* the pattern's step is whole before the values' */
                 if (!c.joined[layer * GROUPS + (uint32_t)group]) extend(&c, layer, group);
         }
         result = order_items(&c, item_levels, loss, bytes, found, out);
     }
-    free(c.with), free(c.gain), free(c.bytes), free(c.joined), free(item_levels), free(loss), free(bytes), free(found);
+    free(c.with), free(c.gain), free(c.bytes), free(c.joined);
+    free(item_levels), free(loss), free(bytes), free(found);
     return result;
 }

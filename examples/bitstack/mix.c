@@ -101,7 +101,8 @@ static int read_item(const mix *m, const char *item, const llm_tokenizer *tokeni
     names files = {NULL, 0};
     ids all = {NULL, 0};
     int status = list_files(item, &files) == 0 ? CLI_OK : cli_failed("%s: out of memory", item);
-    for (size_t i = 0; i < files.count && status == CLI_OK; i++) status = read_file(m, files.all[i], tokenizer, &all);
+    for (size_t i = 0; i < files.count && status == CLI_OK; i++)
+        status = read_file(m, files.all[i], tokenizer, &all);
     if (status == CLI_OK && all.count < 2) status = cli_failed("%s: expected at least two tokens, found %zu", item, all.count);
     if (status == CLI_OK && all.count < m->length) {
         uint32_t *more = realloc(all.all, m->length * sizeof *more);

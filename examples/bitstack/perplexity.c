@@ -19,7 +19,8 @@ static const char help[] =
     "FILE: a stack, or a GGUF model.\n";
 
 /* Rows from a text file or from little-endian 16-bit ids. */
-static int read_rows(llm_rows *rows, const llm_model *model, const char *text, int special, const char *tokens, uint32_t context) {
+static int read_rows(llm_rows *rows, const llm_model *model, const char *text, int special, const char *tokens,
+                     uint32_t context) {
     const char *path = text ? text : tokens;
     llm_error error;
     uint32_t *ids = NULL;
@@ -95,7 +96,8 @@ int command_perplexity(int argc, char **argv) {
     const char *path, *text = NULL, *tokens = NULL, *against = NULL, *budgets = NULL;
     uint32_t context = 0, threads = (uint32_t)llm_processors();
     int json = 0, special = 0;
-    const cli_option options[] = {{"--text", CLI_TEXT, &text}, {"--special", CLI_FLAG, &special}, {"--tokens", CLI_TEXT, &tokens}, {"--context", CLI_WHOLE, &context},
+    const cli_option options[] = {{"--text", CLI_TEXT, &text}, {"--special", CLI_FLAG, &special}, {"--tokens", CLI_TEXT, &tokens},
+                                  {"--context", CLI_WHOLE, &context},
                                   {"--budgets", CLI_TEXT, &budgets}, {"--against", CLI_TEXT, &against},
                                   {"--threads", CLI_WHOLE, &threads}, {"--json", CLI_FLAG, &json}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "perplexity", help, options, &path, 1);

@@ -80,7 +80,8 @@ static int add_yarn(llm_source *s, const document *d, llm_string architecture, s
 }
 
 /* A list of numbers as a tensor, one a pair. */
-static int add_factors(llm_source *s, const document *d, size_t scaling, const char *key, const char *name, size_t pairs) {
+static int add_factors(llm_source *s, const document *d, size_t scaling, const char *key, const char *name,
+                       size_t pairs) {
     size_t list = member(d, scaling, key);
     llm_tensor tensor = {{NULL, 0}, LLM_TYPE_F32, 1, {pairs, 1, 1, 1}, NULL, pairs * sizeof(float)};
     if (!is(d, list, LLM_JSON_ARRAY) || value_at(d, list)->count != pairs)
@@ -94,21 +95,26 @@ static int add_factors(llm_source *s, const document *d, size_t scaling, const c
     return factors && llm_add_tensor(s, name, tensor) == 0 ? 0 : no_memory(d->name, d->error);
 }
 
-/* LongRoPE. Where nothing else is said, attention is sharpened by sqrt(1 + ln factor / ln of the original context). */
+/* LongRoPE. Where nothing else is said, attention is sharpened by sqrt(1 + ln factor / ln(original context)). */
 static int add_longrope(llm_source *s, const document *d, llm_string architecture, size_t scaling, double head_width) {
     static const char original_key[] = "original_max_position_embeddings";
     double context = number_in(d, 0, "max_position_embeddings", 2048), outside = number_in(d, 0, original_key, 0);
     double original = outside ? outside : number_in(d, scaling, original_key, context);
-    double factor = outside ? context / outside : number_in(d, scaling, "factor", context / original), attention = 1;
-    if (!(head_width >= 2 && head_width <= 1 << 16)) return llm_fail(d->error, "%s: expected a head width from 2 to 65536", d->name);
-    if (!(original > 1 && factor > 0)) return llm_fail(d->error, "%s: expected \"%s\" above 1 and \"factor\" above 0", d->name, original_key);
+    double factor = outside ? context / outside : number_in(d, scaling, "factor", context / original);
+    double attention = 1;
+    if (!(head_width >= 2 && head_width <= 1 << 16))
+        return llm_fail(d->error, "%s: expected a head width from 2 to 65536", d->name);
+    if (!(original > 1 && factor > 0))
+        return llm_fail(d->error, "%s: expected \"%s\" above 1 and \"factor\" above 0", d->name, original_key);
     if (factor > 1) attention = sqrt(1 + log(factor) / log(original));
     attention = number_in(d, scaling, "attention_factor", attention);
     if (!(attention > 0)) return llm_fail(d->error, "%s: expected \"attention_factor\" above 0", d->name);
-    if (add_type(s, d, architecture, "longrope") != 0 || add_float(s, architecture, "rope.scaling.attn_factor", attention, d) != 0 ||
-        add_whole(s, architecture, "rope.scaling.original_context_length", original, original_key, d) != 0) return -1;
-    return add_factors(s, d, scaling, "long_factor", "rope_factors_long.weight", (size_t)head_width / 2) != 0 ? -1
-         : add_factors(s, d, scaling, "short_factor", "rope_factors_short.weight", (size_t)head_width / 2);
+    if (add_type(s, d, architecture, "longrope") != 0 ||
+        add_float(s, architecture, "rope.scaling.attn_factor", attention, d) != 0 ||
+        add_whole(s, architecture, "rope.scaling.original_context_length", original, original_key, d) != 0 ||
+        add_factors(s, d, scaling, "long_factor", "rope_factors_long.weight", (size_t)head_width / 2) != 0)
+        return -1;
+    return add_factors(s, d, scaling, "short_factor", "rope_factors_short.weight", (size_t)head_width / 2);
 }
 
 static int read_rope(llm_source *s, const document *d, llm_string architecture, double head_width) {
@@ -126,7 +132,8 @@ static int read_rope(llm_source *s, const document *d, llm_string architecture, 
     if (llm_string_is(type, "dynamic")) return 0; /* is as without it up to the context of the training, which is the model's here */
     if (llm_string_is(type, "yarn")) return add_yarn(s, d, architecture, scaling);
     if (llm_string_is(type, "llama3")) return add_llama3_factors(s, d, scaling, base, head_width);
-    if (llm_string_is(type, "longrope") || llm_string_is(type, "su")) return add_longrope(s, d, architecture, scaling, head_width);
+    if (llm_string_is(type, "longrope") || llm_string_is(type, "su"))
+        return add_longrope(s, d, architecture, scaling, head_width);
     if (!llm_string_is(type, "linear"))
         return llm_fail(d->error, "%s: expected RoPE scaling \"linear\", \"llama3\", \"yarn\", \"longrope\", \"dynamic\" or none, found \"%.*s\"", d->name, shown(type),
                         type.text ? type.text : "");
