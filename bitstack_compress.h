@@ -1850,7 +1850,10 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
  * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, which is also a tile of the file: a panel is
  * coded from start to end by one task, which leaves nothing but the payload's bytes and its errors. What depends on
  * the columns before (feedback) or on all others (sweep) comes from one matrix product a group of columns: rows x
- * cols^2 multiply-adds a level and sweep, half that for feedback. Figures and what was tried:
+ * cols^2 multiply-adds a level and sweep, half that for feedback. It is most of the work, and is done in integers:
+ * H over the roots of its diagonal in 15 bits, errors times them in 12, with a unit for each row, group and level, so
+ * that sums over a group are exact in 32 bits, alike on all CPUs, at two to four times the speed of floats. Rounding
+ * stays with one product: the next begins from the errors themselves. Figures and what was tried:
  * bench/notes-nested.md. */
 
 /* Sixteen rows: one vector where the CPU has such, several where not; one row where the compiler has no vectors or
@@ -1859,6 +1862,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
 #define BITSTACK_NEST_ROWS_ 16
 typedef float bitstack_lanes_ __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t bitstack_codes_ __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t bitstack_unsigned_ __attribute__((vector_size(64), aligned(4), may_alias));
 #define BITSTACK_SELECT_(mask, a, b) (((mask) & (a)) | (~(mask) & (b)))
 #define BITSTACK_SELECT_LANES_(mask, a, b) \
     ((bitstack_lanes_)(((mask) & (bitstack_codes_)(a)) | (~(mask) & (bitstack_codes_)(b))))
@@ -1868,6 +1872,7 @@ typedef int32_t bitstack_codes_ __attribute__((vector_size(64), aligned(4), may_
 #define BITSTACK_NEST_ROWS_ 1
 typedef float bitstack_lanes_;
 typedef int32_t bitstack_codes_;
+typedef uint32_t bitstack_unsigned_;
 #define BITSTACK_SELECT_(mask, a, b) ((mask) ? (a) : (b))
 #define BITSTACK_SELECT_LANES_(mask, a, b) ((mask) ? (a) : (b))
 #define BITSTACK_LANE_(vector, r) (*((void)(r), &(vector)))
@@ -1877,34 +1882,59 @@ typedef int32_t bitstack_codes_;
 enum {
     BITSTACK_NEST_CODES_ = 1 << BITSTACK_NEST_LEVELS_,
     BITSTACK_NEST_SAMPLE_ = 16, /* panels that tables and column factors are fitted on */
-    BITSTACK_NEST_VALUES_ = 2 * BITSTACK_NEST_CODES_ /* entries of all tables: level l's 2^l from 2^l - 2 on */
+    BITSTACK_NEST_VALUES_ = 2 * BITSTACK_NEST_CODES_, /* entries of all tables: level l's 2^l from 2^l - 2 on */
+    BITSTACK_NEST_FACTORS_ = 16383, /* largest integers of a product: 64 times both is below 2^31 */
+    BITSTACK_NEST_ERRORS_ = 2047
 };
+
+/* to[i][level] += size[level] sum over pairs of a[i][pair] q[pair][level], a's rows `stride` apart: integers of 16 bits,
+ * two of them in a lane of q. `across`: lanes of all levels. */
+typedef void (*bitstack_nest_dot_)(size_t rows, size_t pairs, const int16_t *a, size_t stride, const int32_t *q, const float *size,
+                                   size_t across, float *to);
+
+/* What all rows of a coded matrix share. */
+typedef struct bitstack_nest_shared_ {
+    float table[BITSTACK_NEST_VALUES_];
+    float *v;                             /* [level][cols] */
+    float *over_v;                        /* 1 / v, or 0 */
+    /* Tables are odd, so it is enough to know codes of positive values, 1 | z << 1: level l's from 2^(l - 1) - 1 on, the
+     * least at each level, and of the last level, for each code of the one before, the middle of its two values and how far
+     * they are from it. */
+    float half[BITSTACK_NEST_CODES_], least[BITSTACK_NEST_LEVELS_], middle[BITSTACK_NEST_CODES_ / 2], apart[BITSTACK_NEST_CODES_ / 2];
+    float weight[BITSTACK_NEST_LEVELS_];  /* share_l 4^(l - 1) */
+    float ratio[BITSTACK_NEST_LEVELS_];   /* a group's first scale at a level, of its root mean square */
+    float unit[BITSTACK_NEST_LEVELS_];    /* of stored scales; 0 = scales are not rounded */
+} bitstack_nest_shared_;
+
+/* The best code of each lane, and what codes stand for at all levels: see below. */
+typedef void (*bitstack_nest_choose_)(bitstack_codes_ *code, const bitstack_nest_shared_ *shared, uint32_t levels,
+                                      const bitstack_lanes_ *aim, const bitstack_lanes_ *weight);
+typedef void (*bitstack_nest_look_)(bitstack_lanes_ *to, const float *table, const bitstack_codes_ *code, uint32_t levels);
 
 /* What is coded; the same for all panels. */
 typedef struct bitstack_nest_problem_ {
     const float *w;
     size_t rows, cols, stride, group, groups;
     float unit;             /* a power of two: weights times it are below 1 */
-    const float *h;         /* cols x cols, or NULL: diagonal only */
-    const float *factor;    /* cols x cols in the order of coding: what an error in column k adds to column j > k; or NULL */
+    const int16_t *h;       /* [cols][room]: h_ij / (root_i root_j); or NULL: diagonal only */
+    const float *h_near;    /* [cols][group]: h itself, the columns of the same group */
+    const float *root;      /* [cols]: of the diagonal */
+    /* What an error in column k adds to column j > k, in the order of coding; or NULL. */
+    const int16_t *factor;  /* [cols][room], row j: times root_innovation_k, over reach_j */
+    const float *factor_near; /* [cols][group], row k: itself, for columns of the same block */
+    const float *reach;     /* [cols] */
+    size_t room;            /* cols, made even */
     const float *diagonal;  /* of h, mean 1 */
-    const float *innovation; /* in the order of coding: how much a column's error counts after feedback */
+    const float *innovation, *root_innovation; /* in the order of coding: how much a column's error counts after feedback */
     const uint32_t *order;
     const float *kept;      /* [cols]: the scale of a column that is kept whole, else 0 */
     const unsigned char *twice; /* [cols]: what rounding leaves of it is kept, too */
     uint32_t levels;
     double ridge; /* that h has on its diagonal */
-    bitstack_gemm_tile_f32_ tile;
+    bitstack_nest_dot_ dot;
+    bitstack_nest_choose_ choose;
+    bitstack_nest_look_ look;
 } bitstack_nest_problem_;
-
-/* What all rows of a coded matrix share. */
-typedef struct bitstack_nest_shared_ {
-    float table[BITSTACK_NEST_VALUES_];
-    float *v;                             /* [level][cols] */
-    float weight[BITSTACK_NEST_LEVELS_];  /* share_l 4^(l - 1) */
-    float ratio[BITSTACK_NEST_LEVELS_];   /* a group's first scale at a level, of its root mean square */
-    float unit[BITSTACK_NEST_LEVELS_];    /* of stored scales; 0 = scales are not rounded */
-} bitstack_nest_shared_;
 
 /* What a pass over the sample leaves for the fits. */
 typedef struct bitstack_nest_sums_ {
@@ -1916,14 +1946,20 @@ typedef struct bitstack_nest_sums_ {
 /* One panel's work. */
 typedef struct bitstack_nest_panel_ {
     bitstack_lanes_ *w;      /* [cols] */
-    bitstack_lanes_ *stream; /* [cols][level]: compensated weights in the order of coding, then errors */
-    bitstack_lanes_ *slope;  /* [cols][level]: errors times H */
+    bitstack_lanes_ *error;  /* [cols][level] */
     bitstack_lanes_ *scale;  /* [group][level] */
     bitstack_lanes_ *rms;    /* [group] */
-    bitstack_lanes_ *push;   /* [group cols][level]: what the columns at hand add to the others */
-    bitstack_lanes_ *value;  /* [group cols][level]: values times column factors */
+    /* Of the group at hand, [group cols][level]: */
+    bitstack_lanes_ *slope;  /* compensated weights in the order of coding; errors times H */
+    bitstack_lanes_ *below;  /* what groups before have of the slope */
+    bitstack_lanes_ *push;   /* errors as they are fed back */
+    bitstack_lanes_ *value;  /* values times column factors */
+    bitstack_lanes_ *turned; /* those times H */
+    /* Errors as integers: */
+    bitstack_codes_ *q;      /* [pairs of cols][level] */
+    bitstack_lanes_ *size;   /* [group][level]: their units */
     bitstack_codes_ *code;   /* [cols] */
-    bitstack_lanes_ *cost;   /* [CODES / 2] */
+    double (*sum)[2];        /* [level]: squares of errors with H and without, after a sweep */
 } bitstack_nest_panel_;
 
 #define BITSTACK_NEST_TABLE_(shared, level) ((shared)->table + ((size_t)1 << ((level) + 1)) - 2) /* level from 0 */
@@ -1938,57 +1974,218 @@ BITSTACK_PRIVATE_ uint32_t bitstack_small_code_(float value) {
     return (bitstack_bits_from_float_(value) - (120u << 23) + (1u << 17)) >> 18;
 }
 
-/* What lanes' codes stand for at a level. */
-BITSTACK_INLINE_ void bitstack_nest_look_(bitstack_lanes_ *to, const float *table, const bitstack_codes_ *code, uint32_t level) {
-    const int32_t mask = (int32_t)((2u << level) - 1);
-    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) ((float *)to)[r] = table[BITSTACK_LANE_(*code, r) & mask];
-}
+/* ---- kernels: one text for each instruction set, and the same bits from all ---- */
 
-/* The path of least sum over levels of weight (aim - value)^2. Codes' costs grow level by level: those of the
- * first half of a level's codes are in place, those of the other half come behind. */
-BITSTACK_INLINE_ void bitstack_nest_choose_(bitstack_codes_ *code, const bitstack_nest_shared_ *shared, uint32_t levels,
-                                            const bitstack_lanes_ *aim, const bitstack_lanes_ *weight,
-                                            bitstack_lanes_ *cost) {
-    const float *table = shared->table;
-    size_t size = 1;
-    bitstack_lanes_ least = bitstack_nest_none_ + FLT_MAX;
-    bitstack_codes_ best;
-    memset(&best, 0, sizeof best);
-    cost[0] = bitstack_nest_none_;
-    for (uint32_t l = 0; l + 1 < levels; l++, table += size) {
-        const bitstack_lanes_ t = aim[l], f = weight[l];
-        for (size_t z = 0; z < size; z++) {
-            const bitstack_lanes_ a = t - table[z], b = t - table[z + size], c = cost[z];
-            cost[z] = c + f * a * a, cost[z + size] = c + f * b * b;
+/* Bits of lanes as integers and back, and masks of what is less, also where a lane is all there is. */
+#if BITSTACK_NEST_ROWS_ > 1
+typedef int32_t bitstack_ints_ __attribute__((vector_size(16), aligned(4), may_alias));
+#define BITSTACK_AS_INTS_(type, x) ((type)(x))
+#define BITSTACK_AS_FLOATS_(type, x) ((type)(x))
+#define BITSTACK_LESS_(type, a, b) ((type)((a) < (b)))
+#define BITSTACK_WHOLE_(x) ((bitstack_codes_)((x) + 12582912.0f) - 0x4B400000) /* the sum rounds */
+#else
+typedef int32_t bitstack_ints_;
+#define BITSTACK_AS_INTS_(type, x) ((type)bitstack_bits_from_float_(x))
+#define BITSTACK_AS_FLOATS_(type, x) bitstack_float_from_bits_((uint32_t)(x))
+#define BITSTACK_LESS_(type, a, b) (-(type)((a) < (b)))
+#define BITSTACK_WHOLE_(x) ((bitstack_codes_)floorf((x) + 0.5f))
+#endif
+
+BITSTACK_PRIVATE_ void bitstack_nest_dot_plain_(size_t rows, size_t pairs, const int16_t *a, size_t stride, const int32_t *q,
+                                                const float *size, size_t across, float *to) {
+    for (size_t i = 0; i < rows; i++, a += stride, to += across)
+        for (size_t v = 0; v < across; v++) {
+            int32_t sum = 0;
+            for (size_t k = 0; k < pairs; k++) {
+                const uint32_t pair = (uint32_t)q[k * across + v];
+                sum += a[2 * k] * (int16_t)(uint16_t)(pair & 0xFFFF) + a[2 * k + 1] * (int16_t)(uint16_t)(pair >> 16);
+            }
+            to[v] += size[v] * (float)sum;
         }
-        size *= 2;
-    }
-    for (size_t z = 0; z < size; z++) {
-        const bitstack_lanes_ t = aim[levels - 1], f = weight[levels - 1], c = cost[z];
-        const bitstack_lanes_ a = t - table[z], b = t - table[z + size], x = c + f * a * a, y = c + f * b * b;
-        bitstack_codes_ number, less = x < least;
-        memset(&number, 0, sizeof number);
-        number += (int32_t)z;
-        least = BITSTACK_SELECT_LANES_(less, x, least), best = BITSTACK_SELECT_(less, number, best);
-        number += (int32_t)size, less = y < least;
-        least = BITSTACK_SELECT_LANES_(less, y, least), best = BITSTACK_SELECT_(less, number, best);
-    }
-    *code = best;
 }
 
-/* to[i][level] += alpha sum over k of a[i ars + k acs] times from[k][level]. */
-BITSTACK_PRIVATE_ void bitstack_nest_product_(const bitstack_nest_problem_ *p, size_t rows, size_t k, const float *a,
-                                              size_t ars, size_t acs, const bitstack_lanes_ *from, bitstack_lanes_ *to) {
-    const size_t across = (size_t)p->levels * BITSTACK_NEST_ROWS_;
-    if (BITSTACK_NEST_ROWS_ == BITSTACK_PANEL32_) {
-        for (uint32_t l = 0; l < p->levels; l++)
-            bitstack_gemm_tile_any_f32_(p->tile, rows, k, a, ars, acs, (const float *)(from + l), across, (float *)(to + l), across);
-        return;
+/* `tall` rows by `wide` vectors at a time. */
+#define BITSTACK_NEST_DOT_(name, isa, ints, lanes, tall, wide, load, zero, set1, mac, store)                    \
+    isa BITSTACK_INLINE_ void bitstack_nest_dot_tile_##name##_(size_t pairs, const int16_t *a, size_t stride,   \
+                                                               const int32_t *q, const float *size, size_t across, float *to, \
+                                                               const int high, const int vectors) {             \
+        ints sum[tall][wide], x[wide];                                                                          \
+        BITSTACK_UNROLL_ for (int i = 0; i < high; i++)                                                         \
+            BITSTACK_UNROLL_ for (int v = 0; v < vectors; v++) sum[i][v] = zero();                              \
+        for (size_t k = 0; k < pairs; k++, q += across, a += 2) {                                               \
+            BITSTACK_UNROLL_ for (int v = 0; v < vectors; v++) x[v] = load((const ints *)(const void *)(q + v * lanes)); \
+            BITSTACK_UNROLL_ for (int i = 0; i < high; i++) {                                                   \
+                int32_t pair;                                                                                   \
+                memcpy(&pair, a + (size_t)i * stride, sizeof pair);                                             \
+                const ints both = set1(pair);                                                                   \
+                BITSTACK_UNROLL_ for (int v = 0; v < vectors; v++) sum[i][v] = mac(sum[i][v], x[v], both);      \
+            }                                                                                                   \
+        }                                                                                                       \
+        BITSTACK_UNROLL_ for (int i = 0; i < high; i++)                                                         \
+            BITSTACK_UNROLL_ for (int v = 0; v < vectors; v++) store(to + (size_t)i * across + v * lanes, sum[i][v], size + v * lanes); \
+    }                                                                                                           \
+    isa BITSTACK_PRIVATE_ void bitstack_nest_dot_##name##_(size_t rows, size_t pairs, const int16_t *a, size_t stride, \
+                                                           const int32_t *q, const float *size, size_t across, float *to) { \
+        size_t v = 0, i;                                                                                        \
+        for (; v + wide * lanes <= across; v += wide * lanes) {                                                 \
+            for (i = 0; i + tall <= rows; i += tall)                                                            \
+                bitstack_nest_dot_tile_##name##_(pairs, a + i * stride, stride, q + v, size + v, across, to + i * across + v, tall, wide); \
+            for (; i < rows; i++)                                                                               \
+                bitstack_nest_dot_tile_##name##_(pairs, a + i * stride, stride, q + v, size + v, across, to + i * across + v, 1, wide); \
+        }                                                                                                       \
+        for (; v < across; v += lanes)                                                                          \
+            for (i = 0; i < rows; i++)                                                                          \
+                bitstack_nest_dot_tile_##name##_(pairs, a + i * stride, stride, q + v, size + v, across, to + i * across + v, 1, 1); \
     }
-    for (size_t i = 0; i < rows; i++)
-        for (size_t q = 0; q < k; q++)
-            for (uint32_t l = 0; l < p->levels; l++) to[i * p->levels + l] += a[i * ars + q * acs] * from[q * p->levels + l];
+
+/* The path of least sum over levels of weight (aim - value)^2. Half of the codes is looked at, those of positive values,
+ * with the aims' signs turned where together they are negative: what the others cost at least is known, and only where
+ * that is less for some lane they are looked at as well. Codes' costs grow level by level: those of the first half of
+ * a level's codes are in place, those of the other half come behind; of the last level's two the nearer is taken at once.
+ * The number of the best stands in the last bits of its cost. */
+#define BITSTACK_NEST_CHOOSE_(name, isa, reals, ints, lanes, min, any, look)                                    \
+    isa BITSTACK_INLINE_ void bitstack_nest_half_##name##_(const bitstack_nest_shared_ *shared, uint32_t levels, \
+                                                           const reals *aim, const reals *weight, reals *best) { \
+        reals cost[BITSTACK_NEST_CODES_ / 4], t = aim[0] - shared->half[0], f = weight[0], least;               \
+        const size_t last = ((size_t)1 << levels) / 4;                                                          \
+        cost[0] = f * t * t;                                                                                    \
+        for (uint32_t l = 1; l + 1 < levels; l++) {                                                             \
+            const size_t size = (size_t)1 << (l - 1);                                                           \
+            const float *table = shared->half + 2 * size - 1;                                                   \
+            t = aim[l], f = weight[l];                                                                          \
+            for (size_t z = 0; z < size; z++) {                                                                 \
+                const reals a = t - table[z], b = t - table[z + size], c = cost[z];                             \
+                cost[z] = c + f * a * a, cost[z + size] = c + f * b * b;                                        \
+            }                                                                                                   \
+        }                                                                                                       \
+        least = cost[0];                                                                                        \
+        if (levels > 1) {                                                                                       \
+            ints number;                                                                                        \
+            memset(&number, 0, sizeof number);                                                                  \
+            least = BITSTACK_AS_FLOATS_(reals, number + 0x7F7FFFFF), t = aim[levels - 1], f = weight[levels - 1]; \
+            for (size_t z = 0; z < last; z++, number += 1) {                                                    \
+                const reals a = t - shared->middle[z];                                                          \
+                const reals b = BITSTACK_AS_FLOATS_(reals, BITSTACK_AS_INTS_(ints, a) & 0x7FFFFFFF) - shared->apart[z]; \
+                const reals x = cost[z] + f * b * b;                                                            \
+                least = min(BITSTACK_AS_FLOATS_(reals, (BITSTACK_AS_INTS_(ints, x) & ~63) | number), least);    \
+            }                                                                                                   \
+        }                                                                                                       \
+        *best = least;                                                                                          \
+    }                                                                                                           \
+    isa BITSTACK_PRIVATE_ void bitstack_nest_choose_##name##_(bitstack_codes_ *code, const bitstack_nest_shared_ *shared, \
+                                                              uint32_t levels, const bitstack_lanes_ *aim, const bitstack_lanes_ *weight) { \
+        const size_t last = ((size_t)1 << levels) / 4;                                                          \
+        for (size_t part = 0; part < BITSTACK_NEST_ROWS_; part += lanes) {                                      \
+            reals a[BITSTACK_NEST_LEVELS_], f[BITSTACK_NEST_LEVELS_], all, bound, best, other;                  \
+            ints flip, z, leaf;                                                                                 \
+            memset(a, 0, sizeof a), memset(f, 0, sizeof f), memset(&all, 0, sizeof all), memset(&bound, 0, sizeof bound); \
+            for (uint32_t l = 0; l < levels; l++) {                                                             \
+                a[l] = *(const reals *)(const void *)((const float *)(aim + l) + part);                         \
+                f[l] = *(const reals *)(const void *)((const float *)(weight + l) + part);                      \
+                all += f[l] * a[l];                                                                             \
+            }                                                                                                   \
+            flip = BITSTACK_AS_INTS_(ints, all) & INT32_MIN;                                                    \
+            for (uint32_t l = 0; l < levels; l++) {                                                             \
+                a[l] = BITSTACK_AS_FLOATS_(reals, BITSTACK_AS_INTS_(ints, a[l]) ^ flip);                        \
+                const ints far = BITSTACK_AS_INTS_(ints, a[l] + shared->least[l]);                              \
+                const reals t = BITSTACK_AS_FLOATS_(reals, far & ~(far >> 31));                                 \
+                bound += f[l] * t * t;                                                                          \
+            }                                                                                                   \
+            bitstack_nest_half_##name##_(shared, levels, a, f, &best);                                          \
+            if (any(~BITSTACK_LESS_(ints, best, bound))) {                                                      \
+                reals b[BITSTACK_NEST_LEVELS_];                                                                 \
+                for (uint32_t l = 0; l < BITSTACK_NEST_LEVELS_; l++) b[l] = BITSTACK_AS_FLOATS_(reals, BITSTACK_AS_INTS_(ints, a[l]) ^ INT32_MIN); \
+                bitstack_nest_half_##name##_(shared, levels, b, f, &other);                                     \
+                const ints take = BITSTACK_LESS_(ints, other, best);                                            \
+                best = BITSTACK_AS_FLOATS_(reals, (take & BITSTACK_AS_INTS_(ints, other)) | (~take & BITSTACK_AS_INTS_(ints, best))); \
+                a[levels - 1] = BITSTACK_AS_FLOATS_(reals, BITSTACK_AS_INTS_(ints, a[levels - 1]) ^ (take & INT32_MIN)); \
+                flip ^= take & INT32_MIN;                                                                       \
+            }                                                                                                   \
+            z = BITSTACK_AS_INTS_(ints, best) & 63;                                                             \
+            if (levels > 1) {                                                                                   \
+                const float *table = shared->half + ((size_t)1 << levels) / 2 - 1;                              \
+                const reals c = a[levels - 1] - look(table, z), d = a[levels - 1] - look(table + last, z);      \
+                leaf = z << 1 | 1 | (BITSTACK_LESS_(ints, d * d, c * c) & (1 << (levels - 1)));                 \
+            } else leaf = (z & 0) | 1;                                                                          \
+            *(ints *)(void *)((int32_t *)code + part) = leaf ^ (flip >> 31 & ((1 << levels) - 1));              \
+        }                                                                                                       \
+    }
+
+/* What lanes' codes stand for at all levels, before scales. */
+BITSTACK_PRIVATE_ void bitstack_nest_look_plain_(bitstack_lanes_ *to, const float *table, const bitstack_codes_ *code, uint32_t levels) {
+    for (uint32_t l = 0; l < levels; l++, table += (size_t)1 << l)
+        for (int r = 0; r < BITSTACK_NEST_ROWS_; r++)
+            ((float *)(to + l))[r] = table[((const int32_t *)code)[r] & (int32_t)((2u << l) - 1)];
 }
+
+#if BITSTACK_NEST_ROWS_ > 1
+BITSTACK_INLINE_ int bitstack_any4_(bitstack_ints_ mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
+#define BITSTACK_LOOK4_(table, z) ((bitstack_floats_){(table)[(z)[0]], (table)[(z)[1]], (table)[(z)[2]], (table)[(z)[3]]})
+#define BITSTACK_MIN4_(a, b) BITSTACK_AS_FLOATS_(bitstack_floats_, BITSTACK_SELECT_((bitstack_ints_)((a) < (b)), (bitstack_ints_)(a), (bitstack_ints_)(b)))
+BITSTACK_NEST_CHOOSE_(plain, , bitstack_floats_, bitstack_ints_, 4, BITSTACK_MIN4_, bitstack_any4_, BITSTACK_LOOK4_)
+#else
+#define BITSTACK_ANY1_(mask) ((mask) != 0)
+#define BITSTACK_LOOK1_(table, z) ((table)[z])
+#define BITSTACK_MIN1_(a, b) ((a) < (b) ? (a) : (b))
+BITSTACK_NEST_CHOOSE_(plain, , float, int32_t, 1, BITSTACK_MIN1_, BITSTACK_ANY1_, BITSTACK_LOOK1_)
+#endif
+
+#ifdef BITSTACK_LINALG_AVX2_
+typedef float bitstack_floats8_ __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t bitstack_ints8_ __attribute__((vector_size(32), aligned(4), may_alias));
+#define BITSTACK_MIN8_(a, b) ((bitstack_floats8_)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define BITSTACK_ANY8_(mask) _mm256_movemask_ps((__m256)(mask))
+#define BITSTACK_LOOK8_(table, z) ((bitstack_floats8_)_mm256_i32gather_ps(table, (__m256i)(z), 4))
+BITSTACK_NEST_CHOOSE_(avx2, __attribute__((target("avx2"))), bitstack_floats8_, bitstack_ints8_, 8, BITSTACK_MIN8_, BITSTACK_ANY8_, BITSTACK_LOOK8_)
+#define BITSTACK_MIN16_(a, b) ((bitstack_lanes_)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define BITSTACK_ANY16_(mask) _mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask))
+#define BITSTACK_LOOK16_(table, z) ((bitstack_lanes_)_mm512_i32gather_ps((__m512i)(z), table, 4))
+BITSTACK_NEST_CHOOSE_(avx512, __attribute__((target("avx512f"))), bitstack_lanes_, bitstack_codes_, 16, BITSTACK_MIN16_, BITSTACK_ANY16_, BITSTACK_LOOK16_)
+
+#define BITSTACK_NEST_LOAD_(from) _mm_loadu_si128(from)
+#define BITSTACK_NEST_LOAD8_(from) _mm256_loadu_si256(from)
+#define BITSTACK_NEST_LOAD16_(from) _mm512_loadu_si512(from)
+#define BITSTACK_NEST_MAC_(sum, x, y) _mm_add_epi32(sum, _mm_madd_epi16(x, y))
+#define BITSTACK_NEST_MAC8_(sum, x, y) _mm256_add_epi32(sum, _mm256_madd_epi16(x, y))
+#define BITSTACK_NEST_MAC16_(sum, x, y) _mm512_add_epi32(sum, _mm512_madd_epi16(x, y))
+#define BITSTACK_NEST_STORE_(to, sum, size) _mm_storeu_ps(to, _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(sum), _mm_loadu_ps(size)), _mm_loadu_ps(to)))
+#define BITSTACK_NEST_STORE8_(to, sum, size) \
+    _mm256_storeu_ps(to, bitstack_mul_add_avx2_f32_(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(size), _mm256_loadu_ps(to)))
+#define BITSTACK_NEST_STORE16_(to, sum, size) \
+    _mm512_storeu_ps(to, bitstack_mul_add_avx512_f32_(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(size), _mm512_loadu_ps(to)))
+BITSTACK_NEST_DOT_(sse2, __attribute__((target("sse2"))), __m128i, 4, 4, 2, BITSTACK_NEST_LOAD_, _mm_setzero_si128, _mm_set1_epi32,
+                   BITSTACK_NEST_MAC_, BITSTACK_NEST_STORE_)
+BITSTACK_NEST_DOT_(avx2, __attribute__((target("avx2"))), __m256i, 8, 4, 2, BITSTACK_NEST_LOAD8_, _mm256_setzero_si256, _mm256_set1_epi32,
+                   BITSTACK_NEST_MAC8_, BITSTACK_NEST_STORE8_)
+BITSTACK_NEST_DOT_(avx512, __attribute__((target("avx512f,avx512bw"))), __m512i, 16, 8, 2, BITSTACK_NEST_LOAD16_, _mm512_setzero_si512,
+                   _mm512_set1_epi32, BITSTACK_NEST_MAC16_, BITSTACK_NEST_STORE16_)
+BITSTACK_NEST_DOT_(vnni, __attribute__((target("avx512f,avx512bw,avx512vnni"))), __m512i, 16, 8, 2, BITSTACK_NEST_LOAD16_,
+                   _mm512_setzero_si512, _mm512_set1_epi32, _mm512_dpwssd_epi32, BITSTACK_NEST_STORE16_)
+
+__attribute__((target("avx2"))) BITSTACK_PRIVATE_ void bitstack_nest_look_avx2_(bitstack_lanes_ *to, const float *table,
+                                                                                const bitstack_codes_ *code, uint32_t levels) {
+    for (uint32_t l = 0; l < levels; l++, table += (size_t)1 << l)
+        for (int part = 0; part < 16; part += 8) {
+            const __m256i all = _mm256_loadu_si256((const __m256i *)(const void *)((const int32_t *)code + part));
+            const __m256i some = _mm256_and_si256(all, _mm256_set1_epi32((2 << l) - 1));
+            _mm256_storeu_ps((float *)(to + l) + part, _mm256_i32gather_ps(table, some, 4));
+        }
+}
+
+/* Up to 32 entries are looked up in registers; reading 16 where there are fewer stays inside the tables. */
+__attribute__((target("avx512f"))) BITSTACK_PRIVATE_ void bitstack_nest_look_avx512_(bitstack_lanes_ *to, const float *table,
+                                                                                     const bitstack_codes_ *code, uint32_t levels) {
+    const __m512i all = _mm512_loadu_si512(code);
+    for (uint32_t l = 0; l < levels; l++, table += (size_t)1 << l) {
+        const __m512i some = _mm512_and_si512(all, _mm512_set1_epi32((2 << l) - 1));
+        __m512 value;
+        if (l < 4) value = _mm512_permutexvar_ps(some, _mm512_loadu_ps(table));
+        else if (l == 4) value = _mm512_permutex2var_ps(_mm512_loadu_ps(table), some, _mm512_loadu_ps(table + 16));
+        else value = _mm512_i32gather_ps(some, table, 4);
+        _mm512_storeu_ps(to + l, value);
+    }
+}
+#endif
 
 /* Scales as they are stored. */
 BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
@@ -2004,62 +2201,123 @@ BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_ne
     }
 }
 
+/* 1 / x, or 0 where x is next to nothing (or nothing). */
+BITSTACK_INLINE_ void bitstack_nest_over_(bitstack_lanes_ *to, const bitstack_lanes_ *x) {
+    const bitstack_lanes_ none = bitstack_nest_none_;
+    const bitstack_codes_ some = *x > none + 1e-18f;
+    *to = BITSTACK_SELECT_LANES_(some, (none + 1) / BITSTACK_SELECT_LANES_(some, *x, none + 1), none);
+}
+
+/* to[k][level] += h[k] times[level], k < count. */
+BITSTACK_INLINE_ void bitstack_nest_add_(bitstack_lanes_ *to, const float *h, size_t count, const bitstack_lanes_ *times, size_t levels) {
+    if (levels == BITSTACK_NEST_LEVELS_)
+        for (size_t k = 0; k < count; k++, to += BITSTACK_NEST_LEVELS_) {
+            const float f = h[k];
+            BITSTACK_UNROLL_ for (int l = 0; l < BITSTACK_NEST_LEVELS_; l++) to[l] += f * times[l];
+        }
+    else
+        for (size_t k = 0; k < count; k++)
+            for (size_t l = 0; l < levels; l++) to[k * levels + l] += h[k] * times[l];
+}
+
+/* from[column][level] times root[column] of a group as integers. */
+BITSTACK_INLINE_ void bitstack_nest_integers_(const bitstack_nest_problem_ *p, bitstack_nest_panel_ *panel, size_t g,
+                                              const bitstack_lanes_ *from, const float *root) {
+    const size_t levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, p->cols - first);
+    const bitstack_lanes_ none = bitstack_nest_none_;
+    bitstack_codes_ *q = panel->q + first / 2 * levels;
+    bitstack_lanes_ up[BITSTACK_NEST_LEVELS_];
+    for (size_t l = 0; l < levels; l++) {
+        bitstack_lanes_ most = none;
+        for (size_t j = 0; j < width; j++) {
+            const bitstack_lanes_ x = from[j * levels + l] * root[j], size = BITSTACK_SELECT_LANES_(x < none, -x, x);
+            most = BITSTACK_SELECT_LANES_(size > most, size, most);
+        }
+        bitstack_nest_over_(up + l, &most);
+        panel->size[g * levels + l] = most * (float)(1.0 / BITSTACK_NEST_ERRORS_ / BITSTACK_NEST_FACTORS_);
+        up[l] *= (float)BITSTACK_NEST_ERRORS_;
+    }
+    for (size_t j = 0; j < width; j += 2)
+        for (size_t l = 0; l < levels; l++) {
+            const bitstack_lanes_ a = from[j * levels + l] * root[j] * up[l];
+            bitstack_codes_ both = BITSTACK_WHOLE_(a) & 0xFFFF;
+            if (j + 1 < width) {
+                const bitstack_lanes_ b = from[(j + 1) * levels + l] * root[j + 1] * up[l];
+                both |= (bitstack_codes_)((bitstack_unsigned_)BITSTACK_WHOLE_(b) << 16);
+            }
+            q[j / 2 * levels + l] = both;
+        }
+}
+
+/* to[i][level] = unit[i] times the product of rows first + i of a with the integers of groups from..end. */
+BITSTACK_INLINE_ void bitstack_nest_product_(const bitstack_nest_problem_ *p, const bitstack_nest_panel_ *panel, const int16_t *a,
+                                             size_t first, size_t rows, size_t from, size_t end, const float *unit, bitstack_lanes_ *to) {
+    const size_t levels = p->levels;
+    memset(to, 0, rows * levels * sizeof *to);
+    for (size_t g = from; g < end; g++)
+        p->dot(rows, (BITSTACK_MIN_(p->group, p->cols - g * p->group) + 1) / 2, a + first * p->room + g * p->group, p->room,
+               (const int32_t *)(panel->q + g * p->group / 2 * levels), (const float *)(panel->size + g * levels),
+               levels * BITSTACK_NEST_ROWS_, (float *)to);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t l = 0; l < levels; l++) to[i * levels + l] *= unit[i];
+}
+
 /* One pass of feedback: codes, and what the fits need where sums is given; scales are fitted to the targets. */
 BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
                                               bitstack_nest_panel_ *panel, bitstack_nest_sums_ *sums) {
-    const size_t n = p->cols, levels = p->levels, block = p->group;
-    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_];
-    bitstack_lanes_ *over = panel->slope; /* [group][level][2]: for the scales */
-    memset(over, 0, p->groups * levels * 2 * sizeof *over);
-    for (size_t k = 0; k < n; k++)
-        for (size_t l = 0; l < levels; l++) panel->stream[k * levels + l] = panel->w[p->order[k]];
-    for (size_t first = 0; first < n; first += block) {
-        const size_t end = BITSTACK_MIN_(first + block, n);
+    const size_t n = p->cols, levels = p->levels;
+    const bitstack_lanes_ none = bitstack_nest_none_;
+    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_], value[BITSTACK_NEST_LEVELS_];
+    bitstack_lanes_ *over = panel->error; /* [group][level][3]: for the scales, and 1 / scale */
+    memset(over, 0, p->groups * levels * 3 * sizeof *over);
+    for (size_t g = 0; g < p->groups; g++)
+        for (size_t l = 0; l < levels; l++) bitstack_nest_over_(over + (g * levels + l) * 3 + 2, panel->scale + g * levels + l);
+    for (size_t block = 0; block < p->groups; block++) {
+        const size_t first = block * p->group, end = BITSTACK_MIN_(first + p->group, n);
+        if (p->factor && block) bitstack_nest_product_(p, panel, p->factor, first, end - first, 0, block, p->reach + first, panel->slope);
+        else memset(panel->slope, 0, (end - first) * levels * sizeof *panel->slope);
         for (size_t k = first; k < end; k++) {
             const size_t j = p->order[k], g = j / p->group;
             const float d = p->innovation[k];
-            bitstack_lanes_ *push = panel->push + (k - first) * levels;
-            bitstack_codes_ code;
-            memset(&code, 0, sizeof code);
-            for (size_t l = 0; l < levels && p->kept[j] > 0; l++) {
-                bitstack_nest_keep_(push + l, p, panel->w + j, j);
-                push[l] -= panel->stream[k * levels + l];
-            }
-            for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
-                const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
-                const bitstack_codes_ some = s > none;
-                size[l] = s;
-                aim[l] = BITSTACK_SELECT_LANES_(some, panel->stream[k * levels + l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
-                weight[l] = shared->weight[l] * d * s * s;
-            }
-            if (!(p->kept[j] > 0)) bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
-            panel->code[j] = code;
-            for (size_t l = 0; l < levels && !(p->kept[j] > 0); l++) {
-                const bitstack_lanes_ target = panel->stream[k * levels + l];
-                bitstack_lanes_ value, *sum = over + (g * levels + l) * 2;
-                bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
-                push[l] = size[l] * value - target;
-                value *= shared->v[l * n + j];
-                sum[0] += d * value * target, sum[1] += d * value * value;
-                for (int r = 0; sums && r < BITSTACK_NEST_ROWS_; r++) {
-                    const size_t entry = ((size_t)2 << l) - 2 + ((size_t)BITSTACK_LANE_(code, r) & (((size_t)2 << l) - 1));
-                    const float s = ((const float *)(size + l))[r], t = ((const float *)&target)[r];
-                    const float q = s * shared->table[entry];
-                    if (!(s > 0)) continue;
-                    sums->table[entry][0] += (double)(s * t), sums->table[entry][1] += (double)(s * s);
-                    sums->v[(l * n + j) * 2] += q * t, sums->v[(l * n + j) * 2 + 1] += q * q;
+            bitstack_lanes_ *push = panel->push + (k - first) * levels, *target = panel->slope + (k - first) * levels;
+            for (size_t l = 0; l < levels; l++) target[l] += panel->w[j];
+            if (p->kept[j] > 0) {
+                memset(panel->code + j, 0, sizeof *panel->code);
+                for (size_t l = 0; l < levels; l++) {
+                    bitstack_nest_keep_(push + l, p, panel->w + j, j);
+                    push[l] -= target[l];
+                }
+            } else {
+                for (size_t l = 0; l < levels; l++) {
+                    size[l] = panel->scale[g * levels + l] * shared->v[l * n + j];
+                    aim[l] = target[l] * over[(g * levels + l) * 3 + 2] * shared->over_v[l * n + j];
+                    weight[l] = shared->weight[l] * d * size[l] * size[l];
+                }
+                p->choose(panel->code + j, shared, p->levels, aim, weight);
+                p->look(value, shared->table, panel->code + j, p->levels);
+                for (size_t l = 0; l < levels; l++) {
+                    bitstack_lanes_ *sum = over + (g * levels + l) * 3, x = value[l] * shared->v[l * n + j];
+                    push[l] = size[l] * value[l] - target[l];
+                    sum[0] += d * x * target[l], sum[1] += d * x * x;
+                }
+                for (size_t l = 0; l < levels && sums; l++) {
+                    const bitstack_lanes_ st = size[l] * target[l], ss = size[l] * size[l], qt = value[l] * st, qq = value[l] * value[l] * ss;
+                    float *v = sums->v + (l * n + j) * 2;
+                    double(*table)[2] = sums->table + ((size_t)2 << l) - 2;
+                    for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) {
+                        const size_t entry = (size_t)((const int32_t *)(panel->code + j))[r] & (((size_t)2 << l) - 1);
+                        table[entry][0] += (double)((const float *)&st)[r], table[entry][1] += (double)((const float *)&ss)[r];
+                        v[0] += ((const float *)&qt)[r], v[1] += ((const float *)&qq)[r];
+                    }
                 }
             }
-            if (p->factor)
-                for (size_t q = k + 1; q < end; q++)
-                    for (size_t l = 0; l < levels; l++) panel->stream[q * levels + l] += p->factor[k * n + q] * push[l];
+            if (p->factor) bitstack_nest_add_(target + levels, p->factor_near + k * p->group + k + 1 - first, end - k - 1, push, levels);
         }
-        if (p->factor)
-            bitstack_nest_product_(p, n - end, end - first, p->factor + first * n + end, 1, n, panel->push, panel->stream + end * levels);
+        if (p->factor && end < n) bitstack_nest_integers_(p, panel, block, panel->push, p->root_innovation + first);
     }
     for (size_t g = 0; g < p->groups; g++)
         for (size_t l = 0; l < levels; l++) {
-            const bitstack_lanes_ *sum = over + (g * levels + l) * 2, none = bitstack_nest_none_;
+            const bitstack_lanes_ *sum = over + (g * levels + l) * 3;
             bitstack_lanes_ *scale = panel->scale + g * levels + l;
             const bitstack_lanes_ fitted = sum[0] / BITSTACK_SELECT_LANES_(sum[1] > none, sum[1], none + 1);
             const bitstack_codes_ alike = (fitted > 0.5f * *scale) & (fitted < 2.0f * *scale);
@@ -2072,51 +2330,55 @@ BITSTACK_INLINE_ void bitstack_nest_feedback_(const bitstack_nest_problem_ *p, c
         }
 }
 
-/* From codes: errors in the columns' own order, and their product with H. */
+/* From codes: errors, and their integers. */
 BITSTACK_INLINE_ void bitstack_nest_errors_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
                                             bitstack_nest_panel_ *panel) {
     const size_t n = p->cols, levels = p->levels;
-    bitstack_lanes_ value;
-    for (size_t j = 0; j < n; j++)
+    for (size_t j = 0; j < n; j++) {
+        bitstack_lanes_ *error = panel->error + j * levels;
+        p->look(error, shared->table, panel->code + j, p->levels);
         for (size_t l = 0; l < levels; l++) {
-            bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[j], (uint32_t)l);
-            value *= panel->scale[j / p->group * levels + l] * shared->v[l * n + j];
+            bitstack_lanes_ value = error[l] * panel->scale[j / p->group * levels + l] * shared->v[l * n + j];
             if (p->kept[j] > 0) bitstack_nest_keep_(&value, p, panel->w + j, j);
-            panel->stream[j * levels + l] = panel->w[j] - value;
+            error[l] = panel->w[j] - value;
         }
-    memset(panel->slope, 0, n * levels * sizeof *panel->slope);
-    if (p->h)
-        for (size_t k = 0; k < n; k += 256)
-            bitstack_nest_product_(p, n, BITSTACK_MIN_(n - k, 256), p->h + k, n, 1, panel->stream + k * levels, panel->slope);
-    else
-        for (size_t j = 0; j < n; j++)
-            for (size_t l = 0; l < levels; l++) panel->slope[j * levels + l] = p->diagonal[j] * panel->stream[j * levels + l];
+    }
+    for (size_t g = 0; p->h && g < p->groups; g++)
+        bitstack_nest_integers_(p, panel, g, panel->error + g * p->group * levels, p->root + g * p->group);
 }
 
-/* Each row's scale of group g at each level by the exact minimum, rounded, where that lowers the error. */
+/* A group's columns times H or its diagonal; with H, from their integers. */
+BITSTACK_INLINE_ void bitstack_nest_turn_(const bitstack_nest_problem_ *p, bitstack_nest_panel_ *panel, size_t g,
+                                          const bitstack_lanes_ *from, bitstack_lanes_ *to) {
+    const size_t levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, p->cols - first);
+    if (p->h) {
+        bitstack_nest_integers_(p, panel, g, from, p->root + first);
+        bitstack_nest_product_(p, panel, p->h, first, width, g, g + 1, p->root + first, to);
+    } else
+        for (size_t j = 0; j < width; j++)
+            for (size_t l = 0; l < levels; l++) to[j * levels + l] = p->diagonal[first + j] * from[j * levels + l];
+}
+
+/* The scales of a group at each level: closed form a row, rounded, taken where the error falls. */
 BITSTACK_INLINE_ void bitstack_nest_fit_scales_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
                                                 bitstack_nest_panel_ *panel, size_t g) {
     const size_t n = p->cols, levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, n - first);
-    bitstack_lanes_ bend[BITSTACK_NEST_LEVELS_], pull[BITSTACK_NEST_LEVELS_], sum[BITSTACK_NEST_LEVELS_];
+    const bitstack_lanes_ none = bitstack_nest_none_;
+    bitstack_lanes_ bend[BITSTACK_NEST_LEVELS_], pull[BITSTACK_NEST_LEVELS_];
     memset(bend, 0, sizeof bend), memset(pull, 0, sizeof pull);
-    for (size_t j = 0; j < width; j++)
-        for (size_t l = 0; l < levels; l++) {
-            bitstack_lanes_ *value = panel->value + j * levels + l;
-            bitstack_nest_look_(value, BITSTACK_NEST_TABLE_(shared, l), &panel->code[first + j], (uint32_t)l);
-            *value *= shared->v[l * n + first + j];
-            pull[l] += *value * panel->slope[(first + j) * levels + l];
-        }
     for (size_t j = 0; j < width; j++) {
-        memset(sum, 0, sizeof sum);
-        if (p->h)
-            for (size_t k = 0; k < width; k++)
-                for (size_t l = 0; l < levels; l++) sum[l] += p->h[(first + j) * n + first + k] * panel->value[k * levels + l];
-        else
-            for (size_t l = 0; l < levels; l++) sum[l] = p->diagonal[first + j] * panel->value[j * levels + l];
-        for (size_t l = 0; l < levels; l++) bend[l] += sum[l] * panel->value[j * levels + l];
+        bitstack_lanes_ *value = panel->value + j * levels;
+        p->look(value, shared->table, &panel->code[first + j], p->levels);
+        for (size_t l = 0; l < levels; l++) {
+            value[l] *= shared->v[l * n + first + j];
+            pull[l] += value[l] * panel->slope[j * levels + l];
+        }
     }
+    bitstack_nest_turn_(p, panel, g, panel->value, panel->turned);
+    for (size_t j = 0; j < width; j++)
+        for (size_t l = 0; l < levels; l++) bend[l] += panel->turned[j * levels + l] * panel->value[j * levels + l];
     for (size_t l = 0; l < levels; l++) {
-        const bitstack_lanes_ none = bitstack_nest_none_, old = panel->scale[g * levels + l];
+        const bitstack_lanes_ old = panel->scale[g * levels + l];
         bitstack_lanes_ fitted = old + pull[l] / BITSTACK_SELECT_LANES_(bend[l] > none, bend[l], none + 1), step;
         fitted = BITSTACK_SELECT_LANES_((fitted > 0.5f * old) & (fitted < 2.0f * old), fitted, old);
         bitstack_nest_round_(&fitted, shared->unit[l]);
@@ -2124,10 +2386,35 @@ BITSTACK_INLINE_ void bitstack_nest_fit_scales_(const bitstack_nest_problem_ *p,
         step = BITSTACK_SELECT_LANES_(step * (step * bend[l] - 2 * pull[l]) < none, step, none);
         panel->scale[g * levels + l] = old + step;
         for (size_t j = 0; j < width; j++) {
-            const bitstack_lanes_ less = -(step * panel->value[j * levels + l]);
-            panel->push[j * levels + l] = less;
-            panel->stream[(first + j) * levels + l] += less;
+            panel->error[(first + j) * levels + l] -= step * panel->value[j * levels + l];
+            panel->slope[j * levels + l] -= step * panel->turned[j * levels + l];
         }
+    }
+}
+
+/* The errors' product with H for a group's columns, and what the groups before have of it. */
+BITSTACK_INLINE_ void bitstack_nest_slope_(const bitstack_nest_problem_ *p, bitstack_nest_panel_ *panel, size_t g) {
+    const size_t levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, p->cols - first);
+    if (p->h) {
+        bitstack_nest_product_(p, panel, p->h, first, width, 0, g, p->root + first, panel->below);
+        bitstack_nest_product_(p, panel, p->h, first, width, g, p->groups, p->root + first, panel->slope);
+        for (size_t i = 0; i < width * levels; i++) panel->slope[i] += panel->below[i];
+    } else {
+        memset(panel->below, 0, width * levels * sizeof *panel->below);
+        bitstack_nest_turn_(p, panel, g, panel->error + first * levels, panel->slope);
+    }
+}
+
+/* A group's part of the error: e H e over it, and twice over it and those before. Leaves its integers as they are to stay. */
+BITSTACK_INLINE_ void bitstack_nest_sum_errors_(const bitstack_nest_problem_ *p, bitstack_nest_panel_ *panel, size_t g) {
+    const size_t levels = p->levels, first = g * p->group, width = BITSTACK_MIN_(p->group, p->cols - first);
+    const bitstack_lanes_ *error = panel->error + first * levels;
+    bitstack_nest_turn_(p, panel, g, error, panel->turned);
+    for (size_t l = 0; l < levels; l++) {
+        bitstack_lanes_ a = bitstack_nest_none_, b = bitstack_nest_none_;
+        for (size_t i = l; i < width * levels; i += levels) a += error[i] * (2 * panel->below[i] + panel->turned[i]), b += error[i] * error[i];
+        for (int r = 0; r < BITSTACK_NEST_ROWS_; r++)
+            panel->sum[l][0] += (double)((const float *)&a)[r], panel->sum[l][1] += (double)((const float *)&b)[r];
     }
 }
 
@@ -2135,79 +2422,57 @@ BITSTACK_INLINE_ void bitstack_nest_fit_scales_(const bitstack_nest_problem_ *p,
 BITSTACK_INLINE_ size_t bitstack_nest_sweep_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
                                              bitstack_nest_panel_ *panel) {
     const size_t n = p->cols, levels = p->levels;
-    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_];
+    bitstack_lanes_ aim[BITSTACK_NEST_LEVELS_], weight[BITSTACK_NEST_LEVELS_], size[BITSTACK_NEST_LEVELS_], over[BITSTACK_NEST_LEVELS_];
     size_t changed = 0;
+    memset(panel->sum, 0, levels * sizeof *panel->sum);
     for (size_t g = 0; g < p->groups; g++) {
         const size_t first = g * p->group, width = BITSTACK_MIN_(p->group, n - first), end = first + width;
+        bitstack_nest_slope_(p, panel, g);
         bitstack_nest_fit_scales_(p, shared, panel, g);
-        if (p->h) bitstack_nest_product_(p, width, width, p->h + first * n + first, n, 1, panel->push, panel->slope + first * levels);
-        else
-            for (size_t j = 0; j < width; j++)
-                for (size_t l = 0; l < levels; l++) panel->slope[(first + j) * levels + l] += p->diagonal[first + j] * panel->push[j * levels + l];
+        for (size_t l = 0; l < levels; l++) bitstack_nest_over_(over + l, panel->scale + g * levels + l);
         for (size_t j = first; j < end; j++) {
             const float d = p->diagonal[j];
-            bitstack_lanes_ *error = panel->stream + j * levels, *slope = panel->slope + j * levels;
+            bitstack_lanes_ *error = panel->error + j * levels, *slope = panel->slope + (j - first) * levels;
+            bitstack_codes_ code;
             int any = 0;
             if (!(d > 0) || p->kept[j] > 0) continue;
             for (size_t l = 0; l < levels; l++) {
-                const bitstack_lanes_ s = panel->scale[g * levels + l] * shared->v[l * n + j], none = bitstack_nest_none_;
-                const bitstack_codes_ some = s > none;
-                size[l] = s;
-                aim[l] = panel->w[j] - error[l] + slope[l] / d;
-                aim[l] = BITSTACK_SELECT_LANES_(some, aim[l] / BITSTACK_SELECT_LANES_(some, s, none + 1), none);
-                weight[l] = shared->weight[l] * d * s * s;
+                size[l] = panel->scale[g * levels + l] * shared->v[l * n + j];
+                aim[l] = (panel->w[j] - error[l] + slope[l] / d) * over[l] * shared->over_v[l * n + j];
+                weight[l] = shared->weight[l] * d * size[l] * size[l];
             }
-            bitstack_codes_ code;
-            bitstack_nest_choose_(&code, shared, p->levels, aim, weight, panel->cost);
+            p->choose(&code, shared, p->levels, aim, weight);
             for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) any += BITSTACK_LANE_(code, r) != BITSTACK_LANE_(panel->code[j], r);
             if (!any) continue;
             changed += (size_t)any;
             panel->code[j] = code;
+            p->look(aim, shared->table, &code, p->levels);
             for (size_t l = 0; l < levels; l++) {
-                bitstack_lanes_ value;
-                bitstack_nest_look_(&value, BITSTACK_NEST_TABLE_(shared, l), &code, (uint32_t)l);
-                value = panel->w[j] - size[l] * value - error[l];
-                error[l] += value;
-                panel->push[(j - first) * levels + l] += value;
-                aim[l] = value;
+                aim[l] = panel->w[j] - size[l] * aim[l] - error[l];
+                error[l] += aim[l];
             }
-            if (p->h)
-                for (size_t k = first; k < end; k++)
-                    for (size_t l = 0; l < levels; l++) panel->slope[k * levels + l] += p->h[j * n + k] * aim[l];
-            else
-                for (size_t l = 0; l < levels; l++) slope[l] += d * aim[l];
+            if (p->h) bitstack_nest_add_(slope + levels, p->h_near + j * p->group + j + 1 - first, end - j - 1, aim, levels);
         }
-        if (!p->h) continue;
-        bitstack_nest_product_(p, first, width, p->h + first, n, 1, panel->push, panel->slope);
-        bitstack_nest_product_(p, n - end, width, p->h + end * n + first, n, 1, panel->push, panel->slope + end * levels);
+        bitstack_nest_sum_errors_(p, panel, g);
     }
     return changed;
 }
 
 /* A panel from start to end. sums: a pass over the sample, whose scales are kept; else all passes, then errors of
- * each level with H and without in error[level][2]. */
+ * each level with H and without in panel->sum. */
 typedef struct bitstack_nest_work_ {
     bitstack_nest_panel_ *panel;
     bitstack_nest_sums_ *sums;
-    double (*error)[2];
     int passes, sweeps;
 } bitstack_nest_work_;
 
 BITSTACK_INLINE_ void bitstack_nest_work_body_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
                                                const bitstack_nest_work_ *work) {
     bitstack_nest_panel_ *panel = work->panel;
-    const size_t levels = p->levels;
     for (int pass = 0; pass < work->passes; pass++) bitstack_nest_feedback_(p, shared, panel, work->sums);
     if (work->sums) return;
     bitstack_nest_errors_(p, shared, panel);
     for (int sweep = 0; sweep < work->sweeps && bitstack_nest_sweep_(p, shared, panel); sweep++) {}
-    memset(work->error, 0, levels * sizeof *work->error);
-    for (size_t j = 0; j < p->cols; j++)
-        for (size_t l = 0; l < levels; l++) {
-            const bitstack_lanes_ e = panel->stream[j * levels + l], a = e * panel->slope[j * levels + l], b = e * e;
-            for (int r = 0; r < BITSTACK_NEST_ROWS_; r++)
-                work->error[l][0] += (double)((const float *)&a)[r], work->error[l][1] += (double)((const float *)&b)[r];
-        }
 }
 
 typedef void (*bitstack_nest_worker_)(const bitstack_nest_problem_ *, const bitstack_nest_shared_ *, const bitstack_nest_work_ *);
@@ -2225,14 +2490,21 @@ __attribute__((target("avx512f,avx512bw,avx512dq,fma"))) BITSTACK_PRIVATE_ void 
     bitstack_nest_work_body_(p, shared, work);
 }
 #endif
-BITSTACK_PRIVATE_ bitstack_nest_worker_ bitstack_nest_worker_pick_(void) {
+/* The best kernels of this CPU. */
+BITSTACK_PRIVATE_ bitstack_nest_worker_ bitstack_nest_pick_(bitstack_nest_problem_ *p) {
+    p->dot = bitstack_nest_dot_plain_, p->choose = bitstack_nest_choose_plain_, p->look = bitstack_nest_look_plain_;
 #ifdef BITSTACK_LINALG_AVX2_
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("fma"))
-        return bitstack_nest_work_avx512_;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return bitstack_nest_work_avx2_;
-#endif
+    if (__builtin_cpu_supports("sse2")) p->dot = bitstack_nest_dot_sse2_;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return bitstack_nest_work_plain_;
+    p->dot = bitstack_nest_dot_avx2_, p->choose = bitstack_nest_choose_avx2_, p->look = bitstack_nest_look_avx2_;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq"))
+        return bitstack_nest_work_avx2_;
+    p->dot = __builtin_cpu_supports("avx512vnni") ? bitstack_nest_dot_vnni_ : bitstack_nest_dot_avx512_;
+    p->choose = bitstack_nest_choose_avx512_, p->look = bitstack_nest_look_avx512_;
+    return bitstack_nest_work_avx512_;
+#else
     return bitstack_nest_work_plain_;
+#endif
 }
 
 /* All of one matrix. */
@@ -2249,7 +2521,9 @@ typedef struct bitstack_nest_ {
     float *sums_v;
     double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
     float *rms;                  /* [row][group] */
-    float *h, *factor, *diagonal, *innovation, *kept;
+    int16_t *h, *factor;
+    float *near, *columns; /* h_near and factor_near; what there is of a column, see bitstack_nest_allocate_ */
+    float *diagonal, *innovation, *root, *root_innovation, *reach, *kept;
     unsigned char *twice;
     uint32_t *order;
     int passes, sweeps;
@@ -2263,13 +2537,15 @@ BITSTACK_PRIVATE_ size_t bitstack_nest_row_(const bitstack_nest_ *s, size_t inde
 
 BITSTACK_PRIVATE_ bitstack_nest_panel_ bitstack_nest_load_(const bitstack_nest_ *s, size_t index, uint32_t worker, int sample) {
     const bitstack_nest_problem_ *p = &s->problem;
-    const size_t n = p->cols, across = n * p->levels, tall = BITSTACK_MAX_(across, 2 * p->groups * p->levels);
+    const size_t n = p->cols, levels = p->levels, near = p->group * levels;
     bitstack_nest_panel_ panel;
     bitstack_lanes_ *at = s->room + worker * s->room_each;
-    panel.w = at, at += n, panel.stream = at, at += across, panel.slope = at, at += tall;
-    panel.scale = at, at += p->groups * p->levels, panel.rms = at, at += p->groups;
-    panel.push = at, at += p->group * p->levels, panel.value = at, at += p->group * p->levels;
-    panel.cost = at, at += BITSTACK_NEST_CODES_ / 2, panel.code = (bitstack_codes_ *)(void *)at;
+    panel.w = at, at += n, panel.error = at, at += BITSTACK_MAX_(n, 3 * p->groups) * levels;
+    panel.scale = at, at += p->groups * levels, panel.rms = at, at += p->groups;
+    panel.slope = at, at += near, panel.below = at, at += near, panel.push = at, at += near;
+    panel.value = at, at += near, panel.turned = at, at += near, panel.size = at, at += p->groups * levels;
+    panel.q = (bitstack_codes_ *)(void *)at, at += (n + 1) / 2 * levels, panel.code = (bitstack_codes_ *)(void *)at;
+    panel.sum = s->error[sample ? 0 : index];
     if (sample) panel.scale = s->scales + index * p->groups * p->levels;
     memset(panel.code, 0, n * sizeof *panel.code);
     for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
@@ -2283,7 +2559,7 @@ BITSTACK_PRIVATE_ bitstack_nest_panel_ bitstack_nest_load_(const bitstack_nest_ 
 BITSTACK_PRIVATE_ void bitstack_nest_sample_task_(void *arg, uint32_t task, uint32_t worker) {
     bitstack_nest_ *s = (bitstack_nest_ *)arg;
     bitstack_nest_panel_ panel = bitstack_nest_load_(s, task, worker, 1);
-    const bitstack_nest_work_ work = {&panel, s->sums + task, NULL, 1, 0};
+    const bitstack_nest_work_ work = {&panel, s->sums + task, 1, 0};
     float *v = s->sums[task].v;
     memset(s->sums + task, 0, sizeof *s->sums);
     memset(v, 0, 2 * s->problem.levels * s->problem.cols * sizeof *v);
@@ -2318,7 +2594,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_panel_task_(void *arg, uint32_t task, uint3
     const bitstack_nest_problem_ *p = &s->problem;
     const size_t index = s->first + task;
     bitstack_nest_panel_ panel = bitstack_nest_load_(s, index, worker, 0);
-    const bitstack_nest_work_ work = {&panel, NULL, s->error[index], s->passes, s->sweeps};
+    const bitstack_nest_work_ work = {&panel, NULL, s->passes, s->sweeps};
     for (size_t g = 0; g < p->groups; g++)
         for (uint32_t l = 0; l < p->levels; l++) {
             bitstack_lanes_ *scale = panel.scale + g * p->levels + l;
@@ -2374,6 +2650,26 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_tree_(bitstack_nest_shared_ *sha
     }
     bitstack_drop_(sum);
     return BITSTACK_OK;
+}
+
+/* What goes with tables and column factors: halves of the tables, reciprocals. */
+BITSTACK_PRIVATE_ void bitstack_nest_halve_(bitstack_nest_ *s) {
+    bitstack_nest_shared_ *shared = &s->shared;
+    const uint32_t levels = s->problem.levels;
+    for (uint32_t l = 0; l < levels; l++) {
+        const float *table = BITSTACK_NEST_TABLE_(shared, l);
+        float *half = shared->half + ((size_t)1 << l) - 1;
+        shared->least[l] = FLT_MAX;
+        for (size_t z = 0; z < (size_t)1 << l; z++) {
+            half[z] = table[1 | z << 1];
+            shared->least[l] = BITSTACK_MIN_(shared->least[l], half[z]);
+        }
+        for (size_t z = 0, size = ((size_t)1 << l) / 2; l + 1 == levels && z < size; z++) {
+            shared->middle[z] = 0.5f * (half[z] + half[z + size]);
+            shared->apart[z] = 0.5f * fabsf(half[z + size] - half[z]);
+        }
+    }
+    for (size_t j = 0; j < levels * s->problem.cols; j++) shared->over_v[j] = shared->v[j] > 1e-18f ? 1 / shared->v[j] : 0;
 }
 
 /* Column factors to begin with: root mean squares over all rows, of mean square 1. Columns that carry more of the
@@ -2460,6 +2756,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
     qsort(u, count, sizeof *u, bitstack_compare_floats_);
     result = bitstack_nest_tree_(&s->shared, p->levels, u, count);
     bitstack_drop_(u);
+    bitstack_nest_halve_(s);
     for (uint32_t l = 0; l < p->levels; l++) s->shared.ratio[l] = 1;
     for (size_t k = 0; k < s->sample; k++)
         for (size_t r = 0; r < BITSTACK_NEST_ROWS_; r++) {
@@ -2506,6 +2803,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_fit_(bitstack_nest_ *s, int fit) {
             v[j] *= BITSTACK_MAX_(0.5f, BITSTACK_MIN_(gain, 2));
         }
     }
+    bitstack_nest_halve_(s);
 }
 
 /* Tables and column factors as they are stored; scales take up what they are multiplied by. */
@@ -2517,7 +2815,10 @@ BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
         const float most = l < 6 ? 127.0f : 32767.0f;
         int exponent;
         for (size_t e = 0; e < (size_t)2 << l; e++) top = BITSTACK_MAX_(top, fabsf(table[e]));
-        for (size_t e = 0; e < (size_t)2 << l; e++) table[e] = top > 0 ? (float)floor((double)(table[e] * most / top) + 0.5) : 0;
+        for (size_t e = 0, last = ((size_t)2 << l) - 1; e <= last / 2; e++) {
+            table[e] = top > 0 ? (float)floor((double)(table[e] * most / top) + 0.5) : 0;
+            table[last - e] = -table[e];
+        }
         for (size_t j = 0; j < p->cols; j++) widest = BITSTACK_MAX_(widest, v[j]);
         for (size_t j = 0; j < p->cols; j++) {
             const uint32_t code = bitstack_small_code_(widest > 0 ? v[j] / widest * 1.9f : 0);
@@ -2527,6 +2828,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
         exponent = bitstack_exponent_((double)(largest * shared->ratio[l]) * 1.4 / 1.96875);
         shared->unit[l] = (float)ldexp(1, BITSTACK_MAX_(-120, BITSTACK_MIN_(exponent, 120)));
     }
+    bitstack_nest_halve_(s);
 }
 
 BITSTACK_PRIVATE_ void bitstack_nest_store_columns_(const bitstack_nest_ *s) {
@@ -2587,31 +2889,49 @@ BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
 
-/* H in its own order as float, and what feedback needs: with J the reversal of indices and J (H + damping) J = L L^T,
- * an error in column k adds -L'_kj / L'_kk of itself to column j, L' = J L^-1 J; it counts 1 / L'_kk^2. */
+/* x / unit as an integer of a product. */
+BITSTACK_PRIVATE_ int16_t bitstack_nest_factor_(double x, double unit) {
+    const double most = BITSTACK_NEST_FACTORS_, y = unit > 0 ? floor(x / unit * most + 0.5) : 0;
+    return (int16_t)BITSTACK_MAX_(-most, BITSTACK_MIN_(y, most));
+}
+
+/* H, and what feedback needs: with J the reversal of indices and J (H + damping) J = L L^T, an error in column k adds
+ * -L'_kj / L'_kk of itself to column j, L' = J L^-1 J; it counts 1 / L'_kk^2. */
 BITSTACK_PRIVATE_ bitstack_result bitstack_nest_moments_(bitstack_nest_ *s, const double *h, double unit, int threads) {
-    const size_t n = s->problem.cols;
+    const size_t n = s->problem.cols, room = s->problem.room, group = s->problem.group;
     const double damping = 0.01; /* GPTQ's, far more than rounding takes away: what is indefinite then is no sum of squares */
-    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double));
+    double *a = (double *)bitstack_array_((uint64_t)n * n, sizeof(double)), ridge = s->problem.ridge;
+    float *h_near, *factor_near;
     bitstack_result result = BITSTACK_OK;
-    s->h = (float *)bitstack_array_((uint64_t)n * n, sizeof(float));
-    s->factor = (float *)bitstack_zeros_((uint64_t)n * n, sizeof(float));
-    if (!a || !s->h || !s->factor) result = BITSTACK_ERROR_MEMORY;
+    s->h = (int16_t *)bitstack_zeros_((uint64_t)n * room, sizeof(int16_t));
+    s->factor = (int16_t *)bitstack_zeros_((uint64_t)n * room, sizeof(int16_t));
+    s->near = (float *)bitstack_zeros_((uint64_t)n * 2 * group, sizeof(float));
+    h_near = s->near, factor_near = s->near + n * group;
+    if (!a || !s->h || !s->factor || !s->near) result = BITSTACK_ERROR_MEMORY;
+    for (size_t i = 0; i < n && result == BITSTACK_OK; i++) s->root[i] = (float)sqrt(BITSTACK_MAX_(h[i * n + i], 0) * unit + ridge);
     for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
         const double *from = h + (size_t)s->order[i] * n;
         double *to = a + (n - 1 - i) * n + n - 1;
         for (size_t j = 0; j < n; j++) to[-(ptrdiff_t)j] = from[s->order[j]] * unit;
         *(to - i) += damping;
-        for (size_t j = 0; j < n; j++) s->h[i * n + j] = (float)(h[i * n + j] * unit);
-        s->h[i * n + i] += (float)s->problem.ridge;
+        for (size_t j = 0; j < n; j++) {
+            const double x = h[i * n + j] * unit + (i == j ? ridge : 0);
+            s->h[i * room + j] = bitstack_nest_factor_(x, (double)s->root[i] * (double)s->root[j]);
+            if (i / group == j / group) h_near[i * group + j % group] = (float)x;
+        }
     }
     if (result == BITSTACK_OK) result = bitstack_cholesky_(a, n, threads);
     if (result == BITSTACK_OK) result = bitstack_triangle_inverse_(a, n, threads);
     for (size_t k = 0; k < n && result == BITSTACK_OK; k++) {
         const double pivot = a[(n - 1 - k) * n + n - 1 - k];
-        s->innovation[k] = (float)(1 / (pivot * pivot));
-        for (size_t j = k + 1; j < n; j++) s->factor[k * n + j] = (float)(a[(n - 1 - k) * n + n - 1 - j] / pivot);
+        s->innovation[k] = (float)(1 / (pivot * pivot)), s->root_innovation[k] = (float)(1 / pivot);
+        for (size_t j = k + 1; j < n; j++) s->reach[j] = BITSTACK_MAX_(s->reach[j], (float)fabs(a[(n - 1 - k) * n + n - 1 - j]));
+        for (size_t j = k + 1; j < n && j / group == k / group; j++)
+            factor_near[k * group + j % group] = (float)(a[(n - 1 - k) * n + n - 1 - j] / pivot);
     }
+    for (size_t j = 0; j < n && result == BITSTACK_OK; j++)
+        for (size_t k = 0; k < j; k++) s->factor[j * room + k] = bitstack_nest_factor_(a[(n - 1 - k) * n + n - 1 - j], (double)s->reach[j]);
+    s->problem.h_near = h_near, s->problem.factor_near = factor_near;
     bitstack_drop_(a);
     return result;
 }
@@ -2646,30 +2966,31 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
     const bitstack_nest_problem_ *p = &s->problem;
     const size_t n = p->cols, levels = p->levels;
     const uint64_t workers = bitstack_workers_(threads, s->panels);
-    s->room_each = 2 * n + 2 * n * levels + 3 * p->groups * levels + p->groups + 2 * p->group * levels + BITSTACK_NEST_CODES_ / 2;
+    s->room_each = 2 * n + BITSTACK_MAX_(n, 3 * p->groups) * levels + 2 * p->groups * levels + p->groups + 5 * p->group * levels + (n + 1) / 2 * levels;
     s->room = (bitstack_lanes_ *)bitstack_array_(workers * s->room_each, sizeof *s->room);
     s->scales = (bitstack_lanes_ *)bitstack_array_((uint64_t)s->sample * p->groups * levels, sizeof *s->scales);
     s->sums = (bitstack_nest_sums_ *)bitstack_array_(s->sample, sizeof *s->sums);
     s->sums_v = (float *)bitstack_array_((uint64_t)s->sample * 2 * levels * n, sizeof(float));
     s->error = (double (*)[BITSTACK_NEST_LEVELS_][2])bitstack_array_(s->panels, sizeof *s->error);
     s->rms = (float *)bitstack_array_((uint64_t)p->rows * p->groups, sizeof(float));
-    s->shared.v = (float *)bitstack_array_(levels * n, sizeof(float));
-    s->diagonal = (float *)bitstack_array_(n, sizeof(float));
-    s->innovation = (float *)bitstack_array_(n, sizeof(float));
+    s->shared.v = (float *)bitstack_array_(2 * levels * n, sizeof(float));
+    s->columns = (float *)bitstack_zeros_(5 * (uint64_t)n, sizeof(float));
     s->order = (uint32_t *)bitstack_array_(n, sizeof(uint32_t));
     s->kept = (float *)bitstack_array_(n, sizeof(float));
     s->twice = (unsigned char *)bitstack_array_(n, 1);
-    if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->diagonal ||
-        !s->innovation || !s->order || !s->kept || !s->twice)
+    if (!s->room || !s->scales || !s->sums || !s->sums_v || !s->error || !s->rms || !s->shared.v || !s->columns ||
+        !s->order || !s->kept || !s->twice)
         return BITSTACK_ERROR_MEMORY;
     for (size_t k = 0; k < s->sample; k++) s->sums[k].v = s->sums_v + k * 2 * levels * n;
+    s->shared.over_v = s->shared.v + levels * n;
+    s->diagonal = s->columns, s->innovation = s->diagonal + n, s->root = s->innovation + n, s->root_innovation = s->root + n, s->reach = s->root_innovation + n;
     return BITSTACK_OK;
 }
 
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
     bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
-    bitstack_drop_(s->factor), bitstack_drop_(s->diagonal), bitstack_drop_(s->innovation), bitstack_drop_(s->order), bitstack_drop_(s->kept), bitstack_drop_(s->twice);
+    bitstack_drop_(s->factor), bitstack_drop_(s->near), bitstack_drop_(s->columns), bitstack_drop_(s->order), bitstack_drop_(s->kept), bitstack_drop_(s->twice);
 }
 
 /* How much each level counts: as given, only ratios matter. */
@@ -2706,8 +3027,8 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
     p->levels = shape->levels;
     p->group = shape->group_cols, p->groups = (p->cols + p->group - 1) / p->group;
     p->unit = (float)ldexp(1, -exponent);
-    p->tile = bitstack_gemm_tile_pick_f32_();
-    s.coded = coded, s.work = bitstack_nest_worker_pick_();
+    p->room = p->cols + p->cols % 2;
+    s.coded = coded, s.work = bitstack_nest_pick_(p);
     s.panels = (p->rows + BITSTACK_NEST_ROWS_ - 1) / BITSTACK_NEST_ROWS_;
     s.sample = BITSTACK_MIN_(s.panels, (size_t)BITSTACK_NEST_SAMPLE_ * 16 / BITSTACK_NEST_ROWS_);
     shape->scale = (float)ldexp(1, exponent);
@@ -2719,7 +3040,7 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
         p->ridge = 0.002;
         h = bitstack_nest_diagonal_(&s, ranked, moments, &mean);
         if (!h) p->ridge = 0;
-        p->diagonal = s.diagonal, p->innovation = s.innovation, p->order = s.order, p->kept = s.kept, p->twice = s.twice;
+        p->diagonal = s.diagonal, p->innovation = s.innovation, p->root = s.root, p->root_innovation = s.root_innovation, p->reach = s.reach, p->order = s.order, p->kept = s.kept, p->twice = s.twice;
         shape->kept = bitstack_nest_columns_(&s);
         mean *= bitstack_nest_even_(&s, h != NULL);
         result = bitstack_coded_allocate_(coded);
