@@ -1991,19 +1991,6 @@ typedef int32_t bitstack_ints_;
 #define BITSTACK_WHOLE_(x) ((bitstack_codes_)floorf((x) + 0.5f))
 #endif
 
-BITSTACK_PRIVATE_ void bitstack_nest_dot_plain_(size_t rows, size_t pairs, const int16_t *a, size_t stride, const int32_t *q,
-                                                const float *size, size_t across, float *to) {
-    for (size_t i = 0; i < rows; i++, a += stride, to += across)
-        for (size_t v = 0; v < across; v++) {
-            int32_t sum = 0;
-            for (size_t k = 0; k < pairs; k++) {
-                const uint32_t pair = (uint32_t)q[k * across + v];
-                sum += a[2 * k] * (int16_t)(uint16_t)(pair & 0xFFFF) + a[2 * k + 1] * (int16_t)(uint16_t)(pair >> 16);
-            }
-            to[v] += size[v] * (float)sum;
-        }
-}
-
 /* `tall` rows by `wide` vectors at a time. */
 #define BITSTACK_NEST_DOT_(name, isa, ints, lanes, tall, wide, load, zero, set1, mac, store)                    \
     isa BITSTACK_INLINE_ void bitstack_nest_dot_tile_##name##_(size_t pairs, const int16_t *a, size_t stride,   \
@@ -2015,9 +2002,8 @@ BITSTACK_PRIVATE_ void bitstack_nest_dot_plain_(size_t rows, size_t pairs, const
         for (size_t k = 0; k < pairs; k++, q += across, a += 2) {                                               \
             BITSTACK_UNROLL_ for (int v = 0; v < vectors; v++) x[v] = load((const ints *)(const void *)(q + v * lanes)); \
             BITSTACK_UNROLL_ for (int i = 0; i < high; i++) {                                                   \
-                int32_t pair;                                                                                   \
-                memcpy(&pair, a + (size_t)i * stride, sizeof pair);                                             \
-                const ints both = set1(pair);                                                                   \
+                const uint32_t pair = (uint16_t)a[(size_t)i * stride] | (uint32_t)(uint16_t)a[(size_t)i * stride + 1] << 16; \
+                const ints both = set1((int32_t)pair);                                                          \
                 BITSTACK_UNROLL_ for (int v = 0; v < vectors; v++) sum[i][v] = mac(sum[i][v], x[v], both);      \
             }                                                                                                   \
         }                                                                                                       \
@@ -2121,9 +2107,24 @@ BITSTACK_PRIVATE_ void bitstack_nest_look_plain_(bitstack_lanes_ *to, const floa
 #if BITSTACK_NEST_ROWS_ > 1
 BITSTACK_INLINE_ int bitstack_any4_(bitstack_ints_ mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
 #define BITSTACK_LOOK4_(table, z) ((bitstack_floats_){(table)[(z)[0]], (table)[(z)[1]], (table)[(z)[2]], (table)[(z)[3]]})
+#define BITSTACK_SET4_(x) ((bitstack_ints_){x, x, x, x})
+#define BITSTACK_ZERO4_() BITSTACK_SET4_(0)
+#define BITSTACK_LOAD4_(from) (*(from))
+#define BITSTACK_MAC4_(sum, x, y) ((sum) + ((x) << 16 >> 16) * ((y) << 16 >> 16) + ((x) >> 16) * ((y) >> 16))
+#define BITSTACK_STORE4_(to, sum, size) \
+    (*(bitstack_floats_ *)(void *)(to) += __builtin_convertvector(sum, bitstack_floats_) * *(const bitstack_floats_ *)(const void *)(size))
+BITSTACK_NEST_DOT_(plain, , bitstack_ints_, 4, 4, 2, BITSTACK_LOAD4_, BITSTACK_ZERO4_, BITSTACK_SET4_, BITSTACK_MAC4_, BITSTACK_STORE4_)
 #define BITSTACK_MIN4_(a, b) BITSTACK_AS_FLOATS_(bitstack_floats_, BITSTACK_SELECT_((bitstack_ints_)((a) < (b)), (bitstack_ints_)(a), (bitstack_ints_)(b)))
 BITSTACK_NEST_CHOOSE_(plain, , bitstack_floats_, bitstack_ints_, 4, BITSTACK_MIN4_, bitstack_any4_, BITSTACK_LOOK4_)
 #else
+#define BITSTACK_SET1_(x) (x)
+#define BITSTACK_ZERO1_() 0
+#define BITSTACK_LOAD1_(from) (*(from))
+#define BITSTACK_LOW1_(x) ((int16_t)(uint16_t)((uint32_t)(x) & 0xFFFF))
+#define BITSTACK_HIGH1_(x) ((int16_t)(uint16_t)((uint32_t)(x) >> 16))
+#define BITSTACK_MAC1_(sum, x, y) ((sum) + BITSTACK_LOW1_(x) * BITSTACK_LOW1_(y) + BITSTACK_HIGH1_(x) * BITSTACK_HIGH1_(y))
+#define BITSTACK_STORE1_(to, sum, size) (*(to) += *(size) * (float)(sum))
+BITSTACK_NEST_DOT_(plain, , int32_t, 1, 4, 1, BITSTACK_LOAD1_, BITSTACK_ZERO1_, BITSTACK_SET1_, BITSTACK_MAC1_, BITSTACK_STORE1_)
 #define BITSTACK_ANY1_(mask) ((mask) != 0)
 #define BITSTACK_LOOK1_(table, z) ((table)[z])
 #define BITSTACK_MIN1_(a, b) ((a) < (b) ? (a) : (b))
