@@ -167,30 +167,20 @@ typedef struct sums {
     double *to_rows;
 } sums;
 
-enum { PIECE = 64, ROWS_PIECE = 256 };
+enum { PIECE = 64, ROWS_PIECE = 512 };
 
 static void sum_piece(void *user, size_t index, int thread) {
     const sums *s = user;
     size_t token_pieces = s->to ? (s->count + PIECE - 1) / PIECE : 0;
     (void)thread;
     if (index < token_pieces) {
-        for (size_t t = index * PIECE; t < s->count && t < (index + 1) * PIECE; t++) {
-            const float *g = s->g + t * s->width;
-            float parts[8] = {0}, sum = 0;
-            size_t i = 0;
-            for (; i + 8 <= s->width; i += 8)
-                for (size_t k = 0; k < 8; k++) parts[k] += g[i + k] * g[i + k];
-            for (; i < s->width; i++) sum += g[i] * g[i];
-            for (size_t k = 0; k < 8; k++) sum += parts[k];
-            s->to[t] += sum;
-        }
+        for (size_t t = index * PIECE; t < s->count && t < (index + 1) * PIECE; t++) s->to[t] += llm_square_sum(s->g + t * s->width, s->width);
         return;
     }
     size_t begin = (index - token_pieces) * ROWS_PIECE, end = begin + ROWS_PIECE < s->width ? begin + ROWS_PIECE : s->width;
     for (size_t t0 = 0; t0 < s->count; t0 += PIECE) { /* in float for a while, then in double */
         float parts[ROWS_PIECE] = {0};
-        for (size_t t = t0; t < s->count && t < t0 + PIECE; t++)
-            for (size_t i = begin; i < end; i++) parts[i - begin] += s->g[t * s->width + i] * s->g[t * s->width + i];
+        for (size_t t = t0; t < s->count && t < t0 + PIECE; t++) llm_add_squares(parts, s->g + t * s->width + begin, end - begin);
         for (size_t i = begin; i < end; i++) s->to_rows[i] += (double)parts[i - begin];
     }
 }

@@ -32,6 +32,10 @@ double llm_exp_sum(const float *x, size_t count, float top);
 /* sum of e^(r - base) (r - x - shift) */
 double llm_exp_difference(const float *r, const float *x, size_t count, float base, float shift);
 
+/* The sum of squares; and sums[i] += x[i]^2. */
+float llm_square_sum(const float *x, size_t count);
+void llm_add_squares(float *sums, const float *x, size_t count);
+
 /* Kernels of the CPU that may be used: returns the best allowed one that it has; `most` below 0 leaves it. */
 enum { LLM_DENSE_AVX2, LLM_DENSE_AVX512, LLM_DENSE_AMX };
 int llm_dense_limit(int most);
