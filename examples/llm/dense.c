@@ -286,6 +286,17 @@ void llm_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x
     if (!llm_x86_gemm(w, rows, cols, x, x_stride, y, y_stride, count)) twice_gemm(w, rows, cols, x, x_stride, y, y_stride, count);
 }
 
+size_t llm_packed_floats(size_t rows, size_t cols) { return llm_x86_packed(rows, cols); }
+
+void llm_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *packed) {
+    llm_x86_pack(w, stride, turned, rows, cols, packed);
+}
+
+void llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                     size_t count, float *room) {
+    llm_x86_gemm_packed(packed, rows, cols, x, x_stride, y, y_stride, count, room);
+}
+
 void llm_attend_tokens(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {
     if (llm_x86_attend(a, out, q, first, count)) return;
     for (size_t t = first; t < first + count; t++) {
