@@ -259,7 +259,7 @@ int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels
     s.all = over->count * length;
     s.progress = progress, s.user = user;
     if (texts * length > SIDE_BY_SIDE) texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
-    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, c->threads) > c->bytes) texts--;
+    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, 1) > c->bytes) texts--;
     int failed = place_sums(c, &s, &rows, &inputs);
     if (!failed && weighted && c->rows) failed = !(s.tokens = calloc((layers * LLM_INPUTS + 1) * s.all, sizeof *s.tokens));
     if (!failed && !(failed = llm_backward_init(&b, c->model, texts, length, 1, c->threads))) {
@@ -398,11 +398,11 @@ static int gathering_init(gathering *g, llm_calibration *c, bitstack_moments *mo
 
 static void gathering_free(gathering *g) { free(g->turned), free(g->sums), free(g->finite); }
 
-/* Texts side by side when only going forward. */
+/* Texts side by side when only going forward: as many with any number of threads, as sums depend on it. */
 static size_t texts_at_once(const llm_calibration *c) {
     size_t length = c->rows->length - 1, texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
     if (texts > c->rows->count) texts = c->rows->count;
-    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 0, c->threads) > c->bytes) texts--;
+    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 0, 1) > c->bytes) texts--;
     return texts;
 }
 
