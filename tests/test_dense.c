@@ -49,6 +49,36 @@ static int parts_differ(size_t rows, size_t cols, size_t count, size_t cut) {
     return differ;
 }
 
+/* A matrix that is packed, or whose transpose is, in shares: the same products. */
+static int packed_differ(size_t rows, size_t cols, size_t count, int turned) {
+    size_t all = llm_packed_floats(rows, cols), each = llm_packed_floats(32, cols) / 32, stride = (turned ? rows : cols) + 5;
+    float *w = numbers((rows > cols ? rows : cols) * stride), *x = numbers(count * cols), *plain = numbers(rows * cols), *y = numbers(count * rows),
+          *to = numbers(count * rows), *packed = (float *)aligned_alloc(64, all * sizeof *packed),
+          *room = (float *)aligned_alloc(64, llm_packed_floats(count, cols) * sizeof *room);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < cols; j++) plain[i * cols + j] = turned ? w[j * stride + i] : w[i * stride + j];
+    llm_gemm(plain, rows, cols, x, cols, y, rows, count);
+    for (size_t i = 0; i < rows; i += 64)
+        llm_pack(w + (turned ? i : i * stride), stride, turned, rows - i < 64 ? rows - i : 64, cols, packed + i * each);
+    llm_gemm_packed(packed, rows, cols, x, cols, to, rows, count, room);
+    int differ = memcmp(y, to, count * rows * sizeof *y) != 0;
+    free(w), free(x), free(plain), free(y), free(to), free(packed), free(room);
+    return differ;
+}
+
+static void test_packed(void) {
+    TEST("products with packed matrices are those with the matrices themselves, bit for bit, whichever way they are stored");
+    static const size_t C[][3] = {{32, 64, 24}, {200, 600, 70}, {33, 65, 31}, {70, 1100, 40}, {1, 100, 24}, {130, 512, 256}};
+    llm_dense_limit(LLM_DENSE_AMX);
+    if (!llm_packed_floats(64, 64)) {
+        SKIP("no kernel of this CPU packs");
+        return;
+    }
+    for (size_t i = 0; i < sizeof C / sizeof *C; i++)
+        for (int turned = 0; turned < 2; turned++)
+            CHECK(!packed_differ(C[i][0], C[i][1], C[i][2], turned), "%zu x %zu x %zu, turned %d", C[i][0], C[i][1], C[i][2], turned);
+}
+
 static double attention_error(size_t size, size_t heads, size_t position, size_t count, size_t window) {
     size_t stride = 2 * size, q_stride = 2 * heads * size, keys = position + count;
     float *k = numbers(keys * stride), *v = numbers(keys * stride), *q = numbers(count * q_stride),
@@ -157,5 +187,6 @@ int main(void) {
           llm_exp_difference(r, x, MANY, 9, 0.01f), difference);
     x[1000] = 9;
     CHECK(llm_greatest(x, MANY) == 9 && llm_greatest(x, 1000) < 8, "not the greatest");
+    test_packed();
     return TEST_DONE();
 }

@@ -10,6 +10,7 @@ typedef struct machine {
     int threads;
     double products; /* of floats, operations a second, all threads together */
     double encode_weight, encode_column; /* seconds of one thread a weight, and a weight and column it stands beside */
+    double fitting; /* of 256 rows before, as a share of that */
 } machine;
 
 /* Without measuring: good enough to share out a progress bar. */

@@ -15,7 +15,8 @@ enum {
     TILE_TOKENS = 256,  /* of a product's share of work, and at most so many outputs */
     TILE_ROWS = 2048,
     HEAD_TOKENS = 256,  /* logits held at a time, at most, */
-    HEAD_LEAST = 16     /* and at least */
+    HEAD_LEAST = 16,    /* and at least */
+    PACKED_TOKENS = 24  /* from so many on a matrix is packed */
 };
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -32,9 +33,14 @@ typedef struct product {
     float *y;
     size_t tokens, step, blocks; /* step: rows of w a share; blocks of them */
     int add;
+    size_t packed; /* floats that a row of w takes, packed; 0: it is not */
 } product;
 
-static size_t slab_rows(size_t rows, size_t cols) { return least(least(rows, SLAB_ROWS), SLAB / cols); }
+static size_t slab_rows(size_t rows, size_t cols) {
+    size_t most = least(SLAB_ROWS, SLAB / cols);
+    return least(rows, most < 32 ? most : most / 32 * 32);
+}
+
 static float *scratch_of(const llm_backward *b, int thread) { return b->scratch + (size_t)thread * b->scratch_floats; }
 
 /* Rows of the slab, unpacked: into the slab itself, or by way of scratch. */
@@ -49,6 +55,27 @@ static void unpack_piece(void *user, size_t index, int thread) {
     size_t first = index * PIECE_ROWS;
     (void)thread;
     piece(p, first, least(PIECE_ROWS, p->count - first), p->b->slab + first * p->linear->cols);
+}
+
+static void pack_piece(void *user, size_t index, int thread) {
+    const product *p = user;
+    size_t cols = p->linear->cols, first = index * PIECE_ROWS, rows = least(PIECE_ROWS, p->count - first);
+    llm_pack(piece(p, first, rows, scratch_of(p->b, thread)), cols, 0, rows, cols, p->b->slab + first * p->packed);
+}
+
+/* Some columns of the slab, all of which is unpacked. */
+static void pack_turned_piece(void *user, size_t index, int thread) {
+    const product *p = user;
+    size_t cols = p->linear->cols, first = index * PIECE_ROWS;
+    const float *w = p->linear->dense ? p->linear->dense + p->begin * cols : p->b->slab;
+    (void)thread;
+    llm_pack(w + first, cols, 1, least(PIECE_ROWS, cols - first), p->count, p->b->turned + first * p->packed);
+}
+
+/* Floats of a row of a packed matrix, where there is such a thing, it pays, and it fits. */
+static size_t packed_row(size_t rows, size_t cols, size_t tokens, size_t room) {
+    size_t all = tokens < PACKED_TOKENS ? 0 : llm_packed_floats(rows, cols);
+    return all && all <= room ? llm_packed_floats(32, cols) / 32 : 0;
 }
 
 /* Eight rows by eight columns at a time: a line of the cache is used up before it goes. */
@@ -69,8 +96,8 @@ static void forward_share(void *user, size_t index, int thread) {
     size_t some = least(TILE_TOKENS, p->tokens - t), count = least(p->step, p->count - i);
     const float *bias = p->linear->bias ? p->linear->bias + p->begin + i : NULL;
     float *y = p->y + t * rows + p->begin + i;
-    (void)thread;
-    llm_gemm(p->w + i * cols, count, cols, p->x + t * cols, cols, y, rows, some);
+    if (p->packed) llm_gemm_packed(p->w + i * p->packed, count, cols, p->x + t * cols, cols, y, rows, some, scratch_of(p->b, thread));
+    else llm_gemm(p->w + i * cols, count, cols, p->x + t * cols, cols, y, rows, some);
     for (size_t k = 0; bias && k < some; k++)
         for (size_t r = 0; r < count; r++) y[k * rows + r] += bias[r];
 }
@@ -79,13 +106,11 @@ static void back_share(void *user, size_t index, int thread) {
     const product *p = user;
     size_t cols = p->linear->cols, rows = p->linear->rows, j = index % p->blocks * p->step, t = index / p->blocks * TILE_TOKENS;
     size_t some = least(TILE_TOKENS, p->tokens - t), count = least(p->step, cols - j);
-    const float *w = p->w + j * p->count, *x = p->x + t * rows + p->begin;
-    float *y = p->y + t * cols + j, *sum = scratch_of(p->b, thread);
-    if (!p->add) {
-        llm_gemm(w, count, p->count, x, rows, y, cols, some);
-        return;
-    }
-    llm_gemm(w, count, p->count, x, rows, sum, count, some);
+    const float *w = p->w + j * (p->packed ? p->packed : p->count), *x = p->x + t * rows + p->begin;
+    float *y = p->y + t * cols + j, *sum = scratch_of(p->b, thread), *to = p->add ? sum : y;
+    if (p->packed) llm_gemm_packed(w, count, p->count, x, rows, to, p->add ? count : cols, some, sum + p->b->sum_floats);
+    else llm_gemm(w, count, p->count, x, rows, to, p->add ? count : cols, some);
+    if (!p->add) return;
     for (size_t k = 0; k < some; k++)
         for (size_t i = 0; i < count; i++) y[k * cols + i] += sum[k * count + i];
 }
@@ -101,8 +126,10 @@ static size_t step_of(const llm_backward *b, size_t outputs, size_t tokens) {
 static void multiply(llm_backward *b, const llm_linear *linear, const float *x, float *y, size_t tokens) {
     size_t rows = linear->rows, cols = linear->cols, most = linear->dense ? rows : slab_rows(rows, cols);
     for (size_t begin = 0; begin < rows; begin += most) {
-        product p = {b, linear, begin, least(most, rows - begin), b->slab, x, y, tokens, 0, 0, 0};
-        if (linear->dense) p.w = linear->dense + begin * cols;
+        product p = {b, linear, begin, least(most, rows - begin), b->slab, x, y, tokens, 0, 0, 0, 0};
+        p.packed = packed_row(p.count, cols, tokens, b->slab_floats);
+        if (p.packed) llm_parallel(b->threads, shares(p.count, PIECE_ROWS), pack_piece, &p);
+        else if (linear->dense) p.w = linear->dense + begin * cols;
         else llm_parallel(b->threads, shares(p.count, PIECE_ROWS), unpack_piece, &p);
         p.step = step_of(b, p.count, tokens);
         p.blocks = shares(p.count, p.step);
@@ -115,8 +142,11 @@ static void multiply(llm_backward *b, const llm_linear *linear, const float *x, 
 static void multiply_back(llm_backward *b, const llm_linear *linear, const float *g, float *y, size_t tokens, int add) {
     size_t rows = linear->rows, cols = linear->cols, most = slab_rows(rows, cols);
     for (size_t begin = 0; begin < rows; begin += most) {
-        product p = {b, linear, begin, least(most, rows - begin), b->turned, g, y, tokens, 0, 0, add || begin};
-        llm_parallel(b->threads, shares(p.count, PIECE_ROWS), turn_piece, &p);
+        product p = {b, linear, begin, least(most, rows - begin), b->turned, g, y, tokens, 0, 0, add || begin, 0};
+        p.packed = packed_row(cols, p.count, tokens, b->turned_floats);
+        if (p.packed && !linear->dense) llm_parallel(b->threads, shares(p.count, PIECE_ROWS), unpack_piece, &p);
+        if (p.packed) llm_parallel(b->threads, shares(cols, PIECE_ROWS), pack_turned_piece, &p);
+        else llm_parallel(b->threads, shares(p.count, PIECE_ROWS), turn_piece, &p);
         p.step = step_of(b, cols, tokens);
         p.blocks = shares(cols, p.step);
         llm_parallel(b->threads, p.blocks * shares(tokens, TILE_TOKENS), back_share, &p);
@@ -456,25 +486,39 @@ static void head_back(llm_backward *b, const float *x, size_t tokens, labelling 
 
 /* ---- all of it ---- */
 
+/* What a matrix takes, packed or not. */
+static size_t floats_of(size_t rows, size_t cols) {
+    size_t packed = llm_packed_floats(rows, cols), turned = llm_packed_floats(cols, rows);
+    return packed > turned ? packed : turned > rows * cols ? turned : rows * cols;
+}
+
+static size_t sum_floats(const llm_model *m) {
+    const llm_config *c = &m->config;
+    size_t q = (size_t)c->heads * c->head_width, widest = c->hidden > q ? c->hidden : q;
+    if (c->width > widest) widest = c->width;
+    return TILE_TOKENS * least(widest, TILE_ROWS);
+}
+
 static size_t scratch_floats(const llm_model *m, size_t length) {
     const llm_config *c = &m->config;
     size_t q = (size_t)c->heads * c->head_width, widest = c->hidden > q ? c->hidden : q, attend = attend_floats(length, c->head_width);
     if (c->width > widest) widest = c->width;
-    size_t sum = TILE_TOKENS * least(widest, TILE_ROWS), unpack = PIECE_ROWS * widest, more = sum > unpack ? sum : unpack;
-    return more > attend ? more : attend;
+    size_t deep = least(c->vocabulary, SLAB_ROWS) > widest ? least(c->vocabulary, SLAB_ROWS) : widest;
+    size_t sum = sum_floats(m) + llm_packed_floats(TILE_TOKENS, deep), unpack = PIECE_ROWS * widest, more = sum > unpack ? sum : unpack;
+    return (more > attend ? more : attend) / 16 * 16 + 16;
 }
 
-enum { PARTS = 19, LOGITS = 17 };
+enum { PARTS = 19, SLAB_PART = 15, LOGITS = 17 };
 
 /* Floats of each array, in the order of llm_backward_init. */
 static void parts_of(const llm_model *m, size_t texts, size_t length, int streams, int threads, size_t parts[PARTS]) {
     const llm_config *c = &m->config;
     size_t tokens = texts * length, width = c->width, q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
-    size_t largest = streams ? slab_rows(c->vocabulary, width) * width : 0, norms = 0, others = 0;
+    size_t largest = streams ? floats_of(slab_rows(c->vocabulary, width), width) : 0, norms = 0, others = 0;
     for (uint32_t l = 0; l < c->layers; l++) {
         norms |= m->layers[l].q_norm || m->layers[l].k_norm;
         for (int i = 0; i < LLM_LINEARS; i++) {
-            size_t rows = m->layers[l].linears[i].rows, cols = m->layers[l].linears[i].cols, slab = slab_rows(rows, cols) * cols;
+            size_t slab = floats_of(slab_rows(m->layers[l].linears[i].rows, m->layers[l].linears[i].cols), m->layers[l].linears[i].cols);
             if (slab > largest) largest = slab;
         }
     }
@@ -511,7 +555,8 @@ int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t 
     b->head_tokens = parts[LOGITS] / m->config.vocabulary;
     b->losses = malloc((b->tokens + 1) * sizeof *b->losses);
     int failed = !b->losses;
-    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = malloc((parts[i] + 1) * sizeof(float)));
+    b->slab_floats = parts[SLAB_PART], b->turned_floats = parts[SLAB_PART + 1], b->sum_floats = sum_floats(m);
+    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64));
     if (failed) {
         llm_backward_free(b);
         return -1;

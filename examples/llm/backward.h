@@ -29,7 +29,8 @@ struct llm_backward {
     float *inputs;         /* layers + 1 times tokens x width: of every layer, and of the last norm */
     /* Of the layer at hand: on the way back, gradients take the place of what is not needed any more. */
     float *normed, *q_raw, *k_raw, *q, *k, *v, *attended, *middle, *gate, *up, *act, *out, *g;
-    float *rope, *slab, *turned, *logits, *scratch; /* scratch: scratch_floats a thread */
+    float *rope, *slab, *turned, *logits, *scratch; /* scratch: scratch_floats a thread, sum_floats of them for sums */
+    size_t slab_floats, turned_floats, sum_floats;
     size_t scratch_floats, head_tokens; /* head_tokens: whose logits there is room for */
     double *losses; /* a token */
     /* Inputs of the matrices on the way forward, if wanted; before llm_backward_layer. */

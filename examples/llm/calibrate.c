@@ -167,30 +167,20 @@ typedef struct sums {
     double *to_rows;
 } sums;
 
-enum { PIECE = 64, ROWS_PIECE = 256 };
+enum { PIECE = 64, ROWS_PIECE = 512 };
 
 static void sum_piece(void *user, size_t index, int thread) {
     const sums *s = user;
     size_t token_pieces = s->to ? (s->count + PIECE - 1) / PIECE : 0;
     (void)thread;
     if (index < token_pieces) {
-        for (size_t t = index * PIECE; t < s->count && t < (index + 1) * PIECE; t++) {
-            const float *g = s->g + t * s->width;
-            float parts[8] = {0}, sum = 0;
-            size_t i = 0;
-            for (; i + 8 <= s->width; i += 8)
-                for (size_t k = 0; k < 8; k++) parts[k] += g[i + k] * g[i + k];
-            for (; i < s->width; i++) sum += g[i] * g[i];
-            for (size_t k = 0; k < 8; k++) sum += parts[k];
-            s->to[t] += sum;
-        }
+        for (size_t t = index * PIECE; t < s->count && t < (index + 1) * PIECE; t++) s->to[t] += llm_square_sum(s->g + t * s->width, s->width);
         return;
     }
     size_t begin = (index - token_pieces) * ROWS_PIECE, end = begin + ROWS_PIECE < s->width ? begin + ROWS_PIECE : s->width;
     for (size_t t0 = 0; t0 < s->count; t0 += PIECE) { /* in float for a while, then in double */
         float parts[ROWS_PIECE] = {0};
-        for (size_t t = t0; t < s->count && t < t0 + PIECE; t++)
-            for (size_t i = begin; i < end; i++) parts[i - begin] += s->g[t * s->width + i] * s->g[t * s->width + i];
+        for (size_t t = t0; t < s->count && t < t0 + PIECE; t++) llm_add_squares(parts, s->g + t * s->width + begin, end - begin);
         for (size_t i = begin; i < end; i++) s->to_rows[i] += (double)parts[i - begin];
     }
 }
@@ -269,7 +259,7 @@ int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels
     s.all = over->count * length;
     s.progress = progress, s.user = user;
     if (texts * length > SIDE_BY_SIDE) texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
-    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, c->threads) > c->bytes) texts--;
+    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, 1) > c->bytes) texts--;
     int failed = place_sums(c, &s, &rows, &inputs);
     if (!failed && weighted && c->rows) failed = !(s.tokens = calloc((layers * LLM_INPUTS + 1) * s.all, sizeof *s.tokens));
     if (!failed && !(failed = llm_backward_init(&b, c->model, texts, length, 1, c->threads))) {
@@ -408,11 +398,11 @@ static int gathering_init(gathering *g, llm_calibration *c, bitstack_moments *mo
 
 static void gathering_free(gathering *g) { free(g->turned), free(g->sums), free(g->finite); }
 
-/* Texts side by side when only going forward. */
+/* Texts side by side when only going forward: as many with any number of threads, as sums depend on it. */
 static size_t texts_at_once(const llm_calibration *c) {
     size_t length = c->rows->length - 1, texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
     if (texts > c->rows->count) texts = c->rows->count;
-    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 0, c->threads) > c->bytes) texts--;
+    while (texts > 1 && llm_backward_bytes(c->model, texts, length, 0, 1) > c->bytes) texts--;
     return texts;
 }
 

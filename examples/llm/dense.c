@@ -161,6 +161,22 @@ INLINE void swiglu_body(float *up, const float *gate, size_t count) {
     for (; i < count; i++) up[i] *= gate[i] / (1 + expf(-gate[i]));
 }
 
+INLINE void square_sum_body(const float *x, size_t count, float *out) {
+    v8 s0 = {0}, s1 = {0};
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) s0 += *at(x + i) * *at(x + i), s1 += *at(x + i + 8) * *at(x + i + 8);
+    s0 += s1;
+    float sum = SUM(s0);
+    for (; i < count; i++) sum += x[i] * x[i];
+    *out = sum;
+}
+
+INLINE void add_squares_body(float *sums, const float *x, size_t count) {
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) *(v8 *)(void *)(sums + i) += *at(x + i) * *at(x + i);
+    for (; i < count; i++) sums[i] += x[i] * x[i];
+}
+
 /* Four positions at a time: the sums of their products are added up crosswise. */
 INLINE void attend_body(float *out, const float *q, const float *k, const float *v, size_t size, size_t stride,
                         size_t count, float scale, float *scores) {
@@ -259,6 +275,8 @@ TWICE(attend, (float *out, const float *q, const float *k, const float *v, size_
                float scale, float *scores), (out, q, k, v, size, stride, count, scale, scores))
 TWICE(exp, (float *x, size_t count), (x, count))
 TWICE(greatest, (const float *x, size_t count, float *out), (x, count, out))
+TWICE(square_sum, (const float *x, size_t count, float *out), (x, count, out))
+TWICE(add_squares, (float *sums, const float *x, size_t count), (sums, x, count))
 TWICE(exp_sum, (const float *x, size_t count, float top, double *out), (x, count, top, out))
 TWICE(exp_difference, (const float *r, const float *x, size_t count, float base, float shift, double *out),
       (r, x, count, base, shift, out))
@@ -266,6 +284,17 @@ TWICE(exp_difference, (const float *r, const float *x, size_t count, float base,
 void llm_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
               size_t count) {
     if (!llm_x86_gemm(w, rows, cols, x, x_stride, y, y_stride, count)) twice_gemm(w, rows, cols, x, x_stride, y, y_stride, count);
+}
+
+size_t llm_packed_floats(size_t rows, size_t cols) { return llm_x86_packed(rows, cols); }
+
+void llm_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *packed) {
+    llm_x86_pack(w, stride, turned, rows, cols, packed);
+}
+
+void llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                     size_t count, float *room) {
+    llm_x86_gemm_packed(packed, rows, cols, x, x_stride, y, y_stride, count, room);
 }
 
 void llm_attend_tokens(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {
@@ -286,6 +315,14 @@ float llm_greatest(const float *x, size_t count) {
     twice_greatest(x, count, &most);
     return most;
 }
+
+float llm_square_sum(const float *x, size_t count) {
+    float sum;
+    twice_square_sum(x, count, &sum);
+    return sum;
+}
+
+void llm_add_squares(float *sums, const float *x, size_t count) { twice_add_squares(sums, x, count); }
 
 double llm_exp_sum(const float *x, size_t count, float top) {
     double sum;

@@ -11,6 +11,16 @@
 void llm_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
               size_t count);
 
+/* Where products of many vectors are made from packed matrices, one that serves several is packed once. Floats that a matrix of
+ * rows x cols takes, or `rows` vectors of cols; 0 where there is no such thing. */
+size_t llm_packed_floats(size_t rows, size_t cols);
+/* Rows may be packed share by share, from multiples of 32 on, each row taking as many floats as a 32nd of 32 rows. w's
+ * rows are `stride` apart; `turned`: w is the transpose, cols x rows. packed: aligned to 64 bytes. */
+void llm_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *packed);
+/* As llm_gemm, the same outputs for 24 vectors and more. room: for the vectors, aligned to 64 bytes. */
+void llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                     size_t count, float *room);
+
 /* Attention, sum over t of softmax_t(scale q.k_t) v_t, of the heads that share keys and values. Token t of a batch is at position
  * position + t and sees the keys up to its own, `window` of them at most (0: all). */
 typedef struct llm_attention {
@@ -31,6 +41,10 @@ float llm_greatest(const float *x, size_t count);
 double llm_exp_sum(const float *x, size_t count, float top);
 /* sum of e^(r - base) (r - x - shift) */
 double llm_exp_difference(const float *r, const float *x, size_t count, float base, float shift);
+
+/* The sum of squares; and sums[i] += x[i]^2. */
+float llm_square_sum(const float *x, size_t count);
+void llm_add_squares(float *sums, const float *x, size_t count);
 
 /* Kernels of the CPU that may be used: returns the best allowed one that it has; `most` below 0 leaves it. */
 enum { LLM_DENSE_AVX2, LLM_DENSE_AVX512, LLM_DENSE_AMX };

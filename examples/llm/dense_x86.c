@@ -282,8 +282,38 @@ AMX static void tiles(const unsigned char *x0, const unsigned char *x1, const un
     __asm__ volatile("" ::: "memory");
 }
 
-AMX static int gemm_amx(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y,
-                        size_t y_stride, size_t count) {
+/* Floats that a packed matrix takes: 32 rows of it stand together, of those DEPTH columns after DEPTH columns. */
+static size_t amx_room(size_t rows, size_t cols) {
+    return (rows + 2 * TILE - 1) / (2 * TILE) * (2 * TILE) * ((cols + DEEP - 1) / DEEP * DEEP);
+}
+
+/* Up to 32 rows and DEPTH columns of w. */
+AMX static void pack_rows(const float *w, size_t cols, size_t rows, size_t depth, unsigned char *to) {
+    pack_w(w, cols, rows < TILE ? rows : TILE, depth, to);
+    pack_w(w + TILE * cols, cols, rows > TILE ? rows - TILE : 0, depth, to + (depth + DEEP - 1) / DEEP * 2048);
+}
+
+/* The same of w's transpose: its rows are w's columns. Line r of a tile holds 16 columns of rows 2r and 2r + 1. */
+AMX static void pack_columns(const float *w, size_t stride, size_t columns, size_t depth, unsigned char *to) {
+    for (size_t part = 0; part < 2 * TILE; part += TILE) {
+        __mmask16 mask = columns <= part ? 0 : (__mmask16)(columns - part >= 16 ? 0xffffu : (1u << (columns - part)) - 1);
+        for (size_t k = 0; k < depth; k += DEEP, to += 2048)
+            for (size_t r = 0; r < TILE; r++) {
+                const float *at = w + (k + 2 * r) * stride + part;
+                __m512i high, low;
+                split(_mm512_maskz_loadu_ps(k + 2 * r < depth ? mask : 0, at),
+                      _mm512_maskz_loadu_ps(k + 2 * r + 1 < depth ? mask : 0, at + stride), &high, &low);
+                const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                                       20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+                _mm512_store_si512(to + r * 64, _mm512_permutexvar_epi16(order, high));
+                _mm512_store_si512(to + 1024 + r * 64, _mm512_permutexvar_epi16(order, low));
+            }
+    }
+}
+
+/* w as it is; or packed, with space for x. */
+AMX static int gemm_amx(const float *w, const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y,
+                        size_t y_stride, size_t count, unsigned char *space) {
     struct {
         unsigned char palette, start, unused[14];
         uint16_t bytes[16];
@@ -291,7 +321,7 @@ AMX static int gemm_amx(const float *w, size_t rows, size_t cols, const float *x
     } config = {1, 0, {0}, {0}, {0}};
     size_t steps = (cols + DEEP - 1) / DEEP, pairs = (count + 2 * TILE - 1) / (2 * TILE),
            x_bytes = pairs * 2 * steps * 2048;
-    unsigned char *packed_x = room_of(x_bytes + 4 * DEPTH / DEEP * 1024), *packed_w = packed_x + x_bytes;
+    unsigned char *packed_x = space ? space : room_of(x_bytes + 4 * DEPTH / DEEP * 1024), *packed_w = packed_x + x_bytes;
     float edge[32 * 32];
     if (!packed_x) return 0;
     for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.lines[i] = 16;
@@ -301,20 +331,21 @@ AMX static int gemm_amx(const float *w, size_t rows, size_t cols, const float *x
         size_t depth = cols - from < DEPTH ? cols - from : DEPTH, deep = (depth + DEEP - 1) / DEEP;
         for (size_t i = 0; i < rows; i += 2 * TILE) {
             size_t high = rows - i < 2 * TILE ? rows - i : 2 * TILE;
-            unsigned char *w1 = packed_w + deep * 2048;
-            pack_w(w + i * cols + from, cols, high, depth, packed_w);
-            pack_w(w + (i + TILE) * cols + from, cols, high > TILE ? high - TILE : 0, depth, w1);
+            const unsigned char *w0 = packed_w, *w1;
+            if (packed) w0 = (const unsigned char *)(const void *)packed + i * steps * DEEP * sizeof *packed + from / DEEP * 4096;
+            else pack_rows(w + i * cols + from, cols, high, depth, packed_w);
+            w1 = w0 + deep * 2048;
             for (size_t t = 0; t < count; t += 2 * TILE) {
                 size_t wide = count - t < 2 * TILE ? count - t : 2 * TILE;
                 const unsigned char *x0 = packed_x + (t / TILE * steps + from / DEEP) * 2048,
                                     *x1 = x0 + steps * 2048;
                 float *to = y + t * y_stride + i;
                 if (wide == 2 * TILE && high == 2 * TILE)
-                    tiles(x0, x1, packed_w, w1, deep, to, y_stride, from > 0);
+                    tiles(x0, x1, w0, w1, deep, to, y_stride, from > 0);
                 else {
                     for (size_t r = 0; r < wide && from; r++)
                         memcpy(edge + 32 * r, to + r * y_stride, high * sizeof *to);
-                    tiles(x0, x1, packed_w, w1, deep, edge, 32, from > 0);
+                    tiles(x0, x1, w0, w1, deep, edge, 32, from > 0);
                     for (size_t r = 0; r < wide; r++)
                         memcpy(to + r * y_stride, edge + 32 * r, high * sizeof *to);
                 }
@@ -325,12 +356,34 @@ AMX static int gemm_amx(const float *w, size_t rows, size_t cols, const float *x
     return 1;
 }
 
+size_t llm_x86_packed(size_t rows, size_t cols) {
+    return cols >= 64 && llm_dense_limit(-1) >= LLM_DENSE_AMX ? amx_room(rows, cols) : 0;
+}
+
+AMX static void pack_amx(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *to) {
+    size_t wide = (cols + DEEP - 1) / DEEP * DEEP;
+    for (size_t i = 0; i < rows; i += 2 * TILE)
+        for (size_t from = 0; from < cols; from += DEPTH) {
+            size_t high = rows - i < 2 * TILE ? rows - i : 2 * TILE, depth = cols - from < DEPTH ? cols - from : DEPTH;
+            unsigned char *at = (unsigned char *)(void *)(to + i * wide + from * 2 * TILE);
+            if (turned) pack_columns(w + from * stride + i, stride, high, depth, at);
+            else pack_rows(w + i * stride + from, stride, high, depth, at);
+        }
+}
+
+void llm_x86_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *to) { pack_amx(w, stride, turned, rows, cols, to); }
+
+void llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                         size_t count, float *space) {
+    gemm_amx(NULL, packed, rows, cols, x, x_stride, y, y_stride, count, (unsigned char *)(void *)space);
+}
+
 /* Which one depends on the columns and the vectors only, never on how rows are shared out. */
 int llm_x86_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y,
                  size_t y_stride, size_t count) {
     int has = count < 8 ? 0 : llm_dense_limit(-1);
     if (has >= LLM_DENSE_AMX && count >= 24 && cols >= 64)
-        return gemm_amx(w, rows, cols, x, x_stride, y, y_stride, count);
+        return gemm_amx(w, NULL, rows, cols, x, x_stride, y, y_stride, count, NULL);
     if (has >= LLM_DENSE_AVX512) return gemm_avx512(w, rows, cols, x, x_stride, y, y_stride, count);
     return 0;
 }
@@ -435,6 +488,17 @@ int llm_x86_gemm(const float *w, size_t rows, size_t cols, const float *x, size_
                  size_t y_stride, size_t count) {
     (void)w, (void)rows, (void)cols, (void)x, (void)x_stride, (void)y, (void)y_stride, (void)count;
     return 0;
+}
+size_t llm_x86_packed(size_t rows, size_t cols) {
+    (void)rows, (void)cols;
+    return 0;
+}
+void llm_x86_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *to) {
+    (void)w, (void)stride, (void)turned, (void)rows, (void)cols, (void)to;
+}
+void llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                         size_t count, float *space) {
+    (void)packed, (void)rows, (void)cols, (void)x, (void)x_stride, (void)y, (void)y_stride, (void)count, (void)space;
 }
 int llm_x86_attend(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {
     (void)a, (void)out, (void)q, (void)first, (void)count;
