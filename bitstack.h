@@ -3622,14 +3622,14 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
                 for (h = 0; h < N; h++) {                                                                            \
                     V index[8];                                                                                      \
                     bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level);                      \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[0], level, 0), q)              \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[1], level, 1), q + 4)          \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[2], level, 2), q + 8)          \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[3], level, 3), q + 12)         \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[4], level, 4), q + 16)         \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[5], level, 5), q + 20)         \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[6], level, 6), q + 24)         \
-                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[7], level, 7), q + 28)         \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[0], level, 0), q)    \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[1], level, 1), q + 4) \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 2, BITSTACK_LOOK_##isa##_(&table, index[2], level, 2), q + 8) \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 3, BITSTACK_LOOK_##isa##_(&table, index[3], level, 3), q + 12) \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 0, BITSTACK_LOOK_##isa##_(&table, index[4], level, 4), q + 16) \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 1, BITSTACK_LOOK_##isa##_(&table, index[5], level, 5), q + 20) \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 2, BITSTACK_LOOK_##isa##_(&table, index[6], level, 6), q + 24) \
+                    BITSTACK_DOT_READY_##isa##_(sum[h], 3, BITSTACK_LOOK_##isa##_(&table, index[7], level, 7), q + 28) \
                 }                                                                                                    \
             }                                                                                                        \
             for (h = 0; h < N; h++)                                                                                  \
@@ -3892,6 +3892,7 @@ BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, i
     }
     bitstack_store_avx2_(lanes[0], sum[0]), bitstack_store_avx2_(lanes[1], sum[1]);
     for (i = 0; i < 8; i++) sums[0] += lanes[0][i], sums[1] += lanes[1][i];
+    _mm256_zeroupper(); /* GCC leaves it out before a call with a float: a stall of 50 ns */
     bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
 }
 #endif
@@ -3910,16 +3911,20 @@ typedef struct bitstack_entries_avx512_ {
     __m512i entries[4];
 } bitstack_entries_avx512_;
 typedef struct bitstack_partial_avx512_ {
-    __m512i sum[2];
+    __m512i sum[4]; /* VNNI takes five cycles: two would wait for each other at low levels */
 } bitstack_partial_avx512_;
 BITSTACK_AVX512_INLINE_ bitstack_entries_avx512_ bitstack_table_avx512_(const signed char *table, const uint32_t level) {
+    const __m512i nibbles = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     bitstack_entries_avx512_ it;
     int i;
-    for (i = 0; i < 4; i++) it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
+    for (i = 0; i < 4; i++) {
+        it.entries[i] = _mm512_loadu_si512(table + (level > 6 ? 64 * i : 0));
+        if (level <= 2) it.entries[i] = _mm512_permutexvar_epi8(_mm512_srl_epi16(nibbles, _mm_cvtsi32_si128(i * (int)level)), it.entries[i]);
+    }
     return it;
 }
 BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(const bitstack_entries_avx512_ *table, __m512i index, const uint32_t level, const size_t k) {
-    (void)k;
+    if (level <= 2) return _mm512_permutexvar_epi8(index, table->entries[level == 1 ? k % 4 : k / 2 % 2]);
     if (level <= 6) return _mm512_permutexvar_epi8(index, table->entries[0]);
     if (level == 7) return _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]);
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]),
@@ -3927,7 +3932,7 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(const bitstack_entri
 }
 BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
     bitstack_partial_avx512_ it;
-    it.sum[0] = _mm512_set1_epi32(-128 * sum_of_inputs), it.sum[1] = _mm512_setzero_si512();
+    it.sum[0] = _mm512_set1_epi32(-128 * sum_of_inputs), it.sum[1] = it.sum[2] = it.sum[3] = _mm512_setzero_si512();
     return it;
 }
 BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *q) {
@@ -3939,7 +3944,7 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_STOREI_avx512_(to, value) _mm512_storeu_si512(to, value)
 #define BITSTACK_SHL_avx512_(value, n) _mm512_slli_epi16(value, n)
 #define BITSTACK_SHR_avx512_(value, n) _mm512_srli_epi16(value, n)
-#define BITSTACK_FIELDS_avx512_ 0
+#define BITSTACK_FIELDS_avx512_ 1
 #define BITSTACK_PAIR_avx512_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SELECT_(avx512, V, even, odd, a, b, mask, n)
 #define BITSTACK_SELECT_avx512_(mask, a, b) _mm512_ternarylogic_epi32(_mm512_set1_epi8(mask), a, b, 0xCA) /* mask ? a : b */
 #define BITSTACK_LOOK_avx512_ bitstack_look_bytes_avx512_
@@ -3951,7 +3956,8 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
 #define BITSTACK_DOT_READY_avx512_ BITSTACK_DOT_avx512_
 #define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
-#define BITSTACK_SUM_avx512_(partial) _mm512_add_epi32((partial).sum[0], (partial).sum[1])
+#define BITSTACK_SUM_avx512_(partial) \
+    _mm512_add_epi32(_mm512_add_epi32((partial).sum[0], (partial).sum[1]), _mm512_add_epi32((partial).sum[2], (partial).sum[3]))
 #define BITSTACK_ADD_SUM_avx512_(to, value) _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), value))
 BITSTACK_AVX512_INLINE_ void bitstack_add_group_avx512_(float *total, __m512i sum, const unsigned char *codes, float input_scale) {
     const __m512i code = _mm512_cvtepu8_epi32(bitstack_load_half_avx2_(codes));
@@ -4103,7 +4109,7 @@ BITSTACK_NEON_INLINE_ int32_t bitstack_four_inputs_neon_(const signed char *q) {
 }
 BITSTACK_NEON_INLINE_ void bitstack_dot_bytes_neon_(bitstack_partial_neon_ *partial, const int which, uint8x16_t bytes, int32_t four) {
     const int8x8_t q = vreinterpret_s8_s32(vdup_n_s32(four)), low = vreinterpret_s8_u8(vget_low_u8(bytes)), high = vreinterpret_s8_u8(vget_high_u8(bytes));
-    if (which == 0) partial->low_pair = vmull_s8(low, q), partial->high_pair = vmull_s8(high, q);
+    if (which % 2 == 0) partial->low_pair = vmull_s8(low, q), partial->high_pair = vmull_s8(high, q);
     else {
         partial->low = vpadalq_s16(partial->low, vmlal_s8(partial->low_pair, low, q));
         partial->high = vpadalq_s16(partial->high, vmlal_s8(partial->high_pair, high, q));
@@ -4164,7 +4170,7 @@ BITSTACK_DOTPROD_INLINE_ int32x4x2_t bitstack_start_dotprod_(void) {
 #define BITSTACK_LOOK_dotprod_ bitstack_look_bytes_neon_
 #define BITSTACK_START_dotprod_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_dotprod_())
 #define BITSTACK_DOT_dotprod_(partial, which, bytes, q) /* as assembly: older clangs have the intrinsic only where all code may use it */ \
-    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"((partial).val[which]) : "w"(bytes), "w"(vdupq_n_s32(bitstack_four_inputs_neon_(q))));
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"((partial).val[(which) % 2]) : "w"(bytes), "w"(vdupq_n_s32(bitstack_four_inputs_neon_(q))));
 #define BITSTACK_DOT_READY_dotprod_ BITSTACK_DOT_dotprod_
 #define BITSTACK_DOT_WORDS_dotprod_(partial, bytes, q) BITSTACK_DOT_dotprod_(partial, 0, bytes, q)
 #define BITSTACK_SUM_dotprod_(partial) vaddq_s32((partial).val[0], (partial).val[1])
@@ -4457,8 +4463,8 @@ typedef struct bitstack_inputs_ {
 BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const unsigned char *codes = bitstack_col_scales_(view);
-    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
-    size_t j, b, g, col, cols, end, some;
+    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, v[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
+    size_t b, g, col, cols, end, some;
     for (b = 0; b < in->batch; b++, x += x_stride)
         for (g = 0; g < in->groups; g++) {
             float *scale = in->scales + b * in->groups + g, inverse;
@@ -4471,8 +4477,8 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
                     signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
                     cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
                     if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
-                        kernels->smalls(z, codes + col, cols);
-                        for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_((const char *)x + 4 * col, j);
+                        kernels->smalls(v, codes + col, cols);
+                        kernels->product(z, v, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
                     }
                     if (pass == 0) {
                         const uint32_t bits = kernels->largest(z, cols);
@@ -4493,12 +4499,20 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
 /* The table's bytes, as `decode` looks them up; at levels 7 and 8 the high ones, or, of half 1, the low ones less 128.
  * Repeated, so that more bits than an index has may stand above it. */
 static void bitstack_table_bytes_of_(const bitstack_strip_ *strip, size_t half, unsigned char flip) {
-    uint32_t i;
-    for (i = 0; i < 256; i++) {
-        const uint32_t value = bitstack_load16_(strip->values + 2 * (i & ((1u << strip->level) - 1)));
+    signed char *to = strip->table + half % BITSTACK_HALVES_ * 256;
+    const size_t size = (size_t)1 << strip->level;
+    size_t i;
+    for (i = 0; i < size; i++) {
+        const uint32_t value = bitstack_load16_(strip->values + 2 * i);
         const uint32_t byte = half ? (value & 255u) ^ 128u : strip->level > 6 ? value >> 8 : value & 255u;
-        strip->table[half % BITSTACK_HALVES_ * 256 + i] = (signed char)((int32_t)(byte ^ flip ^ 128u) - 128);
+        to[i] = (signed char)((int32_t)(byte ^ flip ^ 128u) - 128);
     }
+    for (; i < 256; i *= 2) memcpy(to + i, to, i);
+}
+/* Those that a level needs. */
+static void bitstack_tables_of_(const bitstack_strip_ *strip, unsigned char flip) {
+    size_t half;
+    for (half = 0; half < (strip->level > 6 ? BITSTACK_HALVES_ : 1); half++) bitstack_table_bytes_of_(strip, half, flip);
 }
 
 /* total[input] += what a strip of a tile gives, for all inputs. */
@@ -4559,7 +4573,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     int streams;
     strip.level = view->level, strip.values = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
     strip.table = table;
-    for (i = 0; i < BITSTACK_HALVES_; i++) bitstack_table_bytes_of_(&strip, i, kernels->flip);
+    bitstack_tables_of_(&strip, kernels->flip);
     strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
     in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
     streams = kernels->stream && batch * in.parts == 1;
@@ -4641,7 +4655,7 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
     if (tables) {
         strip.level = view->level, strip.values = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
         strip.table = table;
-        for (i = 0; i < BITSTACK_HALVES_; i++) bitstack_table_bytes_of_(&strip, i, 0);
+        bitstack_tables_of_(&strip, 0);
     }
     for (j = 0; j < BITSTACK_TILE_; j++) ones[j] = 1;
     for (j = 0; j < BITSTACK_PANEL_COLS_; j++) minus[j] = -view->scale;
