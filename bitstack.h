@@ -511,8 +511,10 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
  * floats, at least cols and rows). As bitstack_gemv, with the same bits, while that is the faster way.
  * For many vectors and planes * rank above 5 it is not: then weights are rebuilt tile by tile and
  * multiplied in floats, within (150 + cols / 64 + 2 * planes * rank) * 2^-24 of the sum of all
- * |scale u v x|, with the same bits for every split of the rows but not on every ISA. Tables: so for more than
- * eight vectors, where the ISA has such a kernel (level in place of planes * rank). */
+ * |scale u v x|, with the same bits for every split of the rows but not on every ISA. Tables: at levels 1 to 6 and FAST,
+ * with groups of at most 128 columns, any number of vectors has the bits of single products, on every ISA: a tile is
+ * decoded once into bytes, which are multiplied with many 8-bit inputs. Else floats are used from nine vectors on, where the
+ * ISA has such a kernel (level in place of planes * rank). */
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y, size_t y_stride, size_t count);
 
 /* Reconstruct rows [begin, begin + count) of W at the current level: out[i * out_stride + j], stride in
@@ -2239,6 +2241,16 @@ typedef struct bitstack_strip_ {
     int odd; /* the first plane is the sign: T[last - i] = -T[i], and those of odd i are not negative */
 } bitstack_strip_;
 
+/* Encoding TABLES: the inputs of some whole groups of columns, as integers. */
+typedef struct bitstack_inputs_ {
+    size_t from, to, groups, group_cols;          /* columns */
+    size_t batch, parts;                          /* inputs; bytes of an integer: 1 or 2 */
+    size_t stride;                                /* bytes from one part to the next, and, times `parts`, to the next input */
+    signed char q[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_;
+    float scales[BITSTACK_CHUNK_COLS / 8];        /* [input][group] */
+    int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [input][part][group] */
+} bitstack_inputs_;
+
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
 typedef struct bitstack_kernels_ {
     const char *name;
@@ -2272,8 +2284,11 @@ typedef struct bitstack_kernels_ {
     void (*dot)(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q, size_t stride,
                 size_t vectors, int words);
     void (*fold)(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale);
+    void (*mix)(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, const bitstack_inputs_ *in, size_t group);
+                                                                /* dot and fold of one group for all inputs; or NULL */
     void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
     void (*prepare)(signed char *q, size_t count); /* puts behind q what `stream` needs of the inputs beside; or NULL */
+    void (*whole)(float *total, const signed char *values, float by); /* 16 rows of a whole column: total + values * by, rounded once */
     unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
 } bitstack_kernels_;
 
@@ -3446,7 +3461,7 @@ BITSTACK_DEFINE_UNROLL_(neon, , float32x4_t, 4)
  *   y      += sum * (s * xs) group by group, both products rounded to float before the sum is; at the end * unit * scale
  * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
-#define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 8)  /* inputs multiplied at once */
+#define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 64) /* inputs, times sums of each, at once */
 #define BITSTACK_HALVES_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 2)  /* tables held, of the two of levels 7 and 8 */
 #define BITSTACK_SIGNS_ ((size_t)BITSTACK_CHUNK_COLS)          /* where the signs of q stand behind q, as a plane's bits */
 #define BITSTACK_MAGNITUDES_ (2 * (size_t)BITSTACK_CHUNK_COLS) /* and where |q| does, or q in another order */
@@ -3454,6 +3469,14 @@ BITSTACK_DEFINE_UNROLL_(neon, , float32x4_t, 4)
 static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_t count) {
     size_t i;
     for (i = 0; i < count; i++) to[i] = bitstack_small_value_(codes[i]);
+}
+static inline float bitstack_add_exact_(float total, float by, signed char value) {
+    const double product = (double)by * value; /* exact */
+    return (float)((double)total + product);
+}
+static void bitstack_whole_scalar_(float *total, const signed char *values, float by) {
+    size_t i;
+    for (i = 0; i < BITSTACK_LANES_; i++) total[i] = bitstack_add_exact_(total[i], by, values[i]);
 }
 static uint32_t bitstack_largest_scalar_(const float *z, size_t cols) {
     uint32_t most = 0;
@@ -3708,6 +3731,53 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         }                                                                                                            \
     }
 
+/* Products of one group with many inputs: its bytes, decoded once, with up to eight inputs at a time, whose sums stay in registers. */
+#define BITSTACK_MIX_BOTH_(isa, v)                                                                                   \
+    if (many > v) {                                                                                                  \
+        BITSTACK_DOT_##isa##_(sum##v, BITSTACK_CHAIN_##isa##_(many, 0), value, q + v * in->stride + 4 * k)           \
+        BITSTACK_DOT_##isa##_(sum##v, BITSTACK_CHAIN_##isa##_(many, 1), next, q + v * in->stride + 4 * k + 4)        \
+    }
+#define BITSTACK_MIX_STORE_(isa, F, N, v)                                                                            \
+    if (many > v) {                                                                                                  \
+        F product = BITSTACK_MUL_##isa##_(BITSTACK_CONVERT_##isa##_(BITSTACK_SUM_##isa##_(sum##v)),                  \
+                                          BITSTACK_SCALED_##isa##_(scale, in->scales[(first + v) * in->groups + group])); \
+        BITSTACK_KEEP_##isa##_(product)                                                                              \
+        BITSTACK_STORE_##isa##_(total[first + v] + h * (16 / N), BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(total[first + v] + h * (16 / N)), product)); \
+    }
+#define BITSTACK_MIX_SUM_(isa, v) bitstack_partial_##isa##_ sum##v = BITSTACK_START_##isa##_(in->sums[(many > v ? first + v : first) * in->groups + group]);
+#define BITSTACK_DEFINE_MIX_(isa, ATTRIBUTE, INLINE, V, F, N)                                                        \
+    INLINE void bitstack_mix_some_##isa##_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, \
+                                           const bitstack_inputs_ *in, size_t group, size_t column, size_t first, const size_t many) { \
+        const signed char *q = in->q + first * in->stride + column;                                                  \
+        size_t h, k;                                                                                                 \
+        for (h = 0; h < N; h++) {                                                                                    \
+            const F scale = BITSTACK_LOAD_##isa##_(scales + h * (16 / N));                                           \
+            BITSTACK_MIX_SUM_(isa, 0) BITSTACK_MIX_SUM_(isa, 1) BITSTACK_MIX_SUM_(isa, 2) BITSTACK_MIX_SUM_(isa, 3)  \
+            BITSTACK_MIX_SUM_(isa, 4) BITSTACK_MIX_SUM_(isa, 5) BITSTACK_MIX_SUM_(isa, 6) BITSTACK_MIX_SUM_(isa, 7)  \
+            for (k = 0; k < 8 * chunks; k += 2) {                                                                    \
+                const V value = BITSTACK_LOADI_##isa##_(bytes + 64 * k + h * (64 / N));                              \
+                const V next = BITSTACK_LOADI_##isa##_(bytes + 64 * k + 64 + h * (64 / N));                          \
+                BITSTACK_MIX_BOTH_(isa, 0) BITSTACK_MIX_BOTH_(isa, 1) BITSTACK_MIX_BOTH_(isa, 2) BITSTACK_MIX_BOTH_(isa, 3) \
+                BITSTACK_MIX_BOTH_(isa, 4) BITSTACK_MIX_BOTH_(isa, 5) BITSTACK_MIX_BOTH_(isa, 6) BITSTACK_MIX_BOTH_(isa, 7) \
+            }                                                                                                        \
+            BITSTACK_MIX_STORE_(isa, F, N, 0) BITSTACK_MIX_STORE_(isa, F, N, 1) BITSTACK_MIX_STORE_(isa, F, N, 2) BITSTACK_MIX_STORE_(isa, F, N, 3) \
+            BITSTACK_MIX_STORE_(isa, F, N, 4) BITSTACK_MIX_STORE_(isa, F, N, 5) BITSTACK_MIX_STORE_(isa, F, N, 6) BITSTACK_MIX_STORE_(isa, F, N, 7) \
+        }                                                                                                            \
+    }                                                                                                                \
+    ATTRIBUTE static void bitstack_mix_##isa##_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, \
+                                                const bitstack_inputs_ *in, size_t group) {                          \
+        const size_t column = group * in->group_cols;                                                                \
+        size_t first = 0;                                                                                            \
+        for (; in->batch - first >= 8; first += 8) bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 8); \
+        if (in->batch - first >= 4) bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 4), first += 4; \
+        switch (in->batch - first) {                                                                                 \
+        case 1: bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 1); break;        \
+        case 2: bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 2); break;        \
+        case 3: bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 3); break;        \
+        default: break;                                                                                              \
+        }                                                                                                            \
+    }
+
 #ifdef BITSTACK_HAS_SSE4_
 /* Without VNNI: |inputs| times the table's values with the inputs' signs; two of at most 128 * 127 fit 16 bits. Of more
  * than 16 entries, the exclusive or of neighbouring sixteens is taken from where an index reaches the later one. */
@@ -3779,6 +3849,8 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
 #define BITSTACK_ADD_sse4_(a, b) _mm_add_ps(a, b)
 #define BITSTACK_MUL_sse4_(a, b) _mm_mul_ps(a, b)
 #define BITSTACK_SCALED_sse4_(a, scalar) _mm_mul_ps(a, _mm_set1_ps(scalar))
+#define BITSTACK_CONVERT_sse4_(sum) _mm_cvtepi32_ps(sum)
+#define BITSTACK_CHAIN_sse4_(many, which) (which)
 #define BITSTACK_FLOATS_sse4_(from) _mm_cvtepi32_ps(bitstack_load_sse4_(from))
 #define BITSTACK_KEEP_sse4_(value) __asm__("" : "+x"(value));
 BITSTACK_SSE4_INLINE_ void bitstack_add_group_sse4_(float *total, __m128i sum, const unsigned char *codes, float input_scale) {
@@ -3795,6 +3867,7 @@ BITSTACK_SSE4_ static void bitstack_prepare_sse4_(signed char *q, size_t count) 
     for (j = 0; j < count; j += 16) BITSTACK_STOREI_sse4_(q + BITSTACK_MAGNITUDES_ + j, _mm_abs_epi8(bitstack_load_sse4_(q + j)));
 }
 BITSTACK_DEFINE_DECODE_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128i, 4)
+BITSTACK_DEFINE_MIX_(sse4, BITSTACK_SSE4_, BITSTACK_SSE4_INLINE_, __m128i, __m128, 4)
 #endif
 
 #ifdef BITSTACK_HAS_AVX2_
@@ -3873,6 +3946,8 @@ BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char 
 #define BITSTACK_ADD_SUM_avx2_(to, value) bitstack_store_avx2_(to, _mm256_add_epi32(bitstack_load_avx2_(to), value))
 #define BITSTACK_MUL_avx2_(a, b) _mm256_mul_ps(a, b)
 #define BITSTACK_SCALED_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
+#define BITSTACK_CONVERT_avx2_(sum) _mm256_cvtepi32_ps(sum)
+#define BITSTACK_CHAIN_avx2_(many, which) (which)
 #define BITSTACK_FLOATS_avx2_(from) _mm256_cvtepi32_ps(bitstack_load_avx2_(from))
 #define BITSTACK_KEEP_avx2_(value) __asm__("" : "+x"(value));
 BITSTACK_AVX2_INLINE_ void bitstack_add_group_avx2_(float *total, __m256i sum, const unsigned char *codes, float input_scale) {
@@ -3885,6 +3960,7 @@ BITSTACK_AVX2_INLINE_ void bitstack_add_group_avx2_(float *total, __m256i sum, c
 }
 BITSTACK_DEFINE_FOLD_(avx2, BITSTACK_AVX2_, __m256, 8)
 BITSTACK_DEFINE_DECODE_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256i, 2)
+BITSTACK_DEFINE_MIX_(avx2, BITSTACK_AVX2_, BITSTACK_AVX2_INLINE_, __m256i, __m256, 2)
 
 /* 32 inputs in the order of columns 4 * k + c by c, then k: that of a plane's bits. */
 BITSTACK_AVX2_INLINE_ __m256i bitstack_by_bits_avx2_(const signed char *q) {
@@ -3969,6 +4045,13 @@ BITSTACK_AVX2_ static void bitstack_stream_odd_avx2_(float *total, const bitstac
     else bitstack_stream_signed_avx2_(total, strip, 6);
 }
 
+BITSTACK_AVX2_ static void bitstack_whole_avx2_(float *total, const signed char *values, float by) {
+    size_t i;
+    for (i = 0; i < BITSTACK_LANES_; i += 4) {
+        const __m256d product = _mm256_mul_pd(_mm256_cvtepi32_pd(_mm_cvtepi8_epi32(_mm_cvtsi32_si128((int)bitstack_load32_(values + i)))), _mm256_set1_pd((double)by));
+        _mm_storeu_ps(total + i, _mm256_cvtpd_ps(_mm256_add_pd(_mm256_cvtps_pd(_mm_loadu_ps(total + i)), product)));
+    }
+}
 BITSTACK_AVX2_ static uint32_t bitstack_largest_avx2_(const float *z, size_t cols) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
     __m256i most = _mm256_setzero_si256();
@@ -4039,6 +4122,15 @@ BITSTACK_AVXVNNI_INLINE_ __m256i bitstack_dot_bytes_avxvnni_(__m256i sum, __m256
     _mm256_add_epi32(_mm256_add_epi32((partial).sum[0], (partial).sum[1]), _mm256_add_epi32((partial).sum[2], (partial).sum[3]))
 #define BITSTACK_ADD_SUM_avxvnni_(to, value) BITSTACK_ADD_SUM_avx2_(to, value)
 BITSTACK_DEFINE_DECODE_(avxvnni, BITSTACK_AVXVNNI_, BITSTACK_AVXVNNI_INLINE_, __m256i, 2)
+#define BITSTACK_CONVERT_avxvnni_(sum) _mm256_cvtepi32_ps(sum)
+#define BITSTACK_CHAIN_avxvnni_(many, which) ((many) > 2 ? 0 : (which))
+#define BITSTACK_LOAD_avxvnni_(from) _mm256_loadu_ps(from)
+#define BITSTACK_STORE_avxvnni_(to, value) _mm256_storeu_ps(to, value)
+#define BITSTACK_ADD_avxvnni_(a, b) _mm256_add_ps(a, b)
+#define BITSTACK_MUL_avxvnni_(a, b) _mm256_mul_ps(a, b)
+#define BITSTACK_SCALED_avxvnni_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
+#define BITSTACK_KEEP_avxvnni_(value) __asm__("" : "+x"(value));
+BITSTACK_DEFINE_MIX_(avxvnni, BITSTACK_AVXVNNI_, BITSTACK_AVXVNNI_INLINE_, __m256i, __m256, 2)
 
 BITSTACK_AVX2_ static void bitstack_prepare_avxvnni_(signed char *q, size_t count) {
     size_t j;
@@ -4108,6 +4200,14 @@ BITSTACK_AVX512_ static void bitstack_smalls_avx512_(float *to, const unsigned c
     for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_smalls_16_avx512_(to, codes);
     bitstack_smalls_scalar_(to, codes, count);
 }
+BITSTACK_AVX512_ static void bitstack_whole_avx512_(float *total, const signed char *values, float by) {
+    const __m256i all = _mm256_cvtepi8_epi16(bitstack_load_half_avx2_(values));
+    const __m512i wide = _mm512_cvtepi16_epi32(all);
+    const __m512d low = _mm512_mul_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(wide)), _mm512_set1_pd((double)by));
+    const __m512d high = _mm512_mul_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(wide, 1)), _mm512_set1_pd((double)by));
+    _mm256_storeu_ps(total, _mm512_cvtpd_ps(_mm512_add_pd(_mm512_cvtps_pd(_mm256_loadu_ps(total)), low)));
+    _mm256_storeu_ps(total + 8, _mm512_cvtpd_ps(_mm512_add_pd(_mm512_cvtps_pd(_mm256_loadu_ps(total + 8)), high)));
+}
 /* Entries are looked up 64 at a time, and VNNI multiplies unsigned bytes (each 128 too large) with signed ones. */
 typedef struct bitstack_entries_avx512_ {
     __m512i entries[4];
@@ -4155,6 +4255,8 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_START_avx512_ bitstack_start_avx512_
 #define BITSTACK_SCALED_avx512_(a, scalar) _mm512_mul_ps(a, _mm512_set1_ps(scalar))
 #define BITSTACK_MUL_avx512_(a, b) _mm512_mul_ps(a, b)
+#define BITSTACK_CONVERT_avx512_(sum) _mm512_cvtepi32_ps(sum)
+#define BITSTACK_CHAIN_avx512_(many, which) ((many) > 2 ? 0 : (which))
 #define BITSTACK_FLOATS_avx512_(from) _mm512_cvtepi32_ps(_mm512_loadu_si512(from))
 #define BITSTACK_KEEP_avx512_(value) __asm__("" : "+v"(value));
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
@@ -4172,6 +4274,7 @@ BITSTACK_AVX512_INLINE_ void bitstack_add_group_avx512_(float *total, __m512i su
 }
 BITSTACK_DEFINE_FOLD_(avx512, BITSTACK_AVX512_, __m512, 16)
 BITSTACK_DEFINE_DECODE_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, 1)
+BITSTACK_DEFINE_MIX_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i, __m512, 1)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -4237,6 +4340,8 @@ static void bitstack_round_neon_(signed char *q, size_t stride, int32_t *sums, c
 }
 #define BITSTACK_SCALED_neon_(a, scalar) vmulq_n_f32(a, scalar)
 #define BITSTACK_MUL_neon_(a, b) vmulq_f32(a, b)
+#define BITSTACK_CONVERT_neon_(sum) vcvtq_f32_s32(sum)
+#define BITSTACK_CHAIN_neon_(many, which) (which)
 #define BITSTACK_FLOATS_neon_(from) vcvtq_f32_s32(vld1q_s32(from))
 #define BITSTACK_KEEP_neon_(value) __asm__("" : "+w"(value));
 BITSTACK_NEON_INLINE_ void bitstack_add_group_neon_(float *total, int32x4_t sum, const unsigned char *codes, float input_scale) {
@@ -4341,6 +4446,11 @@ BITSTACK_NEON_INLINE_ void bitstack_dot_words_neon_(bitstack_partial_neon_ *part
 #define BITSTACK_SUM_neon_(partial) BITSTACK_PAIRWISE_NEON_((partial).low, (partial).high)
 #define BITSTACK_ADD_SUM_neon_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
 BITSTACK_DEFINE_DECODE_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, uint8x16_t, 4)
+#ifdef __aarch64__
+BITSTACK_DEFINE_MIX_(neon, BITSTACK_NEON_, BITSTACK_NEON_INLINE_, uint8x16_t, float32x4_t, 4)
+#else
+#define bitstack_mix_neon_ NULL
+#endif
 #endif
 
 #ifdef BITSTACK_HAS_DOTPROD_
@@ -4384,46 +4494,55 @@ BITSTACK_DOTPROD_INLINE_ int32x4x2_t bitstack_start_dotprod_(void) {
 #define BITSTACK_SUM_dotprod_(partial) vaddq_s32((partial).val[0], (partial).val[1])
 #define BITSTACK_ADD_SUM_dotprod_(to, value) vst1q_s32(to, vaddq_s32(vld1q_s32(to), value))
 BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, 4)
+#define BITSTACK_CONVERT_dotprod_(sum) vcvtq_f32_s32(sum)
+#define BITSTACK_CHAIN_dotprod_(many, which) ((many) > 4 ? 0 : (which))
+#define BITSTACK_LOAD_dotprod_(from) vld1q_f32(from)
+#define BITSTACK_STORE_dotprod_(to, value) vst1q_f32(to, value)
+#define BITSTACK_ADD_dotprod_(a, b) vaddq_f32(a, b)
+#define BITSTACK_MUL_dotprod_(a, b) vmulq_f32(a, b)
+#define BITSTACK_SCALED_dotprod_(a, scalar) vmulq_n_f32(a, scalar)
+#define BITSTACK_KEEP_dotprod_(value) BITSTACK_KEEP_neon_(value)
+BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, float32x4_t, 4)
 #endif
 
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
     bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
-    bitstack_fold_scalar_, NULL, NULL, 0
+    bitstack_fold_scalar_, NULL, NULL, NULL, bitstack_whole_scalar_, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_stream_avx512_, NULL, 128},
+     bitstack_mix_avx512_, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVXVNNI_
     {"avxvnni", bitstack_available_avxvnni_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avxvnni_, bitstack_dot_avxvnni_, bitstack_fold_avx2_,
-     bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, 128},
+     bitstack_mix_avxvnni_, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_whole_avx2_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
-     bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, 0},
+     bitstack_mix_avx2_, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_whole_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
-     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_stream_sse4_, bitstack_prepare_sse4_, 0},
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_whole_scalar_, 0},
 #endif
 #ifdef BITSTACK_HAS_DOTPROD_
     {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_stream_dotprod_, NULL, 0},
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, bitstack_stream_dotprod_, NULL, bitstack_whole_scalar_, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_stream_neon_, NULL, 0},
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, bitstack_stream_neon_, NULL, bitstack_whole_scalar_, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -4663,43 +4782,33 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
     }
 }
 
-/* Encoding TABLES: the inputs of some whole groups of columns, as integers. */
-typedef struct bitstack_inputs_ {
-    size_t from, to, groups;                      /* columns */
-    size_t batch, parts;                          /* inputs; bytes of an integer: 1 or 2 */
-    size_t stride;                                /* bytes from one part to the next, and, times `parts`, to the next input */
-    signed char q[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_;
-    float scales[BITSTACK_CHUNK_COLS / 8];        /* [input][group] */
-    int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [input][part][group] */
-} bitstack_inputs_;
-
 /* Fills it for in->groups groups from in->from. */
 BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const unsigned char *codes = bitstack_col_scales_(view);
     float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, v[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
-    size_t b, g, col, cols, end, some;
-    for (b = 0; b < in->batch; b++, x += x_stride)
-        for (g = 0; g < in->groups; g++) {
-            float *scale = in->scales + b * in->groups + g, inverse;
+    size_t b, g, begin, col, cols, end, some;
+    for (g = 0; g < in->groups; g++)
+        for (b = 0; b < in->batch; b++) {
+            float *scale = in->scales + b * in->groups + g, inverse = 0;
             int32_t sums[2] = {0, 0};
             uint32_t most = 0;
-            int pass;
-            end = in->from + (g + 1) * view->group_cols < in->to ? in->from + (g + 1) * view->group_cols : in->to;
+            int pass, once;
+            begin = in->from + g * in->group_cols, end = in->to - begin < in->group_cols ? in->to : begin + in->group_cols;
+            once = end - begin <= BITSTACK_BLOCK_; /* then z and v serve again */
             for (pass = 0; pass < 2; pass++) { /* first the largest, then the integers */
-                for (col = in->from + g * view->group_cols; col < end; col += cols) {
+                for (col = begin; col < end; col += cols) {
                     signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
                     cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
-                    if (pass == 0 || end - in->from - g * view->group_cols > BITSTACK_BLOCK_) {
-                        kernels->smalls(v, codes + col, cols);
-                        kernels->product(z, v, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * col), cols);
-                    }
+                    if (!once || (b == 0 && pass == 0)) kernels->smalls(v, codes + col, cols);
+                    if (!once || pass == 0) kernels->product(z, v, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * (b * x_stride + col)), cols);
                     if (pass == 0) {
                         const uint32_t bits = kernels->largest(z, cols);
                         if (bits > most) most = bits;
                         continue;
                     }
-                    for (some = 0; some < in->parts; some++) memset(q + some * in->stride, 0, (cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_ * BITSTACK_CHUNK_);
+                    for (some = 0; (!(inverse > 0) || cols % BITSTACK_CHUNK_) && some < in->parts; some++)
+                        memset(q + some * in->stride, 0, (cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_ * BITSTACK_CHUNK_);
                     if (inverse > 0) kernels->quantise(q, in->parts > 1 ? in->stride : 0, sums, z, inverse, cols);
                 }
                 *scale = bitstack_input_scale_(most, in->parts > 1 ? 32512.0f : 127.0f);
@@ -4739,22 +4848,34 @@ static int bitstack_odd_(const bitstack_strip_ *strip) {
     return 1;
 }
 
+/* Whether `mix` does it: `many` sums an input are for the others. */
+static int bitstack_mixes_(const bitstack_kernels_ *kernels, size_t group_chunks, int many) {
+    return kernels->mix && group_chunks <= BITSTACK_PIECE_ && !many;
+}
+
 /* total[input] += what a strip of a tile gives, for all inputs. */
 BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t halves = strip->level > 6 ? 2 : 1, vectors = in->batch * in->parts;
     signed char bytes[BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
-    int32_t sums[BITSTACK_INPUTS_ * 4][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    int32_t sums[BITSTACK_INPUTS_ < 4 ? 4 : BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    const int mix = bitstack_mixes_(kernels, strip->group_chunks, vectors > in->batch || halves > 1);
     size_t g, chunk, end, some, v, h, i;
     for (g = 0; g < in->groups; g++) {
+        chunk = g * strip->group_chunks, end = strip->chunks - chunk < strip->group_chunks ? strip->chunks : chunk + strip->group_chunks;
+        kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
+        if (mix) {
+            kernels->decode(bytes, strip->table, strip, chunk, end - chunk);
+            kernels->mix(total, bytes, end - chunk, scales, in, g);
+            continue;
+        }
         for (v = 0; v < vectors; v++)
             for (h = 0; h < halves; h++) {
                 const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[v * in->groups + g];
                 for (i = 0; i < BITSTACK_LANES_; i++) sums[v * halves + h][i] = start;
             }
-        end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks : strip->chunks;
-        for (chunk = g * strip->group_chunks; chunk < end; chunk += some) {
+        for (; chunk < end; chunk += some) {
             some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
             for (h = 0; h < halves; h++) {
                 if (BITSTACK_HALVES_ == 1 && halves > 1) bitstack_table_bytes_of_(strip, h, kernels->flip);
@@ -4762,22 +4883,23 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
                 kernels->dot(sums + h, halves, bytes, some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1);
             }
         }
-        kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         for (v = 0; v < in->batch; v++)
             kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
     }
 }
 
 /* Adds the whole columns: for each, to one row after the other, the product rounded before it is added. */
-static void bitstack_add_kept_(const bitstack_view *view, const float *x, float *total, size_t row, size_t low, size_t high) {
-    size_t k, i, column;
+static void bitstack_add_kept_(const bitstack_view *view, const float *x, size_t x_stride, float (*total)[BITSTACK_LANES_], size_t batch, size_t row, size_t low, size_t high) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    size_t k, b, i, column;
     float scale;
     for (k = 0; k < view->kept; k++) {
         const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
-        const float f = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_(x, column));
-        for (i = low; i < high; i++) {
-            const double product = (double)f * values[i]; /* exact */
-            total[i] = (float)((double)total[i] + product);
+        for (b = 0; b < batch; b++) {
+            const float by = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_((const char *)x + 4 * b * x_stride, column));
+            if (high - low == BITSTACK_LANES_) kernels->whole(total[b], values, by);
+            else
+                for (i = low; i < high; i++) total[b][i] = bitstack_add_exact_(total[b][i], by, values[i]);
         }
     }
 }
@@ -4799,7 +4921,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     strip.table = table;
     bitstack_tables_of_(&strip, kernels->flip);
     strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
-    in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1;
+    in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1, in.group_cols = view->group_cols;
     streams = kernels->stream && batch * in.parts == 1;
     strip.odd = streams && bitstack_odd_(&strip);
     most = (streams && kernels->prepare ? BITSTACK_SIGNS_ : sizeof in.q / (batch * in.parts)) / view->group_cols * view->group_cols;
@@ -4820,10 +4942,12 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
             strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
             if (streams) kernels->stream(total[0], &strip);
             else bitstack_strip_product_(total, &in, &strip);
+            for (b = 0; in.to == view->cols && b < batch; b++)
+                for (i = 0; i < BITSTACK_LANES_; i++) total[b][i] = (float)((double)total[b][i] * unit);
+            if (in.to == view->cols) bitstack_add_kept_(view, x, x_stride, total, batch, row, low, high);
             for (b = 0; b < batch; b++) {
-                for (i = low; in.to == view->cols && i < high; i++) total[b][i] = (float)((double)total[b][i] * unit);
-                if (in.to == view->cols && view->kept) bitstack_add_kept_(view, (const float *)(const void *)((const char *)x + 4 * b * x_stride), total[b], row, low, high);
-                memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
+                if (high - low == BITSTACK_LANES_) memcpy(to + 4 * b * y_stride, total[b], sizeof total[b]);
+                else memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
             }
         }
     }
@@ -4935,7 +5059,9 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
  * fused multiply-adds that it stands for; rebuilding costs each plane about rank + 6 of them. */
 static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision precision, size_t batch) {
     const double tables = (double)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = (double)batch;
-    if (view->encoding == BITSTACK_TABLES) return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel && batch > BITSTACK_INPUTS_;
+    if (view->encoding == BITSTACK_TABLES)
+        return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel && batch > 8 &&
+               !bitstack_mixes_(bitstack_kernels_in_use_(), view->group_cols / BITSTACK_CHUNK_, precision == BITSTACK_EXACT || view->level > 6);
     return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
            tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
 }
@@ -4964,7 +5090,8 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
             if (view->encoding == BITSTACK_TABLES) bitstack_tables_reference_(view, from, to, begin, count);
             else bitstack_reference_gemv_(view, from, to, begin, count);
         } else if (view->encoding == BITSTACK_TABLES) {
-            some = batch - b < BITSTACK_INPUTS_ ? batch - b : BITSTACK_INPUTS_;
+            some = (size_t)BITSTACK_INPUTS_ / (view->level > 6 ? 4 : precision == BITSTACK_EXACT ? 2 : 1);
+            some = some > batch - b ? batch - b : some ? some : 1;
             bitstack_tables_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
         } else {
             some = bitstack_batch_(view, precision == BITSTACK_EXACT);
