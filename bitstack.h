@@ -192,7 +192,7 @@ extern "C" {
  *                        priorities it must let lower ones run: a delay
  * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
- * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVXVNNI, _NO_AVX512, _NO_NEON   (impl) leave kernels out
+ * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVXVNNI, _NO_AVX512, _NO_AMX, _NO_NEON   (impl) leave kernels out
  * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
  *                        differ between machines, NaN in weights may pass for numbers; memory stays safe
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
@@ -2284,8 +2284,9 @@ typedef struct bitstack_kernels_ {
     void (*dot)(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q, size_t stride,
                 size_t vectors, int words);
     void (*fold)(float *total, int32_t (*sums)[BITSTACK_LANES_], int parts, int halves, const float *scales, float input_scale);
-    void (*mix)(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, const bitstack_inputs_ *in, size_t group);
-                                                                /* dot and fold of one group for all inputs; or NULL */
+    void (*mix)(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, const bitstack_inputs_ *in, size_t group, size_t first);
+                                                                /* dot and fold of one group for the inputs from `first` on; or NULL */
+    void (*tiles)(int on);                                      /* called before `mix` is, and after; or NULL */
     void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
     void (*prepare)(signed char *q, size_t count); /* puts behind q what `stream` needs of the inputs beside; or NULL */
     void (*whole)(float *total, const signed char *values, float by); /* 16 rows of a whole column: total + values * by, rounded once */
@@ -3765,9 +3766,8 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         }                                                                                                            \
     }                                                                                                                \
     ATTRIBUTE static void bitstack_mix_##isa##_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, \
-                                                const bitstack_inputs_ *in, size_t group) {                          \
+                                                const bitstack_inputs_ *in, size_t group, size_t first) {            \
         const size_t column = group * in->group_cols;                                                                \
-        size_t first = 0;                                                                                            \
         for (; in->batch - first >= 8; first += 8) bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 8); \
         if (in->batch - first >= 4) bitstack_mix_some_##isa##_(total, bytes, chunks, scales, in, group, column, first, 4), first += 4; \
         switch (in->batch - first) {                                                                                 \
@@ -4280,6 +4280,84 @@ BITSTACK_DEFINE_MIX_(avx512, BITSTACK_AVX512_, BITSTACK_AVX512_INLINE_, __m512i,
 #endif
 #endif
 
+/* AMX: sixteen inputs, sixteen rows and 64 columns an instruction; else as AVX-512. A tile of bytes is as `decode` leaves it, one
+ * of inputs as they stand. What bounds it is turning sums into floats, 16 vectors for each such instruction. */
+#if defined(BITSTACK_HAS_AVX512_) && !defined(BITSTACK_NO_AMX) && defined(__linux__) && defined(__LP64__) && \
+    (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define BITSTACK_HAS_AMX_
+#define BITSTACK_AMX_TARGET_ "avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg,amx-tile,amx-int8"
+#define BITSTACK_AMX_ __attribute__((target(BITSTACK_AMX_TARGET_)))
+#define BITSTACK_AMX_INLINE_ static inline __attribute__((target(BITSTACK_AMX_TARGET_), always_inline))
+/* TILE (24), INT8 (25) and the tiles' two states; the system must be asked before a process may use them, and may refuse. */
+static int bitstack_available_amx_(void) {
+    unsigned a, b, c, d;
+    long result;
+    if (!bitstack_available_avx512_() || !bitstack_x86_has_(0, 0, 0, 3u << 17)) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & 3u << 24) != 3u << 24) return 0;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(158L /* arch_prctl */), "D"(0x1023L /* ARCH_REQ_XCOMP_PERM */), "S"(18L) : "rcx", "r11", "memory");
+    return result == 0;
+}
+BITSTACK_AMX_ static void bitstack_tiles_amx_(int on) {
+    unsigned char config[64] = {1}; /* palette; bytes a row of each tile from 16 on, rows from 48 on */
+    int i;
+    for (i = 0; i < 8; i++) config[16 + 2 * i] = 64, config[48 + i] = 16;
+    __asm__ volatile("" : : "r"(config) : "memory"); /* GCC believes that 8 bytes are read */
+    if (on) _tile_loadconfig(config);
+    else _tile_release();
+}
+BITSTACK_AMX_INLINE_ void bitstack_fold_tile_amx_(float (*total)[BITSTACK_LANES_], int32_t (*sums)[BITSTACK_LANES_], const float *scales,
+                                                  const bitstack_inputs_ *in, size_t group, size_t first) {
+    const __m512 scale = _mm512_loadu_ps(scales);
+    size_t i;
+    for (i = 0; i < 16; i++) {
+        const size_t at = (first + i) * in->groups + group;
+        const __m512i sum = _mm512_sub_epi32(_mm512_loadu_si512(sums[i]), _mm512_set1_epi32(128 * in->sums[at]));
+        __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, _mm512_set1_ps(in->scales[at])));
+        BITSTACK_KEEP_avx512_(product)
+        _mm512_storeu_ps(total[first + i], _mm512_add_ps(_mm512_loadu_ps(total[first + i]), product));
+    }
+}
+BITSTACK_AMX_ static void bitstack_mix_amx_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales,
+                                            const bitstack_inputs_ *in, size_t group, size_t first) {
+    const long stride = (long)in->stride;
+    int32_t sums[2][16][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    __asm__ volatile("" ::: "memory"); /* loads of tiles do not tell the compiler what they read */
+    if (chunks % 2 == 0 && in->batch - first >= 16) {
+        _tile_loadd(4, bytes, 64);
+        if (chunks > 2) _tile_loadd(5, bytes + 1024, 64);
+    }
+    for (; chunks % 2 == 0 && in->batch - first >= 16; first += 32) {
+        const signed char *q = in->q + first * in->stride + group * in->group_cols, *next = q + 16 * in->stride;
+        const int both = in->batch - first >= 32;
+        _tile_zero(0);
+        _tile_loadd(2, q, stride);
+        _tile_dpbsud(0, 2, 4);
+        if (chunks > 2) {
+            _tile_loadd(2, q + 64, stride);
+            _tile_dpbsud(0, 2, 5);
+        }
+        if (both) {
+            _tile_zero(1);
+            _tile_loadd(3, next, stride);
+            _tile_dpbsud(1, 3, 4);
+        }
+        if (both && chunks > 2) {
+            _tile_loadd(3, next + 64, stride);
+            _tile_dpbsud(1, 3, 5);
+        }
+        _tile_stored(0, sums[0], 64);
+        if (both) _tile_stored(1, sums[1], 64);
+        bitstack_fold_tile_amx_(total, sums[0], scales, in, group, first);
+        if (!both) {
+            first += 16;
+            break;
+        }
+        bitstack_fold_tile_amx_(total, sums[1], scales, in, group, first + 16);
+    }
+    if (first < in->batch) bitstack_mix_avx512_(total, bytes, chunks, scales, in, group, first);
+}
+#endif
+
 #ifdef BITSTACK_HAS_NEON_
 #define BITSTACK_NEON_INLINE_ BITSTACK_NEON_ static inline __attribute__((always_inline))
 static const uint8_t bitstack_nibbles_[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -4509,40 +4587,46 @@ BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
     bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
-    bitstack_fold_scalar_, NULL, NULL, NULL, bitstack_whole_scalar_, 0
+    bitstack_fold_scalar_, NULL, NULL, NULL, NULL, bitstack_whole_scalar_, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
+#ifdef BITSTACK_HAS_AMX_
+    {"amx", bitstack_available_amx_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
+     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
+     bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
+     bitstack_mix_amx_, bitstack_tiles_amx_, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128},
+#endif
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_avx512_, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128},
+     bitstack_mix_avx512_, NULL, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVXVNNI_
     {"avxvnni", bitstack_available_avxvnni_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avxvnni_, bitstack_dot_avxvnni_, bitstack_fold_avx2_,
-     bitstack_mix_avxvnni_, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_whole_avx2_, 128},
+     bitstack_mix_avxvnni_, NULL, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_whole_avx2_, 128},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
-     bitstack_mix_avx2_, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_whole_avx2_, 0},
+     bitstack_mix_avx2_, NULL, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_whole_avx2_, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
-     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_whole_scalar_, 0},
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, NULL, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_whole_scalar_, 0},
 #endif
 #ifdef BITSTACK_HAS_DOTPROD_
     {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, bitstack_stream_dotprod_, NULL, bitstack_whole_scalar_, 0},
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, NULL, bitstack_stream_dotprod_, NULL, bitstack_whole_scalar_, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, bitstack_stream_neon_, NULL, bitstack_whole_scalar_, 0},
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_whole_scalar_, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -4867,7 +4951,7 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
         kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         if (mix) {
             kernels->decode(bytes, strip->table, strip, chunk, end - chunk);
-            kernels->mix(total, bytes, end - chunk, scales, in, g);
+            kernels->mix(total, bytes, end - chunk, scales, in, g, 0);
             continue;
         }
         for (v = 0; v < vectors; v++)
@@ -4932,11 +5016,12 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
         strip.chunks = (in.to - in.from + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_;
         in.stride = strip.chunks * BITSTACK_CHUNK_;
         bitstack_quantize_(&in, view, x, x_stride);
+        if (!streams && kernels->tiles) kernels->tiles(1);
         if (streams && kernels->prepare) kernels->prepare(in.q, in.stride);
         for (tile = begin / BITSTACK_LANES_; tile * BITSTACK_LANES_ < end; tile++) {
             const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
             char *to = (char *)y + 4 * (row + low - begin);
-            memset(total, 0, sizeof total[0] * batch);
+            for (b = 0; b < batch; b++) memset(total[b], 0, sizeof total[b]);
             for (b = 0; in.from && b < batch; b++) memcpy(total[b] + low, to + 4 * b * y_stride, 4 * (high - low));
             for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (tile * chunks + in.from / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
             strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
@@ -4950,6 +5035,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
                 else memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
             }
         }
+        if (!streams && kernels->tiles) kernels->tiles(0);
     }
 }
 

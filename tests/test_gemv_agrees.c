@@ -332,13 +332,13 @@ static uint64_t golden_tables(uint32_t level, bitstack_precision precision) {
 }
 
 /* Does the machine have what the kernels of that name need? Asked of others than the header: 1, 0, or -1 for nobody knows. */
-static const char *const names[] = {"avx512", "avxvnni", "avx2", "sse4", "neon", "scalar"};
+static const char *const names[] = {"amx", "avx512", "avxvnni", "avx2", "sse4", "neon", "scalar"};
 static int machine_has(const char *name) {
     if (!strcmp(name, "scalar")) return 1;
 #if defined(__x86_64__)
     if (!strcmp(name, "sse4")) return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1");
     if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* F16C came before */
-    if (!strcmp(name, "avxvnni")) return -1; /* older compilers do not know of it */
+    if (!strcmp(name, "avxvnni") || !strcmp(name, "amx")) return -1; /* older compilers do not know of them, systems may refuse */
     if (!strcmp(name, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bitalg");
