@@ -2236,7 +2236,7 @@ typedef struct bitstack_strip_ {
     const unsigned char *codes; /* of the rows' scales, 16 a group */
     const signed char *q;       /* one input, 8 bits: for `stream` */
     const float *scales;        /* of the input, for each group */
-    const int32_t *sums;        /* of q, for each group */
+    const int32_t *sums;        /* what its sums begin with */
     size_t chunks, group_chunks;
     int odd; /* the first plane is the sign: T[last - i] = -T[i], and those of odd i are not negative */
 } bitstack_strip_;
@@ -2247,8 +2247,9 @@ typedef struct bitstack_inputs_ {
     size_t batch, parts;                          /* inputs; bytes of an integer: 1 or 2 */
     size_t stride;                                /* bytes from one part to the next, and, times `parts`, to the next input */
     signed char q[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_;
-    float scales[BITSTACK_CHUNK_COLS / 8];        /* [input][group] */
-    int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [input][part][group] */
+    int32_t bias;                                 /* what sums are multiplied with: where kernels->flip is 128, all bytes of the table are 128 too large */
+    float scales[BITSTACK_CHUNK_COLS / 8];        /* [group][input] */
+    int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [group][input][part] */
 } bitstack_inputs_;
 
 /* What an ISA brings. z has room for, and zeros at, the columns that fill up the last 16. */
@@ -3560,6 +3561,7 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         BITSTACK_PREFETCH_PLANE_(strip, at, level, 0) BITSTACK_PREFETCH_PLANE_(strip, at, level, 1)                  \
         BITSTACK_PREFETCH_PLANE_(strip, at, level, 2) BITSTACK_PREFETCH_PLANE_(strip, at, level, 3)                  \
         BITSTACK_PREFETCH_PLANE_(strip, at, level, 4) BITSTACK_PREFETCH_PLANE_(strip, at, level, 5)                  \
+        BITSTACK_PREFETCH_PLANE_(strip, at, level, 6) BITSTACK_PREFETCH_PLANE_(strip, at, level, 7)                  \
     } while (0);
 /* even = mask ? a : b << n, odd = mask ? a >> n : b; two ways. */
 #define BITSTACK_PAIR_SELECT_(isa, V, even, odd, a, b, mask, n)                                                      \
@@ -3641,6 +3643,7 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         size_t k;                                                                                                    \
         for (; at < end; at += 64 / N, to += at % 64 ? 64 / N : 512 - 64 + 64 / N) {                                 \
             V index[8];                                                                                              \
+            if (at % 64 == 0) BITSTACK_PREFETCH_PLANES_(strip, at, level)                                            \
             bitstack_index_##isa##_of_(index, strip->planes, at, level, NULL);                                             \
             for (k = 0; k < 8; k++) BITSTACK_STOREI_##isa##_(to + 64 * k, BITSTACK_LOOK_##isa##_(&table, index[k], level, k)); \
         }                                                                                                            \
@@ -3741,14 +3744,16 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
 #define BITSTACK_MIX_STORE_(isa, F, N, v)                                                                            \
     if (many > v) {                                                                                                  \
         F product = BITSTACK_MUL_##isa##_(BITSTACK_CONVERT_##isa##_(BITSTACK_SUM_##isa##_(sum##v)),                  \
-                                          BITSTACK_SCALED_##isa##_(scale, in->scales[(first + v) * in->groups + group])); \
+                                          BITSTACK_SCALED_##isa##_(scale, input_scales[v])); \
         BITSTACK_KEEP_##isa##_(product)                                                                              \
         BITSTACK_STORE_##isa##_(total[first + v] + h * (16 / N), BITSTACK_ADD_##isa##_(BITSTACK_LOAD_##isa##_(total[first + v] + h * (16 / N)), product)); \
     }
-#define BITSTACK_MIX_SUM_(isa, v) bitstack_partial_##isa##_ sum##v = BITSTACK_START_##isa##_(in->sums[(many > v ? first + v : first) * in->groups + group]);
+#define BITSTACK_MIX_SUM_(isa, v) bitstack_partial_##isa##_ sum##v = BITSTACK_START_##isa##_(starts[many > v ? v : 0]);
 #define BITSTACK_DEFINE_MIX_(isa, ATTRIBUTE, INLINE, V, F, N)                                                        \
     INLINE void bitstack_mix_some_##isa##_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales, \
                                            const bitstack_inputs_ *in, size_t group, size_t column, size_t first, const size_t many) { \
+        const float *input_scales = in->scales + group * in->batch + first;                                          \
+        const int32_t *starts = in->sums + group * in->batch + first;                                                \
         const signed char *q = in->q + first * in->stride + column;                                                  \
         size_t h, k;                                                                                                 \
         for (h = 0; h < N; h++) {                                                                                    \
@@ -4096,9 +4101,9 @@ typedef bitstack_entries_avx2_ bitstack_entries_avxvnni_;
 typedef struct bitstack_partial_avxvnni_ {
     __m256i sum[4];
 } bitstack_partial_avxvnni_;
-BITSTACK_AVXVNNI_INLINE_ bitstack_partial_avxvnni_ bitstack_start_avxvnni_(int32_t sum_of_inputs) {
+BITSTACK_AVXVNNI_INLINE_ bitstack_partial_avxvnni_ bitstack_start_avxvnni_(int32_t first) {
     bitstack_partial_avxvnni_ it;
-    it.sum[0] = _mm256_set1_epi32(-128 * sum_of_inputs), it.sum[1] = it.sum[2] = it.sum[3] = _mm256_setzero_si256();
+    it.sum[0] = _mm256_set1_epi32(first), it.sum[1] = it.sum[2] = it.sum[3] = _mm256_setzero_si256();
     return it;
 }
 BITSTACK_AVXVNNI_INLINE_ __m256i bitstack_dot_bytes_avxvnni_(__m256i sum, __m256i bytes, __m256i q) { return _mm256_dpbusd_avx_epi32(sum, bytes, q); }
@@ -4232,9 +4237,9 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_look_bytes_avx512_(const bitstack_entri
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(table->entries[0], index, table->entries[1]),
                                   _mm512_permutex2var_epi8(table->entries[2], index, table->entries[3]));
 }
-BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t sum_of_inputs) {
+BITSTACK_AVX512_INLINE_ bitstack_partial_avx512_ bitstack_start_avx512_(int32_t first) {
     bitstack_partial_avx512_ it;
-    it.sum[0] = _mm512_set1_epi32(-128 * sum_of_inputs), it.sum[1] = it.sum[2] = it.sum[3] = _mm512_setzero_si512();
+    it.sum[0] = _mm512_set1_epi32(first), it.sum[1] = it.sum[2] = it.sum[3] = _mm512_setzero_si512();
     return it;
 }
 BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *q) {
@@ -4310,8 +4315,8 @@ BITSTACK_AMX_INLINE_ void bitstack_fold_tile_amx_(float (*total)[BITSTACK_LANES_
     const __m512 scale = _mm512_loadu_ps(scales);
     size_t i;
     for (i = 0; i < 16; i++) {
-        const size_t at = (first + i) * in->groups + group;
-        const __m512i sum = _mm512_sub_epi32(_mm512_loadu_si512(sums[i]), _mm512_set1_epi32(128 * in->sums[at]));
+        const size_t at = group * in->batch + first + i;
+        const __m512i sum = _mm512_add_epi32(_mm512_loadu_si512(sums[i]), _mm512_set1_epi32(in->sums[at]));
         __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, _mm512_set1_ps(in->scales[at])));
         BITSTACK_KEEP_avx512_(product)
         _mm512_storeu_ps(total[first + i], _mm512_add_ps(_mm512_loadu_ps(total[first + i]), product));
@@ -4874,7 +4879,7 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
     size_t b, g, begin, col, cols, end, some;
     for (g = 0; g < in->groups; g++)
         for (b = 0; b < in->batch; b++) {
-            float *scale = in->scales + b * in->groups + g, inverse = 0;
+            float *scale = in->scales + g * in->batch + b, inverse = 0;
             int32_t sums[2] = {0, 0};
             uint32_t most = 0;
             int pass, once;
@@ -4898,8 +4903,7 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
                 *scale = bitstack_input_scale_(most, in->parts > 1 ? 32512.0f : 127.0f);
                 inverse = *scale > 0 ? 1.0f / *scale : 0; /* not for NaN */
             }
-            in->sums[b * in->parts * in->groups + g] = sums[0];
-            if (in->parts > 1) in->sums[(b * in->parts + 1) * in->groups + g] = sums[1];
+            for (some = 0; some < in->parts; some++) in->sums[(g * in->batch + b) * in->parts + some] = sums[some] * in->bias;
         }
 }
 
@@ -4956,7 +4960,7 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
         }
         for (v = 0; v < vectors; v++)
             for (h = 0; h < halves; h++) {
-                const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[v * in->groups + g];
+                const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[g * vectors + v];
                 for (i = 0; i < BITSTACK_LANES_; i++) sums[v * halves + h][i] = start;
             }
         for (; chunk < end; chunk += some) {
@@ -4968,7 +4972,7 @@ BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANE
             }
         }
         for (v = 0; v < in->batch; v++)
-            kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[v * in->groups + g]);
+            kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[g * in->batch + v]);
     }
 }
 
@@ -5007,6 +5011,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
     in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1, in.group_cols = view->group_cols;
     streams = kernels->stream && batch * in.parts == 1;
+    in.bias = streams || bitstack_mixes_(kernels, strip.group_chunks, in.parts > 1 || view->level > 6) ? -(int32_t)kernels->flip : 1;
     strip.odd = streams && bitstack_odd_(&strip);
     most = (streams && kernels->prepare ? BITSTACK_SIGNS_ : sizeof in.q / (batch * in.parts)) / view->group_cols * view->group_cols;
     strip.q = in.q, strip.scales = in.scales, strip.sums = in.sums;
