@@ -2423,12 +2423,6 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
 }
 
-/* Leaf 7, subleaf 1, EAX. */
-static int bitstack_x86_has_more_(unsigned eax) {
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & eax) == eax;
-}
-
 /* Of four tiles at a time, signs 1 KiB ahead go to L1 and those 2 KiB ahead to L2. Measured on a Sapphire Rapids
  * core: L1 has too few line buffers for the latency of memory (one prefetch alone, at any distance, reached
  * 85 % of the read bandwidth), and one stream opens too few pages of memory (four tiles one after
@@ -2797,8 +2791,10 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *bas
 #define BITSTACK_HAS_AVXVNNI_
 #define BITSTACK_AVXVNNI_ __attribute__((target("avx2,f16c,gfni,avxvnni")))
 #define BITSTACK_AVXVNNI_INLINE_ static inline __attribute__((target("avx2,f16c,gfni,avxvnni"), always_inline))
-static int bitstack_available_avxvnni_(void) { /* as for AVX2, and GFNI (8) */
-    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 1u << 8, 6) && bitstack_x86_has_more_(1u << 4);
+static int bitstack_available_avxvnni_(void) { /* as for AVX2, and GFNI (8); of leaf 7's subleaf 1 AVX-VNNI (4) */
+    unsigned a, b, c, d;
+    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 1u << 8, 6) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
 }
 #endif
 
@@ -3461,7 +3457,11 @@ BITSTACK_DEFINE_UNROLL_(neon, , float32x4_t, 4)
  *          sums as pairs of such parts, all exact; as floats f(T part, q part) they become
  *          (256 f(high, high) + f(low, high)) * 256 + (256 f(high, low) + f(low, low)), each sum rounded
  *   y      += sum * (s * xs) group by group, both products rounded to float before the sum is; at the end * unit * scale
- * Every step is one IEEE operation, or exact, so all ISAs give the same bits. */
+ * Every step is one IEEE operation, or exact, so all ISAs give the same bits.
+ * One input: `stream` looks values up and multiplies them where they are, bound by memory on AVX-512, by operations on AVX2
+ * (counted there). Many inputs: `decode` writes a group's bytes, and `mix` multiplies them with up to BITSTACK_INPUTS_ inputs;
+ * what bounds it: a product of 32 or 64 bytes, one load of the input's four. Where sums have parts, or groups are wide: `dot`
+ * and `fold`. */
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
 #define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 64) /* inputs, times sums of each, at once */
 #define BITSTACK_HALVES_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 2)  /* tables held, of the two of levels 7 and 8 */
