@@ -2238,6 +2238,7 @@ typedef struct bitstack_strip_ {
     const float *scales;        /* of the input, for each group */
     const int32_t *sums;        /* what its sums begin with */
     size_t chunks, group_chunks;
+    size_t apart, codes_apart; /* for `stream`: bytes from here to a second tile, at levels 1 and 2, or 0 */
     int odd; /* the first plane is the sign: T[last - i] = -T[i], and those of odd i are not negative */
 } bitstack_strip_;
 
@@ -2292,6 +2293,7 @@ typedef struct bitstack_kernels_ {
     void (*prepare)(signed char *q, size_t count); /* puts behind q what `stream` needs of the inputs beside; or NULL */
     void (*whole)(float *total, const signed char *values, float by); /* 16 rows of a whole column: total + values * by, rounded once */
     unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
+    unsigned char pairs; /* up to this level `stream` may take two tiles at once: where memory, not operations, bounds it */
 } bitstack_kernels_;
 
 /* The scale that makes a largest magnitude, given as bits, `most` (the order of positive floats is that of their bits,
@@ -3669,13 +3671,15 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
         for (g = 0; end < strip->chunks * 64; g++, codes += BITSTACK_LANES_) {                                       \
             begin = end;                                                                                             \
             end = (g + 1) * strip->group_chunks < strip->chunks ? (g + 1) * strip->group_chunks * 64 : strip->chunks * 64; \
-            for (h = 0; h < N; h++) { /* one after the other, so that sums stay in registers */                      \
+            /* one after the other, so that sums stay in registers; two tiles, so that few planes are read in two places */ \
+            for (h = 0; h < (level <= 2 && strip->apart ? 2 * N : N); h++) {                                         \
                 bitstack_partial_##isa##_ sum = BITSTACK_START_##isa##_(strip->sums[g]);                             \
                 const signed char *by = strip->q + begin / 2;                                                        \
+                const size_t there = level <= 2 ? h / N * strip->apart : 0;                                          \
                 for (at = begin; at < end; at += 64, by += BITSTACK_CHUNK_) {                                        \
                     V index[8];                                                                                      \
-                    if (h == 0) BITSTACK_PREFETCH_PLANES_(strip, at, level)                                          \
-                    bitstack_index_##isa##_of_(index, strip->planes, at + h * (64 / N), level, NULL);                \
+                    if (h % N == 0) BITSTACK_PREFETCH_PLANES_(strip, at + there, level)                              \
+                    bitstack_index_##isa##_of_(index, strip->planes, at + there + h % N * (64 / N), level, NULL);    \
                     BITSTACK_DOT_READY_##isa##_(sum, 0, BITSTACK_LOOK_##isa##_(&table, index[0], level, 0), by + 0)  \
                     BITSTACK_DOT_READY_##isa##_(sum, 1, BITSTACK_LOOK_##isa##_(&table, index[1], level, 1), by + 4)  \
                     BITSTACK_DOT_READY_##isa##_(sum, 2, BITSTACK_LOOK_##isa##_(&table, index[2], level, 2), by + 8)  \
@@ -3685,7 +3689,7 @@ static void bitstack_fold_scalar_(float *total, int32_t (*sums)[BITSTACK_LANES_]
                     BITSTACK_DOT_READY_##isa##_(sum, 2, BITSTACK_LOOK_##isa##_(&table, index[6], level, 6), by + 24) \
                     BITSTACK_DOT_READY_##isa##_(sum, 3, BITSTACK_LOOK_##isa##_(&table, index[7], level, 7), by + 28) \
                 }                                                                                                    \
-                bitstack_add_group_##isa##_(total + h * (16 / N), BITSTACK_SUM_##isa##_(sum), codes + h * (16 / N), strip->scales[g]); \
+                bitstack_add_group_##isa##_(total + h * (16 / N), BITSTACK_SUM_##isa##_(sum), codes + (level <= 2 ? h / N * strip->codes_apart : 0) + h % N * (16 / N), strip->scales[g]); \
             }                                                                                                        \
         }                                                                                                            \
     }                                                                                                                \
@@ -4592,46 +4596,46 @@ BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
     bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
-    bitstack_fold_scalar_, NULL, NULL, NULL, NULL, bitstack_whole_scalar_, 0
+    bitstack_fold_scalar_, NULL, NULL, NULL, NULL, bitstack_whole_scalar_, 0, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AMX_
     {"amx", bitstack_available_amx_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_amx_, bitstack_tiles_amx_, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128},
+     bitstack_mix_amx_, bitstack_tiles_amx_, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128, 2},
 #endif
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_avx512_, NULL, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128},
+     bitstack_mix_avx512_, NULL, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128, 2},
 #endif
 #ifdef BITSTACK_HAS_AVXVNNI_
     {"avxvnni", bitstack_available_avxvnni_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avxvnni_, bitstack_dot_avxvnni_, bitstack_fold_avx2_,
-     bitstack_mix_avxvnni_, NULL, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_whole_avx2_, 128},
+     bitstack_mix_avxvnni_, NULL, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_whole_avx2_, 128, 2},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
-     bitstack_mix_avx2_, NULL, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_whole_avx2_, 0},
+     bitstack_mix_avx2_, NULL, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_whole_avx2_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
-     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, NULL, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_whole_scalar_, 0},
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, NULL, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_whole_scalar_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_DOTPROD_
     {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, NULL, bitstack_stream_dotprod_, NULL, bitstack_whole_scalar_, 0},
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, NULL, bitstack_stream_dotprod_, NULL, bitstack_whole_scalar_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_whole_scalar_, 0},
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_whole_scalar_, 0, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -4992,17 +4996,42 @@ static void bitstack_add_kept_(const bitstack_view *view, const float *x, size_t
     }
 }
 
+/* What columns before have given to the rows of a tile that are among [begin, end), or zeros. */
+static void bitstack_take_up_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const float *y, size_t y_stride, size_t tile, size_t begin, size_t end) {
+    const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
+    size_t b;
+    for (b = 0; b < in->batch; b++) {
+        memset(total[b], 0, sizeof total[b]);
+        if (in->from) memcpy(total[b] + low, (const char *)y + 4 * (row + low - begin + b * y_stride), 4 * (high - low));
+    }
+}
+/* Writes them; after the last column with the unit, and the whole columns added. */
+static void bitstack_put_down_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride,
+                               float *y, size_t y_stride, size_t tile, size_t begin, size_t end) {
+    const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
+    const double unit = bitstack_unit_(view);
+    size_t b, i;
+    for (b = 0; in->to == view->cols && b < in->batch; b++)
+        for (i = 0; i < BITSTACK_LANES_; i++) total[b][i] = (float)((double)total[b][i] * unit);
+    if (in->to == view->cols) bitstack_add_kept_(view, x, x_stride, total, in->batch, row, low, high);
+    for (b = 0; b < in->batch; b++) {
+        char *to = (char *)y + 4 * (row + low - begin + b * y_stride);
+        if (high - low == BITSTACK_LANES_) memcpy(to, total[b], sizeof total[b]);
+        else memcpy(to, total[b] + low, 4 * (high - low));
+    }
+}
+
 /* Encoding TABLES, up to BITSTACK_INPUTS_ inputs. */
 static void bitstack_tables_product_(const bitstack_view *view, int exact, const float *x, size_t x_stride, float *y, size_t y_stride,
                                      size_t batch, size_t begin, size_t count) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = begin + count;
-    const double unit = bitstack_unit_(view);
+    const size_t first = begin / BITSTACK_LANES_, tiles = (end + BITSTACK_LANES_ - 1) / BITSTACK_LANES_ - first;
     signed char table[BITSTACK_HALVES_ * 256] BITSTACK_ALIGNED_;
     float total[BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     bitstack_inputs_ in;
     bitstack_strip_ strip;
-    size_t tile, b, i, most;
+    size_t tile, i, most, step;
     uint32_t p;
     int streams;
     strip.level = view->level, strip.values = (const unsigned char *)view->planes->columns + BITSTACK_TABLE_AT_;
@@ -5013,6 +5042,7 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     streams = kernels->stream && batch * in.parts == 1;
     in.bias = streams || bitstack_mixes_(kernels, strip.group_chunks, in.parts > 1 || view->level > 6) ? -(int32_t)kernels->flip : 1;
     strip.odd = streams && bitstack_odd_(&strip);
+    step = streams && view->level <= kernels->pairs && BITSTACK_INPUTS_ > 1 ? (tiles + 1) / 2 : tiles; /* two at once, these apart */
     most = (streams && kernels->prepare ? BITSTACK_SIGNS_ : sizeof in.q / (batch * in.parts)) / view->group_cols * view->group_cols;
     strip.q = in.q, strip.scales = in.scales, strip.sums = in.sums;
     for (in.from = 0; in.from < view->cols; in.from = in.to) {
@@ -5023,22 +5053,16 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
         bitstack_quantize_(&in, view, x, x_stride);
         if (!streams && kernels->tiles) kernels->tiles(1);
         if (streams && kernels->prepare) kernels->prepare(in.q, in.stride);
-        for (tile = begin / BITSTACK_LANES_; tile * BITSTACK_LANES_ < end; tile++) {
-            const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
-            char *to = (char *)y + 4 * (row + low - begin);
-            for (b = 0; b < batch; b++) memset(total[b], 0, sizeof total[b]);
-            for (b = 0; in.from && b < batch; b++) memcpy(total[b] + low, to + 4 * b * y_stride, 4 * (high - low));
+        for (tile = first; tile < first + step; tile++) {
+            const int both = step < tiles && tile + step < first + tiles;
+            strip.apart = both ? step * chunks * BITSTACK_CHUNK_BYTES_ : 0;
+            for (i = 0; i < (both ? 2u : 1u); i++) bitstack_take_up_(total + i, &in, y, y_stride, tile + i * step, begin, end);
             for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (tile * chunks + in.from / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
-            strip.codes = bitstack_row_scale_(view, row, in.from / view->group_cols);
+            strip.codes = bitstack_row_scale_(view, tile * BITSTACK_LANES_, in.from / view->group_cols);
+            strip.codes_apart = both ? (size_t)(bitstack_row_scale_(view, (tile + step) * BITSTACK_LANES_, in.from / view->group_cols) - strip.codes) : 0;
             if (streams) kernels->stream(total[0], &strip);
             else bitstack_strip_product_(total, &in, &strip);
-            for (b = 0; in.to == view->cols && b < batch; b++)
-                for (i = 0; i < BITSTACK_LANES_; i++) total[b][i] = (float)((double)total[b][i] * unit);
-            if (in.to == view->cols) bitstack_add_kept_(view, x, x_stride, total, batch, row, low, high);
-            for (b = 0; b < batch; b++) {
-                if (high - low == BITSTACK_LANES_) memcpy(to + 4 * b * y_stride, total[b], sizeof total[b]);
-                else memcpy(to + 4 * b * y_stride, total[b] + low, 4 * (high - low));
-            }
+            for (i = 0; i < (both ? 2u : 1u); i++) bitstack_put_down_(total + i, &in, view, x, x_stride, y, y_stride, tile + i * step, begin, end);
         }
         if (!streams && kernels->tiles) kernels->tiles(0);
     }
