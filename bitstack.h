@@ -2291,6 +2291,7 @@ typedef struct bitstack_kernels_ {
     void (*tiles)(int on);                                      /* called before `mix` is, and after; or NULL */
     void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
     void (*prepare)(signed char *q, size_t count); /* puts behind q what `stream` needs of the inputs beside; or NULL */
+    void (*times)(float *total, double by); /* 16 rows: total * by, rounded once */
     void (*whole)(float *total, const signed char *values, float by); /* 16 rows of a whole column: total + values * by, rounded once */
     unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
     unsigned char pairs; /* up to this level `stream` may take two tiles at once: where memory, not operations, bounds it */
@@ -3478,6 +3479,10 @@ static inline float bitstack_add_exact_(float total, float by, signed char value
     const double product = (double)by * value; /* exact */
     return (float)((double)total + product);
 }
+static void bitstack_times_scalar_(float *total, double by) {
+    size_t i;
+    for (i = 0; i < BITSTACK_LANES_; i++) total[i] = (float)((double)total[i] * by);
+}
 static void bitstack_whole_scalar_(float *total, const signed char *values, float by) {
     size_t i;
     for (i = 0; i < BITSTACK_LANES_; i++) total[i] = bitstack_add_exact_(total[i], by, values[i]);
@@ -3986,7 +3991,7 @@ BITSTACK_AVX2_ static void bitstack_prepare_avx2_(signed char *q, size_t count) 
 }
 /* Where the first plane is the sign. Up to level 4 the inputs' signs go onto the planes' bits, one operation a plane. From
  * level 5 on the table is half as long, its values are not negative and the signs go onto the inputs. The bound are
- * three operations a cycle: 46, 62, 72, 96, 138 for 8 rows and 32 columns at levels 2 to 6. */
+ * three operations a cycle: 46, 56, 72, 96, 138 for 8 rows and 32 columns at levels 2 to 6. */
 BITSTACK_AVX2_INLINE_ __m256i bitstack_half_table_avx2_(const signed char *table, const uint32_t level, size_t from, unsigned char flip) {
     unsigned char values[16];
     size_t i;
@@ -4054,6 +4059,11 @@ BITSTACK_AVX2_ static void bitstack_stream_odd_avx2_(float *total, const bitstac
     else bitstack_stream_signed_avx2_(total, strip, 6);
 }
 
+BITSTACK_AVX2_ static void bitstack_times_avx2_(float *total, double by) {
+    size_t i;
+    for (i = 0; i < BITSTACK_LANES_; i += 4)
+        _mm_storeu_ps(total + i, _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(total + i)), _mm256_set1_pd(by))));
+}
 BITSTACK_AVX2_ static void bitstack_whole_avx2_(float *total, const signed char *values, float by) {
     size_t i;
     for (i = 0; i < BITSTACK_LANES_; i += 4) {
@@ -4100,7 +4110,7 @@ BITSTACK_AVX2_ static void bitstack_round_avx2_(signed char *q, size_t stride, i
 
 #ifdef BITSTACK_HAS_AVXVNNI_
 /* VNNI multiplies unsigned bytes, so each of the table's is 128 too large. Operations for 8 rows and 32 columns at levels
- * 2 to 4: 28, 39, 52. */
+ * 2 to 4: 28, 41, 52. */
 typedef bitstack_entries_avx2_ bitstack_entries_avxvnni_;
 typedef struct bitstack_partial_avxvnni_ {
     __m256i sum[4];
@@ -4208,6 +4218,10 @@ BITSTACK_AVX512_INLINE_ void bitstack_smalls_16_avx512_(float *to, const unsigne
 BITSTACK_AVX512_ static void bitstack_smalls_avx512_(float *to, const unsigned char *codes, size_t count) {
     for (; count >= 16; count -= 16, to += 16, codes += 16) bitstack_smalls_16_avx512_(to, codes);
     bitstack_smalls_scalar_(to, codes, count);
+}
+BITSTACK_AVX512_ static void bitstack_times_avx512_(float *total, double by) {
+    _mm256_storeu_ps(total, _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm256_loadu_ps(total)), _mm512_set1_pd(by))));
+    _mm256_storeu_ps(total + 8, _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_cvtps_pd(_mm256_loadu_ps(total + 8)), _mm512_set1_pd(by))));
 }
 BITSTACK_AVX512_ static void bitstack_whole_avx512_(float *total, const signed char *values, float by) {
     const __m256i all = _mm256_cvtepi8_epi16(bitstack_load_half_avx2_(values));
@@ -4596,46 +4610,46 @@ BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
     bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
-    bitstack_fold_scalar_, NULL, NULL, NULL, NULL, bitstack_whole_scalar_, 0, 0
+    bitstack_fold_scalar_, NULL, NULL, NULL, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AMX_
     {"amx", bitstack_available_amx_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_amx_, bitstack_tiles_amx_, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128, 2},
+     bitstack_mix_amx_, bitstack_tiles_amx_, bitstack_stream_avx512_, NULL, bitstack_times_avx512_, bitstack_whole_avx512_, 128, 2},
 #endif
 #ifdef BITSTACK_HAS_AVX512_
     {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
      bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
      bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_avx512_, NULL, bitstack_stream_avx512_, NULL, bitstack_whole_avx512_, 128, 2},
+     bitstack_mix_avx512_, NULL, bitstack_stream_avx512_, NULL, bitstack_times_avx512_, bitstack_whole_avx512_, 128, 2},
 #endif
 #ifdef BITSTACK_HAS_AVXVNNI_
     {"avxvnni", bitstack_available_avxvnni_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avxvnni_, bitstack_dot_avxvnni_, bitstack_fold_avx2_,
-     bitstack_mix_avxvnni_, NULL, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_whole_avx2_, 128, 2},
+     bitstack_mix_avxvnni_, NULL, bitstack_stream_odd_avxvnni_, bitstack_prepare_avxvnni_, bitstack_times_avx2_, bitstack_whole_avx2_, 128, 2},
 #endif
 #ifdef BITSTACK_HAS_AVX2_
     {"avx2", bitstack_available_avx2_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
      bitstack_combine_avx2_, bitstack_count_avx2_, bitstack_unfold_avx2_, bitstack_panel_avx2_, bitstack_unroll_avx2_,
      bitstack_smalls_avx2_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx2_, bitstack_dot_avx2_, bitstack_fold_avx2_,
-     bitstack_mix_avx2_, NULL, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_whole_avx2_, 0, 0},
+     bitstack_mix_avx2_, NULL, bitstack_stream_odd_avx2_, bitstack_prepare_avx2_, bitstack_times_avx2_, bitstack_whole_avx2_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_SSE4_
     {"sse4", bitstack_available_sse4_, bitstack_product_sse4_, bitstack_build_sse4_, bitstack_lookup_sse4_, 1,
      bitstack_combine_sse4_, bitstack_count_scalar_, NULL, NULL, NULL, bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_,
-     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, NULL, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_whole_scalar_, 0, 0},
+     bitstack_decode_sse4_, bitstack_dot_sse4_, bitstack_fold_sse4_, bitstack_mix_sse4_, NULL, bitstack_stream_sse4_, bitstack_prepare_sse4_, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_DOTPROD_
     {"dotprod", bitstack_available_dotprod_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, NULL, bitstack_stream_dotprod_, NULL, bitstack_whole_scalar_, 0, 0},
+     bitstack_decode_dotprod_, bitstack_dot_dotprod_, bitstack_fold_neon_, bitstack_mix_dotprod_, NULL, bitstack_stream_dotprod_, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_NEON_
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
-     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_whole_scalar_, 0, 0},
+     bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
@@ -5010,9 +5024,8 @@ static void bitstack_put_down_(float (*total)[BITSTACK_LANES_], const bitstack_i
                                float *y, size_t y_stride, size_t tile, size_t begin, size_t end) {
     const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
     const double unit = bitstack_unit_(view);
-    size_t b, i;
-    for (b = 0; in->to == view->cols && b < in->batch; b++)
-        for (i = 0; i < BITSTACK_LANES_; i++) total[b][i] = (float)((double)total[b][i] * unit);
+    size_t b;
+    for (b = 0; in->to == view->cols && b < in->batch; b++) bitstack_kernels_in_use_()->times(total[b], unit);
     if (in->to == view->cols) bitstack_add_kept_(view, x, x_stride, total, in->batch, row, low, high);
     for (b = 0; b < in->batch; b++) {
         char *to = (char *)y + 4 * (row + low - begin + b * y_stride);
