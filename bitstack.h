@@ -2257,7 +2257,7 @@ typedef struct bitstack_inputs_ {
 typedef struct bitstack_kernels_ {
     const char *name;
     int (*available)(void);
-    /* z[0..cols-1] = v[first..] .* x */
+    /* z[0..cols-1] = v[first..] .* x; scalar: z may be v, floats from the first on */
     void (*product)(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols);
     /* Tables of `groups` groups of 4 from z: the high bytes to `high`, and the low ones to `low` unless
      * it is NULL. Writes whole fours of groups. Returns s, or 0 or NaN. */
@@ -2317,7 +2317,7 @@ static int bitstack_always_(void) { return 1; }
 static void bitstack_product_scalar_(float *z, const void *v, bitstack_type type, size_t first, const float *x,
                                      size_t cols) {
     size_t j;
-    bitstack_factors_(z, v, type, first, cols);
+    if ((const void *)z != v) bitstack_factors_(z, v, type, first, cols);
     for (j = 0; j < cols; j++) z[j] *= bitstack_get_float_(x, j);
 }
 
@@ -3466,7 +3466,8 @@ BITSTACK_DEFINE_UNROLL_(neon, , float32x4_t, 4)
  * what bounds it: a product of 32 or 64 bytes, one load of the input's four. Where sums have parts, or groups are wide: `dot`
  * and `fold`. */
 #define BITSTACK_PIECE_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 4)   /* chunks decoded at once */
-#define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 64) /* inputs, times sums of each, at once */
+#define BITSTACK_INPUTS_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 64) /* inputs at once, of one sum each, where there is `mix` */
+#define BITSTACK_SUMS_ (BITSTACK_CHUNK_COLS < 4096 ? 4 : 24)   /* sums at once, where there is none */
 #define BITSTACK_HALVES_ (BITSTACK_CHUNK_COLS < 4096 ? 1 : 2)  /* tables held, of the two of levels 7 and 8 */
 #define BITSTACK_SIGNS_ ((size_t)BITSTACK_CHUNK_COLS)          /* where the signs of q stand behind q, as a plane's bits */
 #define BITSTACK_MAGNITUDES_ (2 * (size_t)BITSTACK_CHUNK_COLS) /* and where |q| does, or q in another order */
@@ -4343,7 +4344,7 @@ BITSTACK_AMX_INLINE_ void bitstack_fold_tile_amx_(float (*total)[BITSTACK_LANES_
 BITSTACK_AMX_ static void bitstack_mix_amx_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales,
                                             const bitstack_inputs_ *in, size_t group, size_t first) {
     const long stride = (long)in->stride;
-    int32_t sums[2][16][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    int32_t sums[16][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     __asm__ volatile("" ::: "memory"); /* loads of tiles do not tell the compiler what they read */
     if (chunks % 2 == 0 && in->batch - first >= 16) {
         _tile_loadd(4, bytes, 64);
@@ -4368,14 +4369,14 @@ BITSTACK_AMX_ static void bitstack_mix_amx_(float (*total)[BITSTACK_LANES_], con
             _tile_loadd(3, next + 64, stride);
             _tile_dpbsud(1, 3, 5);
         }
-        _tile_stored(0, sums[0], 64);
-        if (both) _tile_stored(1, sums[1], 64);
-        bitstack_fold_tile_amx_(total, sums[0], scales, in, group, first);
+        _tile_stored(0, sums, 64);
+        bitstack_fold_tile_amx_(total, sums, scales, in, group, first);
         if (!both) {
             first += 16;
             break;
         }
-        bitstack_fold_tile_amx_(total, sums[1], scales, in, group, first + 16);
+        _tile_stored(1, sums, 64);
+        bitstack_fold_tile_amx_(total, sums, scales, in, group, first + 16);
     }
     if (first < in->batch) bitstack_mix_avx512_(total, bytes, chunks, scales, in, group, first);
 }
@@ -4893,7 +4894,8 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
 BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const unsigned char *codes = bitstack_col_scales_(view);
-    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, v[BITSTACK_BLOCK_] BITSTACK_ALIGNED_;
+    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, own[BITSTACK_INPUTS_ > 1 ? BITSTACK_BLOCK_ : 1] BITSTACK_ALIGNED_;
+    float *v = BITSTACK_INPUTS_ > 1 ? own : z; /* small stacks have one input, and then z takes v's place */
     size_t b, g, begin, col, cols, end, some;
     for (g = 0; g < in->groups; g++)
         for (b = 0; b < in->batch; b++) {
@@ -4959,38 +4961,43 @@ static int bitstack_mixes_(const bitstack_kernels_ *kernels, size_t group_chunks
     return kernels->mix && group_chunks <= BITSTACK_PIECE_ && !many;
 }
 
-/* total[input] += what a strip of a tile gives, for all inputs. */
-BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
+/* total[input] += what group g of a tile gives, chunks [chunk, end), where sums have parts or the group is wide. */
+BITSTACK_APART_ static void bitstack_group_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip, signed char *bytes,
+                                                    const float *scales, size_t g, size_t chunk, size_t end) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t halves = strip->level > 6 ? 2 : 1, vectors = in->batch * in->parts;
+    int32_t sums[BITSTACK_SUMS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    size_t some, v, h, i;
+    for (v = 0; v < vectors; v++)
+        for (h = 0; h < halves; h++) {
+            const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[g * vectors + v];
+            for (i = 0; i < BITSTACK_LANES_; i++) sums[v * halves + h][i] = start;
+        }
+    for (; chunk < end; chunk += some) {
+        some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
+        for (h = 0; h < halves; h++) {
+            if (BITSTACK_HALVES_ == 1 && halves > 1) bitstack_table_bytes_of_(strip, h, kernels->flip);
+            kernels->decode(bytes, strip->table + h % BITSTACK_HALVES_ * 256, strip, chunk, some);
+            kernels->dot(sums + h, halves, bytes, some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1);
+        }
+    }
+    for (v = 0; v < in->batch; v++)
+        kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[g * in->batch + v]);
+}
+/* The same for a strip of a tile. */
+BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
+    const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
+    const int mix = bitstack_mixes_(kernels, strip->group_chunks, in->parts > 1 || strip->level > 6);
     signed char bytes[BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
-    int32_t sums[BITSTACK_INPUTS_ < 4 ? 4 : BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
     float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;
-    const int mix = bitstack_mixes_(kernels, strip->group_chunks, vectors > in->batch || halves > 1);
-    size_t g, chunk, end, some, v, h, i;
+    size_t g, chunk, end;
     for (g = 0; g < in->groups; g++) {
         chunk = g * strip->group_chunks, end = strip->chunks - chunk < strip->group_chunks ? strip->chunks : chunk + strip->group_chunks;
         kernels->smalls(scales, strip->codes + g * BITSTACK_LANES_, BITSTACK_LANES_);
         if (mix) {
             kernels->decode(bytes, strip->table, strip, chunk, end - chunk);
             kernels->mix(total, bytes, end - chunk, scales, in, g, 0);
-            continue;
-        }
-        for (v = 0; v < vectors; v++)
-            for (h = 0; h < halves; h++) {
-                const int32_t bias = (h ? 128 : 0) - kernels->flip, start = bias * in->sums[g * vectors + v];
-                for (i = 0; i < BITSTACK_LANES_; i++) sums[v * halves + h][i] = start;
-            }
-        for (; chunk < end; chunk += some) {
-            some = end - chunk < BITSTACK_PIECE_ ? end - chunk : BITSTACK_PIECE_;
-            for (h = 0; h < halves; h++) {
-                if (BITSTACK_HALVES_ == 1 && halves > 1) bitstack_table_bytes_of_(strip, h, kernels->flip);
-                kernels->decode(bytes, strip->table + h % BITSTACK_HALVES_ * 256, strip, chunk, some);
-                kernels->dot(sums + h, halves, bytes, some, in->q + chunk * BITSTACK_CHUNK_, in->stride, vectors, halves > 1);
-            }
-        }
-        for (v = 0; v < in->batch; v++)
-            kernels->fold(total[v], sums + v * in->parts * halves, (int)in->parts, (int)halves, scales, in->scales[g * in->batch + v]);
+        } else bitstack_group_product_(total, in, strip, bytes, scales, g, chunk, end);
     }
 }
 
@@ -5218,8 +5225,10 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
             if (view->encoding == BITSTACK_TABLES) bitstack_tables_reference_(view, from, to, begin, count);
             else bitstack_reference_gemv_(view, from, to, begin, count);
         } else if (view->encoding == BITSTACK_TABLES) {
-            some = (size_t)BITSTACK_INPUTS_ / (view->level > 6 ? 4 : precision == BITSTACK_EXACT ? 2 : 1);
-            some = some > batch - b ? batch - b : some ? some : 1;
+            const size_t sums = view->level > 6 ? 4 : precision == BITSTACK_EXACT ? 2 : 1;
+            some = bitstack_mixes_(bitstack_kernels_in_use_(), view->group_cols / BITSTACK_CHUNK_, sums > 1) ? BITSTACK_INPUTS_ : BITSTACK_SUMS_ / sums;
+            if (some > BITSTACK_INPUTS_) some = BITSTACK_INPUTS_;
+            if (some > batch - b) some = batch - b;
             bitstack_tables_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
         } else {
             some = bitstack_batch_(view, precision == BITSTACK_EXACT);
