@@ -382,8 +382,9 @@ static void make_columns(uint32_t level) {
     unsigned char *at = cell.columns[level] = bench_alloc(16 + (2u << level) + cell.problem.cols);
     memset(at, 0, 16);
     at[3] = 0x3A; /* 2^-11 */
-    for (uint32_t i = 0; i < 1u << level; i++) { /* evenly spaced */
-        const int value = (int)(2 * i + 1) * 127 / (1 << level) - 127;
+    for (uint32_t i = 0; i < 1u << level; i++) { /* evenly spaced, and the first plane the sign, as the compressor has it */
+        const uint32_t size = 1u << level, odd = i & 1 ? i : size - 1 - i;
+        const int magnitude = (int)odd * 127 / (int)size, value = i & 1 ? magnitude : -magnitude;
         at[16 + 2 * i] = (unsigned char)(value & 255), at[17 + 2 * i] = (unsigned char)(value >> 8 & 255);
     }
     for (uint32_t j = 0; j < cell.problem.cols; j++) at[16 + (2u << level) + j] = (unsigned char)(200 + j % 32);

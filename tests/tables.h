@@ -107,6 +107,16 @@ static inline void tables_make(tables_view *out, uint64_t *seed, uint32_t rows, 
         out->planes[p].columns = column + 3, out->planes[p].coefficients = coefficient + 1;
     }
 }
+/* Makes the first plane the sign, as the compressor does; then, if `spoilt` is not 0, one value is another all the same. */
+static inline void tables_make_odd(tables_view *it, uint32_t spoilt) {
+    const uint32_t level = it->view.level, last = (1u << level) - 1;
+    unsigned char *table = it->memory[8] + 3 + 16;
+    for (uint32_t i = 1; i <= last; i += 2) {
+        const int value = abs((int16_t)(table[2 * i] | table[2 * i + 1] << 8)) % 32767;
+        tables_store(table + 2 * i, (uint32_t)value, 2), tables_store(table + 2 * (last - i), (uint32_t)-value, 2);
+    }
+    if (spoilt) table[2 * (spoilt & last)] = (unsigned char)(spoilt >> 8 & 63), table[2 * (spoilt & last) + 1] = 0;
+}
 static inline void tables_drop(tables_view *it) {
     for (int i = 0; i < TABLES_LEVELS + 2; i++) free(it->memory[i]);
 }

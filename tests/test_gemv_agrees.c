@@ -332,18 +332,19 @@ static uint64_t golden_tables(uint32_t level, bitstack_precision precision) {
 }
 
 /* Does the machine have what the kernels of that name need? Asked of others than the header: 1, 0, or -1 for nobody knows. */
-static const char *const names[] = {"avx512", "avx2", "sse4", "neon", "scalar"};
+static const char *const names[] = {"amx", "avx512", "avxvnni", "avx2", "sse4", "neon", "scalar"};
 static int machine_has(const char *name) {
     if (!strcmp(name, "scalar")) return 1;
 #if defined(__x86_64__)
     if (!strcmp(name, "sse4")) return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1");
     if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* F16C came before */
+    if (!strcmp(name, "avxvnni") || !strcmp(name, "amx")) return -1; /* older compilers do not know of them, systems may refuse */
     if (!strcmp(name, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi") &&
                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bitalg");
     return 0;
 #elif defined(__aarch64__)
-    return !strcmp(name, "neon");
+    return !strcmp(name, "neon") ? 1 : -1;
 #else
     return -1;
 #endif
@@ -423,6 +424,7 @@ int main(void) {
         uint32_t rows = 1 + (uint32_t)(test_random(&seed) % 130), cols = 1 + (uint32_t)(test_random(&seed) % 300);
         uint64_t dice = test_random(&seed);
         tables_make(&t, &seed, rows, cols, 1 + (uint32_t)i % 8, groups[dice & 3], dice >> 2 & 1);
+        if (dice >> 3 & 3) tables_make_odd(&t, (dice >> 3 & 3) == 1 ? (uint32_t)(dice >> 32) : 0);
         double share = check_view(&t.view, 0, &seed);
         if (share > worst) worst = share;
         if (i % 8 == i / 8 % 8) check_dequantize(&t.view);
@@ -435,6 +437,7 @@ int main(void) {
                                               {9, 70000, 4, 128}, {1, 140000, 7, 32}, {50, 1100, 1, 512}, {16, 2048, 7, 1024}};
     for (size_t i = 0; i < sizeof real_tables / sizeof real_tables[0]; i++) {
         tables_make(&t, &seed, real_tables[i][0], real_tables[i][1], real_tables[i][2], real_tables[i][3], i & 1);
+        if (i % 3) tables_make_odd(&t, 0);
         check_view(&t.view, 0, &seed);
         if (i < 3) check_dequantize(&t.view);
         tables_drop(&t);
