@@ -75,6 +75,23 @@ static double norm_off(const bitstack_moments *m, const float *weights, int inpu
 
 static squares want;
 
+/* Makes the model sure of what it says, and the texts what it would say. */
+static void expect_itself(llm_model *m, uint32_t *ids) {
+    static float logits[300];
+    llm_state s;
+    for (size_t i = 0; i < (size_t)m->head.rows * m->head.cols && m->head.owned; i++) m->head.owned[i] *= 8;
+    if (llm_state_init(&s, m, LENGTH, 0) != 0) return;
+    for (uint32_t r = 0; r < TEXTS; r++)
+        for (uint32_t t = s.position = 0; t + 1 < LENGTH; t++) {
+            uint32_t next = 0;
+            llm_forward(m, &s, ids + r * LENGTH + t, 1);
+            llm_logits(m, &s, 0, 1, logits);
+            for (uint32_t i = 1; i < 300; i++) next = logits[i] > logits[next] ? i : next;
+            ids[r * LENGTH + t + 1] = next;
+        }
+    llm_state_free(&s);
+}
+
 int main(int argc, char **argv) {
     gguf_maker g;
     llm_model m;
@@ -167,6 +184,24 @@ int main(int argc, char **argv) {
     CHECK(head.count == TOKENS && memcmp(head.h, other_head.h, (size_t)head.cols * head.cols * sizeof(double)) == 0, "the head's moments");
     bitstack_moments_free(&head), bitstack_moments_free(&other_head);
     llm_calibration_free(&c), llm_calibration_free(&other);
+
+    TEST("a token whose gradient outweighs all others by far counts about as eight of the mean do");
+    expect_itself(&m, ids);
+    ids[3 * LENGTH - 1] = ids[3 * LENGTH - 1] == 7 ? 8 : 7; /* but one is a surprise */
+    memset(&want, 0, sizeof want);
+    CHECK(llm_backward_init(&b, &m, TEXTS, LENGTH - 1, 1, 1) == 0, "out of memory");
+    llm_backward_run(&b, ids, TEXTS, LENGTH, LLM_LABELS_GIVEN, 0, square, &want);
+    llm_backward_free(&b);
+    CHECK(llm_calibration_init(&c, &m, &rows, &probe, 1 << 20, 1) == 0 && llm_calibration_backward(&c, 1, LLM_LABELS_GIVEN, 0, NULL, NULL) == 0, "out of memory");
+    const float *w = c.token_weights + LAYERS * LLM_INPUTS * TOKENS;
+    double most = 0, raw_most = 0, raw_mean = 0;
+    for (int t = 0; t < TOKENS; t++) {
+        double raw = want.tokens[LAYERS][LLM_AT_HEAD][t];
+        most = fmax(most, (double)w[t]), raw_most = fmax(raw_most, raw), raw_mean += raw / TOKENS;
+    }
+    CHECK(raw_most > 16 * raw_mean, "it outweighs the mean by %g only", raw_most / raw_mean);
+    CHECK(most > 7.9 && most < 9, "it counts as %g", most);
+    llm_calibration_free(&c);
     llm_model_close(&m);
     return TEST_DONE();
 }

@@ -72,7 +72,7 @@ static void save_model(const char *path, uint64_t seed, size_t more, time_t when
 }
 
 #define MODEL FOLDER "tiny.gguf"
-#define REST " --levels 2 --rank 1 --compress-embeddings no --quiet"
+#define REST " --self-share 0 --levels 2 --rank 1 --compress-embeddings no --quiet"
 #define RUN MODEL " --calibrate " FOLDER "text.txt --threads 2 --probe 4" REST
 
 int main(void) {

@@ -51,7 +51,7 @@ built() { # sanitizers, folder, name -- tests
 talk="$(echo examples/llm/*.c) examples/bitstack/session.c examples/bitstack/resize.c examples/bitstack/memory.c examples/bitstack/follow.c"
 headers_only=$(grep -L -e 'examples/llm' -e 'bench/peers' -e 'bitstack/' -e command.h -e popen tests/test_*.c | sed 's,tests/\(.*\)\.c,\1,' | grep -v -e test_command -e test_svd -e test_nested -e test_peers | tr '\n' ' ')
 if [ -z "$BITSTACK_FULL" ]; then
-    export BITSTACK_RESIZES=60
+    export BITSTACK_RESIZES=60 BITSTACK_TALK_RESIZES=200
     built address,undefined asan "AddressSanitizer and UBSan" -- test_reader test_small_machines test_resize_while_multiplying test_writer test_threads_agree
     built thread tsan ThreadSanitizer -- test_resize_while_multiplying test_resize_while_talking
 else
