@@ -1,5 +1,5 @@
 /* bitstack.h - run a neural network's weights from a stack of 1-bit blocks, as many as memory allows.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs libc only, not even -lm. MIT licence at the end.
+ * Version 0.2.0. C99 to C23, C++11 and later. Needs libc only, not even -lm. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -210,7 +210,11 @@ extern "C" {
 #endif
 #endif
 
-#define BITSTACK_VERSION "0.1.0"
+#define BITSTACK_VERSION "0.2.0"
+#define BITSTACK_VERSION_MAJOR 0
+#define BITSTACK_VERSION_MINOR 2
+#define BITSTACK_VERSION_PATCH 0
+#define BITSTACK_VERSION_NUMBER (BITSTACK_VERSION_MAJOR * 10000 + BITSTACK_VERSION_MINOR * 100 + BITSTACK_VERSION_PATCH)
 #define BITSTACK_FORMAT_VERSION 1
 #define BITSTACK_MAX_LEVELS 32
 
@@ -566,6 +570,9 @@ BITSTACK_API uint64_t bitstack_checksum(const void *data, size_t bytes);
 BITSTACK_API float bitstack_f16_to_f32(uint16_t value);
 BITSTACK_API uint16_t bitstack_f32_to_f16(float value);
 BITSTACK_API const char *bitstack_result_string(bitstack_result result);
+/* BITSTACK_VERSION_NUMBER of the implementation: 200 for 0.2.0. Another number than the macro's: this header and the
+ * library that is linked are of different versions, and before 1.0 versions need not fit each other. */
+BITSTACK_API int bitstack_version(void);
 
 #ifdef __cplusplus
 }
@@ -1056,6 +1063,8 @@ BITSTACK_API uint64_t bitstack_checksum(const void *data, size_t bytes) {
 }
 
 /* ================================================================================== [ERRORS] */
+BITSTACK_API int bitstack_version(void) { return BITSTACK_VERSION_NUMBER; }
+
 BITSTACK_API const char *bitstack_result_string(bitstack_result result) {
     static const char *const strings[] = {
 #define BITSTACK_RESULT_STRING_(name, text) text,
