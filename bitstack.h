@@ -442,6 +442,19 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
  * need factors of the lower level from the file: a matrix for which no lower level can be had keeps the one it has,
  * and resident bytes stay above the budget until a later call succeeds. */
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error);
+/* For a program that is told that memory is short: gives back a quarter of what is loaded beyond the resident part
+ * (BITSTACK_TRIM_SOME), half (BITSTACK_TRIM_HALF), or all (BITSTACK_TRIM_ALL: products give zeros until the next
+ * set_budget; names, tensors and the handle stay). *budget (may be NULL) gets the budget that holds from then on.
+ * Errors as set_budget, which it calls, and BITSTACK_ERROR_ARGUMENT for another level. Belongs to the resizing thread:
+ * call it there, not in a signal handler. What systems say, and the level for it:
+ *   Android onTrimMemory  RUNNING_MODERATE, BACKGROUND: SOME; RUNNING_LOW, MODERATE: HALF; RUNNING_CRITICAL, COMPLETE: ALL
+ *   iOS, macOS            DISPATCH_MEMORYPRESSURE_WARN, didReceiveMemoryWarning: HALF; DISPATCH_MEMORYPRESSURE_CRITICAL: ALL
+ *   cgroup v2             each time that `high` in memory.events has grown (memory.high is passed): SOME; `max`: HALF
+ *   PSI                   a trigger "some 150000 1000000" on memory.pressure: SOME; "full 100000 1000000": HALF
+ *   systemd               POLLPRI on the file in $MEMORY_PRESSURE_WATCH: SOME, again at each event
+ * and set_budget with the old number when nothing was said for a while. */
+typedef enum bitstack_trim_level { BITSTACK_TRIM_SOME = 1, BITSTACK_TRIM_HALF = 2, BITSTACK_TRIM_ALL = 3 } bitstack_trim_level;
+BITSTACK_API bitstack_result bitstack_trim(bitstack *stack, bitstack_trim_level level, uint64_t *budget, bitstack_error *error);
 /* Load one matrix at one level, out of the universal order (for measuring importance). The next
  * set_budget puts it back in line. Resident bytes are counted. Errors as set_budget. */
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error);
@@ -1889,6 +1902,17 @@ BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes
     for (; stack->loaded > low; stack->loaded--)
         stack->states[bitstack_load32_(stack->block_records + (size_t)(stack->loaded - 1) * BITSTACK_BLOCK_RECORD_)].target--;
     return bitstack_bring_(stack, 0, stack->matrices, UINT32_MAX, error);
+}
+
+BITSTACK_API bitstack_result bitstack_trim(bitstack *stack, bitstack_trim_level level, uint64_t *budget, bitstack_error *error) {
+    const uint64_t base = stack->base, more = bitstack_resident_bytes(stack) - base;
+    uint64_t bytes;
+    if (level == BITSTACK_TRIM_SOME) bytes = base + more - more / 4;
+    else if (level == BITSTACK_TRIM_HALF) bytes = base + more - more / 2;
+    else if (level == BITSTACK_TRIM_ALL) bytes = base;
+    else return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such level of trimming", NULL, 0);
+    if (budget) *budget = bytes;
+    return bitstack_set_budget(stack, bytes, error);
 }
 
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error) {

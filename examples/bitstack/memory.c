@@ -140,9 +140,13 @@ void memory_watch_init(memory_watch *watch, const char *group) {
 
 /* ---- deciding ---- */
 
+uint64_t memory_reserve(const memory_policy *p, uint64_t limit) {
+    if (p->reserve) return p->reserve;
+    return limit / 20 < 16 << 20 ? 16 << 20 : limit / 20 > 1 << 30 ? 1 << 30 : limit / 20;
+}
+
 uint64_t memory_budget(memory_policy *p, const memory_reading *r, uint64_t resident, double now) {
-    uint64_t reserve = p->reserve, want = resident;
-    if (!reserve) reserve = r->limit / 20 < 16 << 20 ? 16 << 20 : r->limit / 20 > 1 << 30 ? 1 << 30 : r->limit / 20;
+    uint64_t reserve = memory_reserve(p, r->limit), want = resident;
     if (r->available < reserve) want -= reserve - r->available < want ? reserve - r->available : want;
     else if (r->pressure > 0.1) want -= want / 20;
     else if (now >= p->quiet_until && r->available / 2 > reserve) want += (r->available - 2 * reserve) / 2;

@@ -33,6 +33,8 @@ typedef struct memory_policy {
     double quiet_until;
 } memory_policy;
 
+/* What the policy keeps free of a machine or group with this limit. */
+uint64_t memory_reserve(const memory_policy *policy, uint64_t limit);
 /* The budget to go for, with `resident` bytes of the stack loaded. */
 uint64_t memory_budget(memory_policy *policy, const memory_reading *reading, uint64_t resident, double now);
 
