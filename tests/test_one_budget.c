@@ -104,6 +104,8 @@ int main(int argc, char **argv) {
     double chosen = after(command_err, "bitstack: "), margin = after(command_err, "less "), context = after(command_err, "margin and ");
     CHECK(fabs(after(command_err, "model's ") - all) < 0.01 && fabs(before(command_err, " of memory are free") - 80) < 0.01 && fabs(margin - 2 * 16.78) < 0.02, "%s", command_err);
     CHECK(context > 512 * LAYERS * 2 * WIDTH * 4 / 1e6 && fabs(chosen - ((double)base / 1e6 + 80 - margin - context)) < 0.02, "%s", command_err);
+    CHECK(command_shell("BITSTACK_CGROUP=g \"$B\" plan big.bitstack --json") == 0 && fabs(after(command_out, "\"budget_bytes\": ") / 1e6 - chosen) < 0.006, "plan says otherwise: %s%s",
+          command_out, command_err);
     CHECK(command_shell("echo 2000000000 >g/memory.max && BITSTACK_CGROUP=g \"$B\" run big.bitstack --prompt a -n 2 --temperature 0 >all && \"$B\" run big.bitstack "
                         "--prompt a -n 2 --temperature 0 --budget 1GB | cmp all -") == 0 && !command_err[0], "all of it: %s", command_err);
 

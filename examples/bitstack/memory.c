@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <unistd.h>
 
 /* ---- reading ---- */
@@ -169,6 +172,12 @@ static void give(void *user, void *piece, size_t bytes) {
     (void)user;
     if (bytes < MAPPED) free(piece);
     else munmap(piece, bytes);
+}
+
+void memory_give_back(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 bitstack_allocator memory_allocator(void) {

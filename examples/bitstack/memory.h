@@ -41,5 +41,7 @@ uint64_t memory_budget(memory_policy *policy, const memory_reading *reading, uin
 /* For bitstack_options.allocator: large pieces are mapped one by one, so that what is released goes back to the
  * machine. (malloc may keep it: glibc raises its threshold for mapping to the largest piece ever freed.) */
 bitstack_allocator memory_allocator(void);
+/* Gives the machine what small pieces left behind, where the C library can. */
+void memory_give_back(void);
 
 #endif

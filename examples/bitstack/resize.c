@@ -18,7 +18,7 @@ struct resizer {
     uint64_t target;
     double looked; /* at the memory */
     double used; /* when it was last */
-    int stop, settled, in_use, asleep;
+    int stop, settled, in_use, asleep, dropped;
     int waiting; /* threads in resizer_wait */
     int asking; /* threads that want the lock: mutexes are not fair, and blocks come one after the other */
     resizer_state state; /* steps, longest, memory, message */
@@ -53,6 +53,7 @@ static int step(resizer *r) {
     if (bytes_at(r->stack, loaded) > goal(r)) next--;
     else if (loaded < bitstack_blocks_available(r->stack) && bytes_at(r->stack, loaded + 1) <= goal(r)) next++;
     if (next == loaded) return 0;
+    r->dropped |= next < loaded;
     double start = seconds();
     memset(&error, 0, sizeof error);
     uint64_t bytes = next < loaded && (r->options.automatic || r->asleep) ? goal(r) : bytes_at(r->stack, next);
@@ -102,6 +103,8 @@ static void *work(void *user) {
             pthread_mutex_lock(&r->lock);
             continue;
         }
+        if (r->dropped) memory_give_back();
+        r->dropped = 0;
         if (!r->settled) pthread_cond_broadcast(&r->changed);
         r->settled = 1;
         if (r->options.automatic || r->options.arrived) rest(r, POLL_MS * 1e-3);
