@@ -98,7 +98,7 @@ sanitized: $(ASAN_TESTS) $(TSAN_TESTS) $(REPLAYS)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 QUICKLY = $(MAKE) $(if $(V),,-s) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 PROGRAMS = $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
-tests: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack $(BUILD)/libbitstack.so $(BUILD)/libbitstack.a
+tests: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack $(BUILD)/libbitstack.so $(BUILD)/libbitstack.a $(BUILD)/bench/gemv
 test:
 	@+$(QUICKLY) tests sanitized
 	@tests/run.sh $(wildcard tests/test_*.sh) $(PROGRAMS)
