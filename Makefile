@@ -207,7 +207,7 @@ VERSION = $(shell sed -n 's/^\#define BITSTACK_VERSION "\(.*\)"/\1/p' bitstack.h
 SONAME = libbitstack.so.$(basename $(VERSION))
 PACKAGE = $(LIBDIR)/pkgconfig/bitstack.pc $(LIBDIR)/cmake/bitstack/bitstackConfig.cmake $(LIBDIR)/cmake/bitstack/bitstackConfigVersion.cmake
 INSTALLED = $(BINDIR)/bitstack $(addprefix $(INCLUDEDIR)/,$(HEADERS)) $(LIBDIR)/libbitstack.a \
-    $(addprefix $(LIBDIR)/,libbitstack.so.$(VERSION) $(SONAME) libbitstack.so) $(PACKAGE)
+    $(addprefix $(LIBDIR)/,libbitstack.so.$(VERSION) $(SONAME) libbitstack.so) $(PACKAGE) $(MANDIR)/man1/bitstack.1 $(COMPLETIONDIR)/bitstack
 shared: $(BUILD)/libbitstack.so
 $(BUILD)/shared/%.o: packaging/%.c $(HEADERS)
 	@mkdir -p $(@D)
@@ -220,8 +220,12 @@ $(BUILD)/libbitstack.a: $(BUILD)/shared/bitstack.o $(BUILD)/shared/bitstack_comp
 $(BUILD)/minimal_cpp: examples/minimal.cpp bitstack.h
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 -Wall -Wextra -Wpedantic $(CFLAGS) -I. $< -o $@ -pthread
-install: $(BUILD)/bitstack $(BUILD)/libbitstack.so $(BUILD)/libbitstack.a
-	install -d $(addprefix $(DESTDIR),$(BINDIR) $(INCLUDEDIR) $(sort $(dir $(PACKAGE))))
+$(BUILD)/bitstack.1: packaging/man.sh $(BUILD)/bitstack
+	packaging/man.sh $(BUILD)/bitstack >$@.new && mv $@.new $@
+install: $(BUILD)/bitstack $(BUILD)/bitstack.1 $(BUILD)/libbitstack.so $(BUILD)/libbitstack.a
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(INCLUDEDIR) $(MANDIR)/man1 $(COMPLETIONDIR) $(sort $(dir $(PACKAGE))))
+	install -m 644 $(BUILD)/bitstack.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 644 packaging/bitstack.bash $(DESTDIR)$(COMPLETIONDIR)/bitstack
 	install -m 755 $(BUILD)/bitstack $(DESTDIR)$(BINDIR)
 	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	install -m 644 $(BUILD)/libbitstack.a $(DESTDIR)$(LIBDIR)

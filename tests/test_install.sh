@@ -34,6 +34,21 @@ if $CC -I"$prefix/include" "$out/number.c" -o "$out/number" && "$out/number" && 
     "$prefix/bin/bitstack" --version | grep -q "^bitstack $version "; then ok "one version everywhere: $version"
 else bad "versions differ"; fi
 
+page=$prefix/share/man/man1/bitstack.1
+missing=$("$prefix/bin/bitstack" help | sed -n 's/^  \([a-z-]*\)  *[^ ].*/\1/p' | tr '[:lower:]-' '[:upper:]_' | while read -r name; do
+    tr -d '\\\\' <"$page" | tr - _ | grep -q "^.SH BITSTACK $name\$" || echo "$name"; done)
+if [ -z "$missing" ] && { ! have groff || [ -z "$(groff -man -Tutf8 -ww "$page" 2>&1 >"$out/page.txt" | grep -v 'cannot adjust\|cannot break')" ]; }; then ok "a manual page, of all commands"
+else echo "$missing" >"$out/log"; bad "manual page"; fi
+if have bash; then
+    cat >"$out/complete.bash" <<'END'
+. "$1/share/bash-completion/completions/bitstack"
+complete_() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _bitstack; echo "${COMPREPLY[*]}"; }
+complete_ "$1/bin/bitstack" ru; complete_ "$1/bin/bitstack" help ver; complete_ "$1/bin/bitstack" run --bud; complete_ "$1/bin/bitstack" cut f --c; complete_ "$1/bin/bitstack" run m
+END
+    bash "$out/complete.bash" "$prefix" >"$out/log" 2>&1
+    if printf 'run\nverify\n--budget\n--c-array\n\n' | cmp -s - "$out/log"; then ok "completion for bash"; else bad "completion for bash"; fi
+else skip "completion: bash is not installed"; fi
+
 if have pkg-config; then
     export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
     # shellcheck disable=SC2046
