@@ -192,7 +192,7 @@ extern "C" {
  *                        priorities it must let lower ones run: a delay
  * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
- * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON   (impl) leave kernels out
+ * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVX512, _NO_NEON, _NO_DOTPROD   (impl) leave kernels out
  * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
  *                        differ between machines, NaN in weights may pass for numbers; memory stays safe
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
@@ -922,7 +922,10 @@ static inline int bitstack_file_size_(FILE *file, uint64_t *bytes) {
     uint64_t low = 0, step;
     if (end >= 0 && end < BITSTACK_STEP_) return *bytes = (uint64_t)end, 0;
     if (fseek(file, 0, SEEK_SET) || fgetc(file) == EOF) return 1; /* no file that can be read: a folder, a device */
-    for (step = (uint64_t)1 << 50; step; step >>= 1)
+    /* Never far beyond the end, as a seek takes steps in proportion. */
+    for (step = 1; step < (uint64_t)1 << 62 && !bitstack_seek_(file, step) && fgetc(file) != EOF; step <<= 1)
+        low = step;
+    for (step = low >> 1; step; step >>= 1)
         if (!bitstack_seek_(file, low + step) && fgetc(file) != EOF) low += step;
     *bytes = low + 1;
     return 0;

@@ -1846,6 +1846,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
  *              done again; then tables and column factors are rounded and stay;
  *   sweeps     coordinate descent on the weighted sum itself: group by group, first each row's scale at each level
  *              (closed form, then rounded to what is stored), then each weight's path, given all others.
+ * Scales begin wide enough for a row's largest weights (bitstack_nest_widen_).
  *
  * Rows are worked on in panels of BITSTACK_NEST_ROWS_, a row a lane, which is also a tile of the file: a panel is
  * coded from start to end by one task, which leaves nothing but the payload's bytes and its errors. What depends on
@@ -2001,6 +2002,59 @@ BITSTACK_INLINE_ void bitstack_nest_keep_(bitstack_lanes_ *to, const bitstack_ne
     for (int r = 0; r < BITSTACK_NEST_ROWS_; r++) {
         const float all = ((const float *)w)[r], scale = p->kept[j], first = scale * floorf(all / scale + 0.5f);
         ((float *)to)[r] = first + (p->twice[j] ? scale / 254 * floorf((all - first) / (scale / 254) + 0.5f) : 0);
+    }
+}
+
+/* Where a few weights of a row's group are far larger than the rest, the scale that suits the rest cuts them off, and no
+ * step of descent finds the way to a larger one: such rows had fifty times the error that they need. So before feedback
+ * each row, group and level takes the best of a few multiples of its scale, by what rounding to the nearest value leaves;
+ * levels above the fourth round as that one does but for factors of four. Never a smaller one: what feedback adds makes
+ * targets wider than weights. */
+BITSTACK_INLINE_ void bitstack_nest_widen_(const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared,
+                                           bitstack_nest_panel_ *panel) {
+    static const float wider[] = {1,     1.06f, 1.12f, 1.18f, 1.25f, 1.31f, 1.37f, 1.45f, 1.55f, 1.65f,
+                                  1.8f,  2,     2.25f, 2.5f,  2.75f, 3,     3.5f,  4,     5,     6};
+    enum { SCANNED = 4 };
+    const size_t n = p->cols, levels = p->levels;
+    const bitstack_lanes_ none = bitstack_nest_none_;
+    for (size_t g = 0; g < p->groups; g++) {
+        const size_t first = g * p->group, end = BITSTACK_MIN_(first + p->group, n);
+        bitstack_lanes_ least[BITSTACK_NEST_LEVELS_], best[BITSTACK_NEST_LEVELS_];
+        for (size_t q = 0; q < sizeof wider / sizeof *wider; q++) {
+            bitstack_lanes_ cost[BITSTACK_NEST_LEVELS_], rounding = none; /* rounding: that of the last level scanned */
+            memset(cost, 0, sizeof cost);
+            for (size_t j = first; j < end; j++) {
+                const bitstack_lanes_ w = BITSTACK_SELECT_LANES_(panel->w[j] < none, -panel->w[j], panel->w[j]);
+                const float d = p->diagonal[j];
+                if (p->kept[j] > 0) continue;
+                for (size_t l = 0; l < levels; l++) {
+                    const float *table = BITSTACK_NEST_TABLE_(shared, l);
+                    const size_t size = (size_t)2 << l;
+                    const bitstack_lanes_ s = panel->scale[g * levels + l] * (shared->v[l * n + j] * wider[q]);
+                    const bitstack_lanes_ over = w - s * table[size - 1];
+                    const bitstack_codes_ cut = over > none;
+                    bitstack_lanes_ e = over * over;
+                    for (size_t z = 1; l < SCANNED && z < size; z += 2) { /* the positive ones */
+                        const bitstack_lanes_ a = w - s * table[z], b = a * a;
+                        e = BITSTACK_SELECT_LANES_(b < e, b, e);
+                    }
+                    cost[l] += d * BITSTACK_SELECT_LANES_(cut, over * over, l < SCANNED ? e : none);
+                    if (l == SCANNED - 1) rounding += d * BITSTACK_SELECT_LANES_(cut, none, e);
+                }
+            }
+            for (size_t l = 0; l < levels; l++) {
+                if (l >= SCANNED) cost[l] += rounding * (float)ldexp(1, -2 * (int)(l + 1 - SCANNED));
+                if (q) cost[l] *= 1.1f; /* what looks better by less is chance */
+                const bitstack_codes_ less = q ? cost[l] < least[l] : none == none;
+                least[l] = BITSTACK_SELECT_LANES_(less, cost[l], q ? least[l] : none);
+                best[l] = BITSTACK_SELECT_LANES_(less, none + wider[q], q ? best[l] : none);
+            }
+        }
+        for (size_t l = 0; l < levels; l++) {
+            bitstack_lanes_ *scale = panel->scale + g * levels + l;
+            *scale *= best[l];
+            bitstack_nest_round_(scale, shared->unit[l]);
+        }
     }
 }
 
@@ -2197,7 +2251,10 @@ BITSTACK_INLINE_ void bitstack_nest_work_body_(const bitstack_nest_problem_ *p, 
                                                const bitstack_nest_work_ *work) {
     bitstack_nest_panel_ *panel = work->panel;
     const size_t levels = p->levels;
-    for (int pass = 0; pass < work->passes; pass++) bitstack_nest_feedback_(p, shared, panel, work->sums);
+    for (int pass = 0; pass < work->passes; pass++) {
+        if (!work->sums) bitstack_nest_widen_(p, shared, panel);
+        bitstack_nest_feedback_(p, shared, panel, work->sums);
+    }
     if (work->sums) return;
     bitstack_nest_errors_(p, shared, panel);
     for (int sweep = 0; sweep < work->sweeps && bitstack_nest_sweep_(p, shared, panel); sweep++) {}
@@ -2421,22 +2478,23 @@ BITSTACK_PRIVATE_ double bitstack_nest_even_(bitstack_nest_ *s, int weighted) {
     return sum / count;
 }
 
-/* Root mean square of each row and group over the column factors. Returns the largest. */
+/* Root mean square of each row and group over the column factors. Returns the largest, or more where wider scales may be
+ * wanted (bitstack_nest_widen_). */
 BITSTACK_PRIVATE_ float bitstack_nest_scales_(bitstack_nest_ *s) {
     const bitstack_nest_problem_ *p = &s->problem;
-    float largest = 0;
+    float largest = 0, peak = 0;
     for (size_t i = 0; i < p->rows; i++)
         for (size_t g = 0; g < p->groups; g++) {
             const size_t first = g * p->group, end = BITSTACK_MIN_(first + p->group, p->cols);
             float sum = 0, over = 0;
             for (size_t j = first; j < end; j++) {
                 const float w = p->w[i * p->stride + j] * p->unit, v = s->shared.v[j];
-                if (v > 0) sum += w * w, over += v * v;
+                if (v > 0) sum += w * w, over += v * v, peak = BITSTACK_MAX_(peak, fabsf(w) / v);
             }
             s->rms[i * p->groups + g] = over > 0 ? sqrtf(sum / over) : 0;
             largest = BITSTACK_MAX_(largest, s->rms[i * p->groups + g]);
         }
-    return largest;
+    return BITSTACK_MAX_(largest, BITSTACK_MIN_(peak / 4, 4 * largest));
 }
 
 /* Magnitudes of the sample in units of scale and column factor, sorted: the first tables. */

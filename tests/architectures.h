@@ -8,7 +8,7 @@
 #include "../bitstack.h"
 
 enum { LAYERS = 2, VOCABULARY = 432, TOKENS = 24, WIDTH = 48, HIDDEN = 80 };
-enum { NONE, LINEAR, LLAMA3, YARN, DYNAMIC };
+enum { NONE, LINEAR, LLAMA3, YARN, DYNAMIC, LONGER, SHORTER }; /* LongRoPE: trained on fewer positions than TOKENS, or on more */
 
 typedef struct architecture {
     const char *sentence, *gguf, *hf; /* general.architecture, model_type */
@@ -29,6 +29,8 @@ static const architecture architectures[] = {
     {"qwen2: biases of queries, keys and values, tied head", "qwen2", "qwen2", 6, 3, 8, 0, 0, NONE, 1, 1, 0, 0, "F32", 1},
     {"qwen2: a window from the second layer on", "qwen2", "qwen2", 4, 2, 12, 3, 1, NONE, 0, 1, 0, 0, "F16", 1},
     {"qwen3: normalised queries and keys, own head width", "qwen3", "qwen3", 4, 2, 32, 0, 0, NONE, 1, 0, 0, 1, "BF16", 1},
+    {"llama: LongRoPE beyond the context of its training", "llama", "llama", 4, 2, 12, 0, 0, LONGER, 0, 0, 0, 0, "F32", 1},
+    {"qwen3: LongRoPE within the context of its training", "qwen3", "qwen3", 4, 2, 16, 0, 0, SHORTER, 0, 0, 0, 1, "BF16", 1},
 };
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 static const double BASE = 500000, FACTOR = 4, EPSILON = 1e-5;
@@ -97,25 +99,35 @@ static const matrix *weight(int layer, const char *part) { return find("model.la
 
 /* YaRN's ramp: 1 where the pair turns less than once in 16 positions, 0 from 4 times on, by the channel's number. */
 static double slowed(const architecture *a, unsigned i) {
-    const double pi = 3.141592653589793, original = 16, fast = 4, slow = 1;
+    const double pi = 3.141592653589793, first = 16, fast = 4, slow = 1;
     double at[2] = {fast, slow}, ramp;
-    for (int k = 0; k < 2; k++) at[k] = a->head_width / 2.0 * log(original / (2 * pi * at[k])) / log(BASE);
+    for (int k = 0; k < 2; k++) at[k] = a->head_width / 2.0 * log(first / (2 * pi * at[k])) / log(BASE);
     at[0] = floor(at[0]) > 0 ? floor(at[0]) : 0, at[1] = ceil(at[1]);
     if (at[1] > a->head_width - 1) at[1] = a->head_width - 1;
     ramp = (i - at[0]) / (at[1] - at[0] > 0.001 ? at[1] - at[0] : 0.001);
     return ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
 }
+/* LongRoPE: what a pair's frequency is divided by, and the context of the training (a context of 64 is twice or four times
+ * that). */
+static double long_factor(unsigned i) { return 1.5 + 0.75 * i; }
+static double short_factor(unsigned i) { return 1 + 0.125 * i; }
+static unsigned original(const architecture *a) { return a->scaling == LONGER ? 16 : 32; }
 /* What queries and keys are multiplied by. */
-static double magnitude(const architecture *a) { return a->scaling == YARN ? 0.1 * log(FACTOR) + 1 : 1; }
+static double magnitude(const architecture *a) {
+    if (a->scaling == LONGER || a->scaling == SHORTER) return sqrt(1 + log(64.0 / original(a)) / log(original(a)));
+    return a->scaling == YARN ? 0.1 * log(FACTOR) + 1 : 1;
+}
 
 static double frequency(const architecture *a, unsigned i) {
-    const double pi = 3.141592653589793, low = 1, high = 4, original = 32;
+    const double pi = 3.141592653589793, low = 1, high = 4, first = 32;
     double f = pow(BASE, -2.0 * i / a->head_width), wavelength = 2 * pi / f;
+    if (a->scaling == LONGER) return f / long_factor(i);
+    if (a->scaling == SHORTER) return f / short_factor(i);
     if (a->scaling == LINEAR) return f / FACTOR;
     if (a->scaling == YARN) return f * (1 - slowed(a, i)) + f / FACTOR * slowed(a, i);
-    if (a->scaling == NONE || a->scaling == DYNAMIC || wavelength < original / high) return f;
-    if (wavelength > original / low) return f / FACTOR;
-    double smooth = (original / wavelength - low) / (high - low);
+    if (a->scaling == NONE || a->scaling == DYNAMIC || wavelength < first / high) return f;
+    if (wavelength > first / low) return f / FACTOR;
+    double smooth = (first / wavelength - low) / (high - low);
     return (1 - smooth) * f / FACTOR + smooth * f;
 }
 
@@ -213,7 +225,8 @@ static void write_gguf(const architecture *a, gguf_maker *g) {
         "attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm"};
     char key[96];
     uint64_t shape[2];
-    float factors[64];
+    const int two = a->scaling == LONGER || a->scaling == SHORTER;
+    float factors[2][64];
     make_start(g, 3);
     make_meta_string(g, "general.architecture", a->gguf);
 #define KEY(name) (snprintf(key, sizeof key, "%s.%s", a->gguf, name), key)
@@ -234,10 +247,16 @@ static void write_gguf(const architecture *a, gguf_maker *g) {
         make_meta_string(g, KEY("rope.scaling.type"), "yarn"), make_meta_f32(g, KEY("rope.scaling.factor"), (float)FACTOR);
         make_meta_u32(g, KEY("rope.scaling.original_context_length"), 16), make_meta_f32(g, KEY("rope.scaling.yarn_beta_fast"), 4);
     }
-    if (a->scaling == LLAMA3) {
-        shape[0] = a->head_width / 2;
-        make_tensor(g, "rope_freqs.weight", 1, shape, 0, shape[0] * 4);
-        for (unsigned i = 0; i < a->head_width / 2; i++) factors[i] = (float)(pow(BASE, -2.0 * i / a->head_width) / frequency(a, i));
+    if (two) {
+        make_meta_u32(g, KEY("rope.scaling.original_context_length"), original(a));
+        make_meta_f32(g, KEY("rope.scaling.attn_factor"), (float)magnitude(a));
+    }
+    shape[0] = a->head_width / 2;
+    if (a->scaling == LLAMA3) make_tensor(g, "rope_freqs.weight", 1, shape, 0, shape[0] * 4);
+    if (two) make_tensor(g, "rope_factors_long.weight", 1, shape, 0, shape[0] * 4), make_tensor(g, "rope_factors_short.weight", 1, shape, 0, shape[0] * 4);
+    for (unsigned i = 0; i < a->head_width / 2; i++) {
+        factors[0][i] = (float)(two ? long_factor(i) : pow(BASE, -2.0 * i / a->head_width) / frequency(a, i));
+        factors[1][i] = (float)short_factor(i);
     }
     for (int i = 0; i < matrix_count; i++) {
         const matrix *m = &matrices[i];
@@ -253,7 +272,8 @@ static void write_gguf(const architecture *a, gguf_maker *g) {
         make_tensor(g, name, m->one_dimension ? 1 : 2, shape, 0, (uint64_t)m->rows * m->cols * 4);
     }
     make_finish(g);
-    if (a->scaling == LLAMA3) make_data(g, factors, a->head_width / 2 * 4);
+    if (a->scaling == LLAMA3 || two) make_data(g, factors[0], a->head_width / 2 * 4);
+    if (two) make_data(g, factors[1], a->head_width / 2 * 4);
     for (int i = 0; i < matrix_count; i++) {
         const matrix *m = &matrices[i];
         int permuted = strstr(m->name, "q_proj") || strstr(m->name, "k_proj");

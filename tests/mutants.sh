@@ -10,6 +10,8 @@ BITSTACK_SHARED=${BITSTACK_SHARED:-$PWD/../shared}; export BITSTACK_SHARED; BITS
 cp -r bitstack.h bitstack_compress.h tests "$out/"
 mkdir "$out/examples" && cp -r examples/llm examples/bitstack "$out/examples/" && ln -s "$PWD/examples/models" "$out/examples/models"
 
+. tests/room.sh
+
 commands='command\.h\|/\.\./bitstack' # tests that run the command
 
 # examples plain|mutant FOLDER: $made = the objects of a folder of examples, the edited file's compiled anew.
@@ -49,7 +51,7 @@ build_and_run() {
         grep -q examples/bitstack "tests/$test.c" && needs="$(echo "$made" | tr ' ' '\n' | grep -v '/bitstack\.main\.' | tr '\n' ' ') $needs"
     fi
     (cd "$out" && $command "tests/$test.c" $needs $objects -o build/tests/program -lm) >"$out/log" 2>&1 || return 2
-    (cd "$out" && BITSTACK_RESIZES=60 timeout 300 $runner build/tests/program) >"$out/log" 2>&1
+    (cd "$out" && BITSTACK_RESIZES=60 timeout 300 $still $runner build/tests/program) >"$out/log" 2>&1
 }
 
 mutant() {

@@ -1,10 +1,16 @@
-/* random_stack.h - writes a llama-shaped model of random planes as a stack, of any size, in no time: for tests of
- * what does not depend on what the model says. Its tokens are bytes. */
+/* random_stack.h - writes a llama-shaped model of random planes and tables as a stack, of any size, in no time: for tests
+ * of what does not depend on what the model says. Its tokens are bytes. */
 #ifndef RANDOM_STACK_H
 #define RANDOM_STACK_H
 
-#include "bitstack_compress.h"
-#include "test.h"
+#include "stack_builder.h"
+
+/* A matrix in tables, its weights about as large as those below: the builder's are .07. */
+static inline bitstack_coded random_tables(uint32_t rows, uint32_t cols, uint32_t levels, uint64_t *seed) {
+    bitstack_shape shape = build_tables(rows, cols, levels, 64);
+    shape.scale = (float)exp2(round(log2(1 / (0.07 * sqrt(cols)))));
+    return build_coded(&shape, test_random(seed));
+}
 
 /* A nested matrix: random signs; factors so that products neither grow nor vanish. */
 static inline bitstack_coded random_coded(uint32_t rows, uint32_t cols, uint32_t levels, uint64_t *seed) {
@@ -31,6 +37,9 @@ static inline bitstack_coded random_coded(uint32_t rows, uint32_t cols, uint32_t
     }
     return coded;
 }
+
+/* Every other matrix is in tables: batches then differ from single products by what bitstack_gemm says. Or none is. */
+static int random_stack_has_tables = 1;
 
 enum { WORDS = 259, WORD_END = 2, WORD_BYTES = 3 }; /* a byte's token is WORD_BYTES + the byte */
 
@@ -77,10 +86,10 @@ static inline int random_stack(const char *path, uint32_t width, uint32_t hidden
         snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", l);
         bad = bad || bitstack_writer_tensor(w, name, BITSTACK_F32, 1, shape + 1, values);
         for (int i = 0; i < 7 && !bad; i++) {
-            bitstack_coded coded = random_coded(rows[i], cols[i], levels, &seed);
+            bitstack_coded coded = (i % 2 && random_stack_has_tables ? random_tables : random_coded)(rows[i], cols[i], levels, &seed);
             snprintf(name, sizeof name, "blk.%u.%s.weight", l, names[i]);
             bad = bitstack_writer_matrix(w, name, &coded, 1) != BITSTACK_OK;
-            for (uint32_t b = 0; b < levels; b++) free(coded.blocks[b]);
+            build_free(&coded);
         }
     }
     free(values);

@@ -134,6 +134,8 @@ int main(int argc, char **argv) {
     CHECK(fails("run tiny.gguf --prompt a --budget 3XB", 2, "--budget: expected a size"), "size");
     CHECK(fails("run tiny.gguf --prompt a --top-p 2", 2, "--top-p"), "top-p");
     CHECK(fails("perplexity tiny.gguf", 2, "--text or --tokens"), "text");
+    CHECK(fails("perplexity tiny.gguf --tokens ids.u16 --special", 2, "--special needs a text"), "marks among ids");
+    CHECK(fails("compress tiny.gguf -o x.bitstack --special", 2, "--special needs a text"), "marks in no text");
     CHECK(fails("perplexity tiny.gguf --text text.txt --budgets 3MB,x", 2, "--budgets"), "budgets");
     CHECK(fails("error x.bitstack", 2, "--against"), "against");
 
@@ -157,6 +159,23 @@ int main(int argc, char **argv) {
     CHECK(!exists("x.bitstack") && !exists("x.bitstack.part") && !exists("x.bitstack.spool"), "something was left behind");
 
     static const char *const methods[] = {"nested", "iabs"};
+    TEST("marks in a text that is measured or calibrated on are text, unless --special is given");
+    static char marked[18 * 60];
+    for (int i = 0; i < 60; i++) memcpy(marked + 18 * i, "the in</s>hers</s>", 18);
+    save("marked.txt", marked, sizeof marked);
+    double nll[2] = {0, 0};
+    for (int special = 0; special < 2; special++) {
+        CHECK(run(special ? "perplexity tiny.gguf --text marked.txt --special --json" : "perplexity tiny.gguf --text marked.txt --json") == 0 && parse_line(0), "%s%s", out, err);
+        nll[special] = number("nll");
+        CHECK(run(special ? "compress tiny.gguf -o special.bitstack --levels 1 --calibrate marked.txt --self-share 0 --special"
+                          : "compress tiny.gguf -o plain.bitstack --levels 1 --calibrate marked.txt --self-share 0") == 0, "%s", err);
+    }
+    size_t sizes[2];
+    unsigned char *plain = load("plain.bitstack", &sizes[0]), *special = load("special.bitstack", &sizes[1]);
+    CHECK(nll[0] > 0 && nll[1] > 0 && fabs(nll[0] - nll[1]) > 1e-3, "%g and %g nats a token", nll[0], nll[1]);
+    CHECK(sizes[0] == sizes[1] && memcmp(plain, special, sizes[0]) != 0, "calibrated alike");
+    free(plain), free(special);
+
     for (int method = 0; method < 2; method++) {
         char line[400];
         TEST(method ? "iabs: a model becomes a stack that verifies" : "nested: a model becomes a stack that verifies");
@@ -167,7 +186,7 @@ int main(int argc, char **argv) {
         CHECK(run("verify m.bitstack") == 0 && lines(out) == 1 && strstr(out, "valid"), "%s%s", out, err);
 
         TEST(method ? "iabs: info, plain and JSON" : "nested: info, plain and JSON");
-        CHECK(run("info m.bitstack") == 0 && strstr(out, "blk.1.ffn_down.weight"), "%s%s", out, err);
+        CHECK(run("info m.bitstack") == 0 && strstr(out, "blk.1.ffn_down.weight") && strstr(out, method ? "  iabs   planes " : "  nested tables "), "%s%s", out, err);
         CHECK(run("info m.bitstack --json") == 0 && lines(out) == 15, "%d lines", lines(out));
         CHECK(parse_line(0) && number("version") == 1 && number("matrices") == 14 && number("blocks") == 56 && has("metadata"), "%.300s", out);
         double base = number("base_bytes"), total = number("total_bytes"), sum = 0;
@@ -178,7 +197,8 @@ int main(int argc, char **argv) {
         for (int i = 1; i <= 14; i++) {
             CHECK(parse_line(i) && number("rows") >= 32 && number("cols") >= 64 && number("levels") == 4 && number("rank") >= 1 &&
                   has("name"), "line %d", i);
-            CHECK(has("method") && llm_string_is(json.values[has("method")].string, methods[method]), "line %d", i);
+            CHECK(has("method") && llm_string_is(json.values[has("method")].string, methods[method]) &&
+                  has("encoding") && llm_string_is(json.values[has("encoding")].string, method ? "planes" : "tables"), "line %d", i);
             size_t bytes = has("level_bytes");
             CHECK(bytes && json.values[bytes].count == 4, "line %d", i);
             if (bytes) sum += json.values[bytes + 4].number;

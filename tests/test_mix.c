@@ -67,6 +67,21 @@ int main(void) {
     CHECK(rows_of(&m, FOLDER "short.txt", 0, 0, 1, &rows) == CLI_OK && rows.count == 1 && rows.length == LENGTH, "%zu rows of %zu", rows.count, rows.length);
     llm_rows_free(&rows);
 
+    TEST("marks in a text are text, and marks only where that is asked for");
+    static const char talk[] = "a</s>b<s>c</s>";
+    static char marked[sizeof talk * 100];
+    for (size_t i = 0; i < 100; i++) memcpy(marked + i * (sizeof talk - 1), talk, sizeof talk - 1);
+    save(FOLDER "marked.txt", marked, 100 * (sizeof talk - 1));
+    for (int special = 0; special < 2; special++) {
+        mix how = {.texts = FOLDER "marked.txt", .length = LENGTH, .rows = 100, .threads = 1, .special = special};
+        size_t ends = 0, begins = 0;
+        memset(&rows, 0, sizeof rows);
+        CHECK(mix_rows(&how, &m, NULL, NULL, &rows) == CLI_OK && rows.count > 10, "%zu rows", rows.count);
+        for (size_t i = 0; i < rows.count * rows.length; i++) ends += rows.ids[i] == 2, begins += rows.ids[i] == 1;
+        CHECK(special ? ends >= 100 && begins >= 50 : !ends && !begins, "%zu ends and %zu begins in %zu rows", ends, begins, rows.count);
+        llm_rows_free(&rows);
+    }
+
     TEST("a share of the model's own text, the same for every number of threads");
     CHECK(rows_of(&m, FOLDER "b.txt", 0.25, 0, 1, &rows) == CLI_OK && rows.count == 24 && count_of(&rows, B) == 18, "%zu of %zu rows", count_of(&rows, B), rows.count);
     CHECK(rows_of(&m, FOLDER "b.txt", 0.25, 0, 3, &again) == CLI_OK && again.count == rows.count && memcmp(rows.ids, again.ids, rows.count * LENGTH * 4) == 0, "other text");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The tests that matter for memory and threads, again with the headers built under ASan, UBSan and TSan.
 # BITSTACK_FULL=1: all of those programs that need no more than the headers, optimised, by gcc and by clang.
-pass=0 fail=0 skip=0 label=
+pass=0 fail=0 skip=0 label= limit=200 # seconds a program
 out=${BUILD:-build}/tests/sanitized; mkdir -p "$out"
 case $out in /*) ;; *) out=$PWD/$out ;; esac
 . tests/room.sh
@@ -9,7 +9,7 @@ make_room "$out/room"
 CC=${CC:-cc}
 # show NAME, PROGRAM, WHAT: runs it in the room and tells of it.
 show() {
-    if (cd "$out/room" && "$2") >"$out/log" 2>&1; then
+    if (cd "$out/room" && limited "$limit" $still "$2") >"$out/log" 2>&1; then
         echo "ok    $(basename "$2" | sed s/^test_//) under $1$label"; pass=$((pass + 1))
         sed -n 's/^      \([0-9]* resizes.*\)/      \1, under '"$1"'/p' "$out/log"
     else
@@ -34,7 +34,7 @@ run() { # sanitizers, compiler and flags -- tests
     done
 }
 here() { # compiler and flags: do its programs run here?
-    echo 'int main(void){return 0;}' | $1 -x c - -o "$out/probe" 2>/dev/null && "$out/probe" && return
+    echo 'int main(void){return 0;}' | $1 -x c - -o "$out/probe" 2>/dev/null && limited 20 $still "$out/probe" >/dev/null 2>&1 && return
     echo "skip  $1: not here"; skip=$((skip + 1)); return 1
 }
 # Those that `make` has built, or builds now.
@@ -55,6 +55,7 @@ if [ -z "$BITSTACK_FULL" ]; then
     built address,undefined asan "AddressSanitizer and UBSan" -- test_reader test_small_machines test_resize_while_multiplying test_writer test_threads_agree
     built thread tsan ThreadSanitizer -- test_resize_while_multiplying test_resize_while_talking
 else
+    limit=1200
     BITSTACK_FULL=; export BITSTACK_FULL # the tests themselves as they are
     export BITSTACK_RESIZES=2000
     for cc in gcc clang; do

@@ -23,7 +23,7 @@ one() { # description, flags
     [ "$hash" = "$first" ] || { echo "$hash, was $first" >"$out/log"; bad "$what: other bits"; return; }
     built=$((built + 1))
 }
-switches="NO_STDIO NO_MALLOC NO_THREADS NO_SIMD NO_SSE4 NO_AVX2 NO_AVX512 NO_NEON CHUNK_COLS=512 STATIC ALLOW_FAST_MATH POOL"
+switches="NO_STDIO NO_MALLOC NO_THREADS NO_SIMD NO_SSE4 NO_AVX2 NO_AVX512 NO_NEON NO_DOTPROD CHUNK_COLS=512 STATIC ALLOW_FAST_MATH POOL"
 one "no switch" -O1
 if [ -z "$BITSTACK_FULL" ]; then
     for a in $switches; do one "BITSTACK_$a" -O0 -D"BITSTACK_$a"; done

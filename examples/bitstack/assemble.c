@@ -1,4 +1,5 @@
 #include "assemble.h"
+#include "couple.h"
 #include "resident.h"
 
 #include <dirent.h>
@@ -229,7 +230,8 @@ int assembly_finish(assembly *a, bitstack_result result, const llm_rows *probe, 
     bitstack_order_entry *entries = malloc((blocks + 1) * sizeof *entries);
     if (result == BITSTACK_OK && !entries) result = BITSTACK_ERROR_MEMORY;
     if (result == BITSTACK_OK)
-        result = bitstack_order_predicted(a->levels, a->matrices, (const double *const *)a->loss_at, (const uint64_t *const *)a->bytes_at, entries);
+        result = couple_order(a->model->config.layers, a->levels, a->matrices, (const double *const *)a->loss_at,
+                              (const uint64_t *const *)a->bytes_at, entries);
     if (result == BITSTACK_OK) {
         choose_points(a, entries, blocks);
         result = bitstack_writer_finish(a->writer, entries, blocks, &a->error);

@@ -79,9 +79,7 @@ static int have_line(int wait) {
         }
         if (input.line || input.ended) break;
         struct pollfd in = {STDIN_FILENO, POLLIN, 0};
-        int ready = poll(&in, 1, wait ? -1 : 0);
-        if (ready < 0 && errno == EINTR && !interrupted) continue;
-        if (ready <= 0) break;
+        if (wait ? !line_wait(&interrupted) : poll(&in, 1, 0) <= 0) break;
         ssize_t got = read(STDIN_FILENO, input.text + input.used, sizeof input.text - input.used);
         if (got > 0) input.used += (size_t)got;
         else if (got == 0 || errno != EINTR) input.ended = 1;
@@ -252,7 +250,7 @@ static int next_input(int edited, const char *prompt) {
         if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) fputs(prompt, stdout), fflush(stdout);
         return have_line(1) ? 1 : interrupted ? -1 : 0;
     }
-    int result = line_read(prompt, &text, &bytes);
+    int result = line_read(prompt, &interrupted, &text, &bytes);
     if (result != LINE_TEXT) return result == LINE_INTERRUPTED ? -1 : 0;
     if (input.used + bytes + 1 > sizeof input.text) printf("[a line of more than %zu bytes is left out]\n", sizeof input.text - 1), bytes = 0;
     if (bytes) memcpy(input.text + input.used, text, bytes);

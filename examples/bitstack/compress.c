@@ -26,6 +26,7 @@ static const char help[] =
     "  --self-share S         this part of the text is written by the model itself, beginning in many ways (and partly\n"
     "                         as answers, if it is one that talks); half. Without --calibrate: all of it, 16384 tokens\n"
     "  --calibrate-self N     N tokens written by the model, whatever --calibrate gives\n"
+    "  --special              marks such as <|im_end|> in the text count as marks, not as text\n"
     "  --order predicted      blocks by predicted loss reduction a byte, from one backward pass (default)\n"
     "  --order probes         the same from the loss with each matrix at level 0, 1 and 2, measured one by one\n"
     "  --order loss           the same with the loss measured for every matrix and level\n"
@@ -498,9 +499,9 @@ int command_compress(int argc, char **argv) {
     uint64_t memory = 4000000000u;
     double shrinking = -1, self_share = 0.5;
     const char *effort_name = "normal", *focus = NULL, *part = NULL;
-    int resume = 0, quiet = 0, json = 0;
+    int resume = 0, quiet = 0, json = 0, special = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
-                                {"--self-share", CLI_NUMBER, &self_share},
+                                {"--self-share", CLI_NUMBER, &self_share}, {"--special", CLI_FLAG, &special},
                                 {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
                                 {"--memory", CLI_SIZE, &memory}, {"--probe", CLI_WHOLE, &probe_tokens},
                                 {"--token-weights", CLI_TEXT, &weights}, {"--shrink", CLI_NUMBER, &shrinking}, {"--labels", CLI_TEXT, &labels},
@@ -529,8 +530,10 @@ int command_compress(int argc, char **argv) {
     c.probe_length = probe_tokens + 1;
     if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
+    if (special && (!text || strcmp(text, "none") == 0))
+        return cli_usage("compress", "--special needs a text: --calibrate");
     mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 8,
-                 .threads = c.threads};
+                 .threads = c.threads, .special = special};
     if (cli_output(&a.out) != CLI_OK || cli_same_file(path, a.out) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
 

@@ -36,6 +36,8 @@ static void print_meta(const bitstack *stack, int json) {
     }
 }
 
+static const char *encoding(const bitstack_shape *shape) { return shape->encoding == BITSTACK_TABLES ? "tables" : "planes"; }
+/* Nested coding made planes before it made tables. */
 static const char *method(const bitstack_shape *shape) {
     return shape->coefficients == BITSTACK_COEFFICIENTS_OWN ? "iabs" : "nested";
 }
@@ -72,8 +74,8 @@ int command_info(int argc, char **argv) {
         printf("%d matrices, %d blocks (%d in this file), %d resident tensors\n", matrices, blocks,
                bitstack_blocks_available(stack), bitstack_tensor_count(stack));
         printf("memory: from %s (header and resident part) to %s\n\n", cli_bytes(base), cli_bytes(total));
-        printf("%-28s %6s %6s  %-6s %4s %6s  bits a weight at level 1, 2, ...\n", "matrix", "rows", "cols", "method", "rank",
-               "levels");
+        printf("%-28s %6s %6s  %-6s %-6s %4s %6s  bits a weight at level 1, 2, ...\n", "matrix", "rows", "cols", "method", "in",
+               "rank", "levels");
     }
     for (int i = 0; i < matrices; i++) {
         bitstack_matrix m;
@@ -85,6 +87,7 @@ int command_info(int argc, char **argv) {
             cli_json_whole("rows", s->rows);
             cli_json_whole("cols", s->cols);
             cli_json_text("method", method(s), strlen(method(s)));
+            cli_json_text("encoding", encoding(s), strlen(encoding(s)));
             cli_json_whole("rank", s->rank);
             cli_json_whole("levels", s->levels);
             cli_json_key("level_bytes");
@@ -94,7 +97,8 @@ int command_info(int argc, char **argv) {
             cli_json_number("sensitivity", (double)m.sensitivity);
             cli_json_end();
         } else {
-            printf("%-28s %6u %6u  %-6s %4u %6u ", cli_plain(m.name, m.name_bytes), s->rows, s->cols, method(s), s->rank, s->levels);
+            printf("%-28s %6u %6u  %-6s %-6s %4u %6u ", cli_plain(m.name, m.name_bytes), s->rows, s->cols, method(s), encoding(s), s->rank,
+                   s->levels);
             for (uint32_t l = 1; l <= s->levels; l++)
                 printf(" %.2f", 8 * (double)bitstack_live_bytes(s, l) / ((double)s->rows * s->cols));
             putchar('\n');

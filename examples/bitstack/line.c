@@ -2,6 +2,7 @@
 #include "../llm/unicode.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,22 +119,36 @@ static void show(const line *l, const char *prompt) {
 
 enum { KEY_NONE = 256, KEY_LEFT, KEY_RIGHT, KEY_UP, KEY_DOWN, KEY_HOME, KEY_END, KEY_DELETE, KEY_PASTE, KEY_PASTED };
 
-/* The next byte; -1 at the end, -2 when a signal came. */
-static int byte(void) {
+/* A signal may come just before the wait begins, and then does not end it: so *stop is looked at now and then. */
+int line_wait(const volatile sig_atomic_t *stop) {
+    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+    while (!*stop) {
+        int ready = poll(&in, 1, 100);
+        if (ready > 0 || (ready < 0 && errno != EINTR)) return 1;
+    }
+    return 0;
+}
+
+/* The next byte; -1 at the end, -2 when interrupted. */
+static int byte(const volatile sig_atomic_t *stop) {
     unsigned char c;
-    ssize_t got = read(STDIN_FILENO, &c, 1);
-    return got == 1 ? c : got < 0 && errno == EINTR ? -2 : -1;
+    ssize_t got;
+    do {
+        if (!line_wait(stop)) return -2;
+        got = read(STDIN_FILENO, &c, 1);
+    } while (got < 0 && errno == EINTR);
+    return got == 1 ? c : -1;
 }
 
 /* What follows an escape. */
-static int escape(void) {
+static int escape(const volatile sig_atomic_t *stop) {
     static const struct { const char *letters; int key; } keys[] = {{"D", KEY_LEFT}, {"C", KEY_RIGHT}, {"A", KEY_UP}, {"B", KEY_DOWN}, {"H", KEY_HOME}, {"F", KEY_END},
         {"1~", KEY_HOME}, {"7~", KEY_HOME}, {"4~", KEY_END}, {"8~", KEY_END}, {"3~", KEY_DELETE}, {"200~", KEY_PASTE}, {"201~", KEY_PASTED}};
     char letters[8] = {0};
-    int c = byte();
+    int c = byte(stop);
     if (c != '[' && c != 'O') return c < 0 ? c : KEY_NONE;
     for (size_t i = 0; i + 1 < sizeof letters; i++) {
-        if ((c = byte()) < 0) return c;
+        if ((c = byte(stop)) < 0) return c;
         letters[i] = (char)c;
         if (c >= 64) break;
     }
@@ -192,7 +207,7 @@ static int press(line *l, int key, size_t *which, int pasting) {
     return -1;
 }
 
-int line_read(const char *prompt, char **text, size_t *bytes) {
+int line_read(const char *prompt, const volatile sig_atomic_t *stop, char **text, size_t *bytes) {
     struct termios before_raw, raw;
     line l = {NULL, 0, 0, 0};
     size_t which = history.count;
@@ -209,8 +224,8 @@ int line_read(const char *prompt, char **text, size_t *bytes) {
     fputs("\033[?2004h", stdout); /* what is pasted comes in brackets */
     while (result < 0) {
         if (!pasting) show(&l, prompt);
-        int key = byte();
-        if (key == 27) key = escape();
+        int key = byte(stop);
+        if (key == 27) key = escape(stop);
         if (key == -1) result = LINE_END;
         else if (key == -2) result = LINE_INTERRUPTED;
         else if (key == KEY_PASTE || key == KEY_PASTED) pasting = key == KEY_PASTE;

@@ -80,12 +80,12 @@ typedef struct ids {
     size_t count;
 } ids;
 
-static int read_file(const char *path, const llm_tokenizer *tokenizer, ids *to) {
+static int read_file(const mix *m, const char *path, const llm_tokenizer *tokenizer, ids *to) {
     size_t bytes;
     uint32_t *some = NULL;
     unsigned char *text = cli_read(path, &bytes);
     if (!text) return CLI_FAILED;
-    int64_t count = llm_encode(tokenizer, (const char *)text, bytes, &some);
+    int64_t count = (m->special ? llm_encode_marked : llm_encode)(tokenizer, (const char *)text, bytes, &some);
     uint32_t *more = count < 0 ? NULL : realloc(to->all, (to->count + (size_t)count + 1) * sizeof *more);
     if (more) {
         to->all = more;
@@ -101,7 +101,8 @@ static int read_item(const mix *m, const char *item, const llm_tokenizer *tokeni
     names files = {NULL, 0};
     ids all = {NULL, 0};
     int status = list_files(item, &files) == 0 ? CLI_OK : cli_failed("%s: out of memory", item);
-    for (size_t i = 0; i < files.count && status == CLI_OK; i++) status = read_file(files.all[i], tokenizer, &all);
+    for (size_t i = 0; i < files.count && status == CLI_OK; i++)
+        status = read_file(m, files.all[i], tokenizer, &all);
     if (status == CLI_OK && all.count < 2) status = cli_failed("%s: expected at least two tokens, found %zu", item, all.count);
     if (status == CLI_OK && all.count < m->length) {
         uint32_t *more = realloc(all.all, m->length * sizeof *more);

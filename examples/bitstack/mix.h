@@ -12,6 +12,7 @@ typedef struct mix {
     size_t length, rows; /* of a row in ids; rows at most, where there is text */
     uint64_t seed, bytes; /* bytes: for keys and values while writing */
     int threads;
+    int special;         /* marks such as <|im_end|> in the texts count as marks, not as text */
 } mix;
 
 enum { MIX_DEFAULT_SELF = 16384 };

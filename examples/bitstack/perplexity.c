@@ -10,15 +10,17 @@
 #include <string.h>
 
 static const char help[] =
-    "usage: bitstack perplexity FILE (--text T | --tokens IDS.u16) [--context TOKENS]\n"
+    "usage: bitstack perplexity FILE (--text T [--special] | --tokens IDS.u16) [--context TOKENS]\n"
     "                           [--budgets 3MB,4MB,...] [--against MODEL.gguf] [--json] [--threads N]\n\n"
     "The text is cut into rows of context + 1 ids (context: 256, or what the model has); each row is read on its\n"
     "own, nothing put in front. One line a budget: mean negative log likelihood (nll, nats a token), perplexity,\n"
     "tokens a second and, with --against, the mean divergence from the full-precision model (kl, nats a token).\n"
+    "--special: marks such as <|im_end|> in the text count as marks, not as text.\n"
     "FILE: a stack, or a GGUF model.\n";
 
 /* Rows from a text file or from little-endian 16-bit ids. */
-static int read_rows(llm_rows *rows, const llm_model *model, const char *text, const char *tokens, uint32_t context) {
+static int read_rows(llm_rows *rows, const llm_model *model, const char *text, int special, const char *tokens,
+                     uint32_t context) {
     const char *path = text ? text : tokens;
     llm_error error;
     uint32_t *ids = NULL;
@@ -31,7 +33,7 @@ static int read_rows(llm_rows *rows, const llm_model *model, const char *text, c
         llm_tokenizer tokenizer;
         if (llm_tokenizer_load(&tokenizer, &model->source, &error) != 0) status = cli_failed("%s", error.message);
         else {
-            count = llm_encode(&tokenizer, (const char *)data, bytes, &ids);
+            count = (special ? llm_encode_marked : llm_encode)(&tokenizer, (const char *)data, bytes, &ids);
             if (count < 0) status = cli_failed("%s: out of memory", path);
             llm_tokenizer_free(&tokenizer);
         }
@@ -93,13 +95,15 @@ static int one_budget(llm_model *model, llm_reference *full, const llm_rows *row
 int command_perplexity(int argc, char **argv) {
     const char *path, *text = NULL, *tokens = NULL, *against = NULL, *budgets = NULL;
     uint32_t context = 0, threads = (uint32_t)llm_processors();
-    int json = 0;
-    const cli_option options[] = {{"--text", CLI_TEXT, &text}, {"--tokens", CLI_TEXT, &tokens}, {"--context", CLI_WHOLE, &context},
+    int json = 0, special = 0;
+    const cli_option options[] = {{"--text", CLI_TEXT, &text}, {"--special", CLI_FLAG, &special}, {"--tokens", CLI_TEXT, &tokens},
+                                  {"--context", CLI_WHOLE, &context},
                                   {"--budgets", CLI_TEXT, &budgets}, {"--against", CLI_TEXT, &against},
                                   {"--threads", CLI_WHOLE, &threads}, {"--json", CLI_FLAG, &json}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "perplexity", help, options, &path, 1);
     if (stop) return stop - 1;
     if (!text == !tokens) return cli_usage("perplexity", "expected --text or --tokens, one of them");
+    if (special && !text) return cli_usage("perplexity", "--special needs a text: --text");
     if (context > 1 << 20) return cli_usage("perplexity", "--context: expected 1 to 1048576");
     for (const char *at = budgets; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         uint64_t bytes;
@@ -121,7 +125,7 @@ int command_perplexity(int argc, char **argv) {
     if (!context) context = model.config.context < 256 ? model.config.context : 256;
     if (status == CLI_OK && context > model.config.context)
         status = cli_failed("%s: expected --context up to %u", path, model.config.context);
-    if (status == CLI_OK) status = read_rows(&rows, &model, text, tokens, context);
+    if (status == CLI_OK) status = read_rows(&rows, &model, text, special, tokens, context);
     if (status == CLI_OK && against) {
         opened = llm_model_open(&full, against, &load, &error) == 0;
         if (!opened) status = cli_failed("%s", error.message);

@@ -9,12 +9,13 @@
 
 enum {
     SLAB = 1 << 24,     /* floats of a matrix that are unpacked, or turned, at a time */
-    SLAB_ROWS = 4096,   /* and its rows where they are what is summed over */
+    SLAB_ROWS = 4096,   /* and its rows, which a product with what is turned sums over */
     PIECE_ROWS = 64,    /* rows that a thread unpacks at a time */
     PIECE_TOKENS = 16,  /* tokens of a share of work that goes token by token */
     TILE_TOKENS = 256,  /* of a product's share of work, and at most so many outputs */
     TILE_ROWS = 2048,
-    HEAD_TOKENS = 256   /* logits held at a time */
+    HEAD_TOKENS = 256,  /* logits held at a time, at most, */
+    HEAD_LEAST = 16     /* and at least */
 };
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -33,6 +34,7 @@ typedef struct product {
     int add;
 } product;
 
+static size_t slab_rows(size_t rows, size_t cols) { return least(least(rows, SLAB_ROWS), SLAB / cols); }
 static float *scratch_of(const llm_backward *b, int thread) { return b->scratch + (size_t)thread * b->scratch_floats; }
 
 /* Rows of the slab, unpacked: into the slab itself, or by way of scratch. */
@@ -97,7 +99,7 @@ static size_t step_of(const llm_backward *b, size_t outputs, size_t tokens) {
 
 /* y = x W^T + bias */
 static void multiply(llm_backward *b, const llm_linear *linear, const float *x, float *y, size_t tokens) {
-    size_t rows = linear->rows, cols = linear->cols, most = linear->dense ? rows : least(rows, SLAB / cols);
+    size_t rows = linear->rows, cols = linear->cols, most = linear->dense ? rows : slab_rows(rows, cols);
     for (size_t begin = 0; begin < rows; begin += most) {
         product p = {b, linear, begin, least(most, rows - begin), b->slab, x, y, tokens, 0, 0, 0};
         if (linear->dense) p.w = linear->dense + begin * cols;
@@ -111,7 +113,7 @@ static void multiply(llm_backward *b, const llm_linear *linear, const float *x, 
 
 /* y = g W, or y += g W */
 static void multiply_back(llm_backward *b, const llm_linear *linear, const float *g, float *y, size_t tokens, int add) {
-    size_t rows = linear->rows, cols = linear->cols, most = least(least(rows, SLAB_ROWS), SLAB / cols);
+    size_t rows = linear->rows, cols = linear->cols, most = slab_rows(rows, cols);
     for (size_t begin = 0; begin < rows; begin += most) {
         product p = {b, linear, begin, least(most, rows - begin), b->turned, g, y, tokens, 0, 0, add || begin};
         llm_parallel(b->threads, shares(p.count, PIECE_ROWS), turn_piece, &p);
@@ -440,8 +442,8 @@ static void head_back(llm_backward *b, const float *x, size_t tokens, labelling 
     const llm_model *m = b->model;
     size_t width = m->config.width;
     each_token(b, NULL, tokens, x, m->final_norm, norm_tokens);
-    for (j->first = 0; j->first < tokens; j->first += HEAD_TOKENS) {
-        size_t some = least(HEAD_TOKENS, tokens - j->first);
+    for (j->first = 0; j->first < tokens; j->first += b->head_tokens) {
+        size_t some = least(b->head_tokens, tokens - j->first);
         float *normed = b->normed + j->first * width;
         multiply(b, &m->head, normed, b->logits, some);
         llm_parallel(b->threads, some, label_token, j);
@@ -462,26 +464,29 @@ static size_t scratch_floats(const llm_model *m, size_t length) {
     return more > attend ? more : attend;
 }
 
-enum { PARTS = 19 };
+enum { PARTS = 19, LOGITS = 17 };
 
 /* Floats of each array, in the order of llm_backward_init. */
 static void parts_of(const llm_model *m, size_t texts, size_t length, int streams, int threads, size_t parts[PARTS]) {
     const llm_config *c = &m->config;
     size_t tokens = texts * length, width = c->width, q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width;
-    size_t largest = 0, norms = 0, turned = streams ? (size_t)c->vocabulary * width : 0;
+    size_t largest = streams ? slab_rows(c->vocabulary, width) * width : 0, norms = 0, others = 0;
     for (uint32_t l = 0; l < c->layers; l++) {
         norms |= m->layers[l].q_norm || m->layers[l].k_norm;
-        for (int i = 0; i < LLM_LINEARS; i++)
-            if ((size_t)m->layers[l].linears[i].rows * m->layers[l].linears[i].cols > largest)
-                largest = (size_t)m->layers[l].linears[i].rows * m->layers[l].linears[i].cols;
+        for (int i = 0; i < LLM_LINEARS; i++) {
+            size_t rows = m->layers[l].linears[i].rows, cols = m->layers[l].linears[i].cols, slab = slab_rows(rows, cols) * cols;
+            if (slab > largest) largest = slab;
+        }
     }
-    if (largest < turned) largest = turned;
     const size_t counts[PARTS] = {
         streams ? (c->layers + 1) * tokens * width : 0, tokens * width, norms ? tokens * q : 0, norms ? tokens * kv : 0, tokens * q, tokens * kv,
         tokens * kv, tokens * q, tokens * width, tokens * c->hidden, tokens * c->hidden, tokens * c->hidden, tokens * width,
-        streams ? tokens * width : 0, length * (c->rope_width / 2) * 2, least(largest, SLAB), streams ? least(largest, SLAB) : 0,
-        streams ? least(tokens, HEAD_TOKENS) * c->vocabulary : 0, (size_t)threads * scratch_floats(m, length)};
+        streams ? tokens * width : 0, length * (c->rope_width / 2) * 2, largest, streams ? largest : 0, 0,
+        (size_t)threads * scratch_floats(m, length)};
     memcpy(parts, counts, sizeof counts);
+    for (int i = 0; i < LOGITS; i++) others += parts[i];
+    size_t head = least(others / c->vocabulary, HEAD_TOKENS); /* logits take no more than the rest, however many threads */
+    if (streams) parts[LOGITS] = least(head > HEAD_LEAST ? head : HEAD_LEAST, tokens) * c->vocabulary;
 }
 
 uint64_t llm_backward_bytes(const llm_model *m, size_t texts, size_t length, int streams, int threads) {
@@ -503,6 +508,7 @@ int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t 
     float **at[PARTS] = {&b->inputs, &b->normed, &b->q_raw, &b->k_raw, &b->q, &b->k, &b->v, &b->attended, &b->middle, &b->gate,
                          &b->up, &b->act, &b->out, &b->g, &b->rope, &b->slab, &b->turned, &b->logits, &b->scratch};
     parts_of(m, texts, length, streams, b->threads, parts);
+    b->head_tokens = parts[LOGITS] / m->config.vocabulary;
     b->losses = malloc((b->tokens + 1) * sizeof *b->losses);
     int failed = !b->losses;
     for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = malloc((parts[i] + 1) * sizeof(float)));

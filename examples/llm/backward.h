@@ -30,7 +30,7 @@ struct llm_backward {
     /* Of the layer at hand: on the way back, gradients take the place of what is not needed any more. */
     float *normed, *q_raw, *k_raw, *q, *k, *v, *attended, *middle, *gate, *up, *act, *out, *g;
     float *rope, *slab, *turned, *logits, *scratch; /* scratch: scratch_floats a thread */
-    size_t scratch_floats;
+    size_t scratch_floats, head_tokens; /* head_tokens: whose logits there is room for */
     double *losses; /* a token */
     /* Inputs of the matrices on the way forward, if wanted; before llm_backward_layer. */
     llm_observer observe;

@@ -162,7 +162,7 @@ int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows 
     failed = !j.states || !j.results || !j.logits;
     for (int i = 0; i < 2 * threads && !failed; i++)
         if (i % 2 == 0 || j.against)
-            failed = llm_state_init(&j.states[i], i % 2 ? j.against : j.model, (uint32_t)rows->length, BATCH) != 0;
+            failed = llm_state_init(&j.states[i], i % 2 ? j.against : j.model, (uint32_t)rows->length - 1, BATCH) != 0;
     if (!failed) {
         llm_parallel(threads, rows->count, evaluate_row, &j);
         memset(quality, 0, sizeof *quality);

@@ -54,6 +54,13 @@ static int add_llama3_factors(llm_source *s, const document *d, size_t scaling, 
     return factors && llm_add_tensor(s, "rope_freqs.weight", tensor) == 0 ? 0 : no_memory(d->name, d->error);
 }
 
+static int add_type(llm_source *s, const document *d, llm_string architecture, const char *type) {
+    char name[96];
+    llm_string kind = {type, strlen(type)};
+    snprintf(name, sizeof name, "%.*s.rope.scaling.type", shown(architecture), architecture.text);
+    return llm_add_text(s, name, kind) == 0 ? 0 : no_memory(d->name, d->error);
+}
+
 /* YaRN, with GGUF's keys: there the factor of attention is beside the usual one of 0.1 ln(factor) + 1. */
 static int add_yarn(llm_source *s, const document *d, llm_string architecture, size_t scaling) {
     static const struct { const char *theirs, *ours; } keys[] = {
@@ -63,16 +70,51 @@ static int add_yarn(llm_source *s, const document *d, llm_string architecture, s
     double factor = number_in(d, scaling, "factor", member(d, scaling, "original_max_position_embeddings") && original > 0 ? context / original : 0), usual = factor > 1 ? 0.1 * log(factor) + 1 : 1;
     double scale = number_in(d, scaling, "mscale", 0), all = number_in(d, scaling, "mscale_all_dim", 0);
     double attention = scale > 0 && all > 0 && factor > 1 ? (0.1 * scale * log(factor) + 1) / (0.1 * all * log(factor) + 1) : usual;
-    char name[96];
-    llm_string kind = {"yarn", 4};
     if (!(factor > 0 && original > 0)) return llm_fail(d->error, "%s: expected \"factor\" above 0 in \"rope_scaling\"", d->name);
-    snprintf(name, sizeof name, "%.*s.rope.scaling.type", shown(architecture), architecture.text);
-    if (llm_add_text(s, name, kind) != 0) return no_memory(d->name, d->error);
+    if (add_type(s, d, architecture, "yarn") != 0) return -1;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (is(d, member(d, scaling, keys[i].theirs), LLM_JSON_NUMBER) || is(d, member(d, scaling, keys[i].theirs), LLM_JSON_BOOL))
             if (add_float(s, architecture, keys[i].ours, number_in(d, scaling, keys[i].theirs, 0), d) != 0) return -1;
     attention = number_in(d, scaling, "attention_factor", attention);
     return add_float(s, architecture, "rope.scaling.factor", factor, d) || add_float(s, architecture, "rope.scaling.attn_factor", attention / usual, d) ? -1 : 0;
+}
+
+/* A list of numbers as a tensor, one a pair. */
+static int add_factors(llm_source *s, const document *d, size_t scaling, const char *key, const char *name,
+                       size_t pairs) {
+    size_t list = member(d, scaling, key);
+    llm_tensor tensor = {{NULL, 0}, LLM_TYPE_F32, 1, {pairs, 1, 1, 1}, NULL, pairs * sizeof(float)};
+    if (!is(d, list, LLM_JSON_ARRAY) || value_at(d, list)->count != pairs)
+        return llm_fail(d->error, "%s: expected \"%s\" of %zu numbers in \"rope_scaling\"", d->name, key, pairs);
+    float *factors = llm_source_own(s, (pairs + 1) * sizeof *factors);
+    for (size_t i = 0; i < pairs && factors; i++) { /* numbers only: each is the next value */
+        factors[i] = is(d, list + 1 + i, LLM_JSON_NUMBER) ? (float)value_at(d, list + 1 + i)->number : 0;
+        if (!(factors[i] > 0)) return llm_fail(d->error, "%s: expected numbers above 0 in \"%s\"", d->name, key);
+    }
+    tensor.data = (const unsigned char *)factors;
+    return factors && llm_add_tensor(s, name, tensor) == 0 ? 0 : no_memory(d->name, d->error);
+}
+
+/* LongRoPE. Where nothing else is said, attention is sharpened by sqrt(1 + ln factor / ln(original context)). */
+static int add_longrope(llm_source *s, const document *d, llm_string architecture, size_t scaling, double head_width) {
+    static const char original_key[] = "original_max_position_embeddings";
+    double context = number_in(d, 0, "max_position_embeddings", 2048), outside = number_in(d, 0, original_key, 0);
+    double original = outside ? outside : number_in(d, scaling, original_key, context);
+    double factor = outside ? context / outside : number_in(d, scaling, "factor", context / original);
+    double attention = 1;
+    if (!(head_width >= 2 && head_width <= 1 << 16))
+        return llm_fail(d->error, "%s: expected a head width from 2 to 65536", d->name);
+    if (!(original > 1 && factor > 0))
+        return llm_fail(d->error, "%s: expected \"%s\" above 1 and \"factor\" above 0", d->name, original_key);
+    if (factor > 1) attention = sqrt(1 + log(factor) / log(original));
+    attention = number_in(d, scaling, "attention_factor", attention);
+    if (!(attention > 0)) return llm_fail(d->error, "%s: expected \"attention_factor\" above 0", d->name);
+    if (add_type(s, d, architecture, "longrope") != 0 ||
+        add_float(s, architecture, "rope.scaling.attn_factor", attention, d) != 0 ||
+        add_whole(s, architecture, "rope.scaling.original_context_length", original, original_key, d) != 0 ||
+        add_factors(s, d, scaling, "long_factor", "rope_factors_long.weight", (size_t)head_width / 2) != 0)
+        return -1;
+    return add_factors(s, d, scaling, "short_factor", "rope_factors_short.weight", (size_t)head_width / 2);
 }
 
 static int read_rope(llm_source *s, const document *d, llm_string architecture, double head_width) {
@@ -81,8 +123,7 @@ static int read_rope(llm_source *s, const document *d, llm_string architecture, 
     double base = number_in(d, 0, "rope_theta", parameters ? number_in(d, parameters, "rope_theta", 10000) : 10000);
     llm_string type = scaling ? text_in(d, scaling, "rope_type") : (llm_string){NULL, 0};
     if (scaling && !type.text) type = text_in(d, scaling, "type");
-    char name[96];
-    llm_string halves = {"halves", 6}, linear = {"linear", 6};
+    llm_string halves = {"halves", 6};
     if (add_float(s, architecture, "rope.freq_base", base, d) != 0) return -1;
     if (llm_add_text(s, "rope.layout", halves) != 0) return no_memory(d->name, d->error);
     if (number_in(d, 0, "partial_rotary_factor", 1) != 1 || (parameters && number_in(d, parameters, "partial_rotary_factor", 1) != 1))
@@ -91,11 +132,12 @@ static int read_rope(llm_source *s, const document *d, llm_string architecture, 
     if (llm_string_is(type, "dynamic")) return 0; /* is as without it up to the context of the training, which is the model's here */
     if (llm_string_is(type, "yarn")) return add_yarn(s, d, architecture, scaling);
     if (llm_string_is(type, "llama3")) return add_llama3_factors(s, d, scaling, base, head_width);
+    if (llm_string_is(type, "longrope") || llm_string_is(type, "su"))
+        return add_longrope(s, d, architecture, scaling, head_width);
     if (!llm_string_is(type, "linear"))
-        return llm_fail(d->error, "%s: expected RoPE scaling \"linear\", \"llama3\", \"yarn\", \"dynamic\" or none, found \"%.*s\"", d->name, shown(type),
+        return llm_fail(d->error, "%s: expected RoPE scaling \"linear\", \"llama3\", \"yarn\", \"longrope\", \"dynamic\" or none, found \"%.*s\"", d->name, shown(type),
                         type.text ? type.text : "");
-    snprintf(name, sizeof name, "%.*s.rope.scaling.type", shown(architecture), architecture.text);
-    if (llm_add_text(s, name, linear) != 0) return no_memory(d->name, d->error);
+    if (add_type(s, d, architecture, "linear") != 0) return -1;
     return add_float(s, architecture, "rope.scaling.factor", number_in(d, scaling, "factor", 0), d);
 }
 

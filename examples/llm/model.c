@@ -229,7 +229,7 @@ void llm_model_close(llm_model *m) {
     }
     free(m->layers);
     free(m->final_norm);
-    free(m->rope_frequencies);
+    free(m->rope_frequencies), free(m->rope_long);
     llm_source_close(&m->source);
     bitstack_pool_close(m->pool); /* after the stack, which may use it */
     memset(m, 0, sizeof *m);
@@ -362,9 +362,10 @@ uint64_t llm_state_used(const llm_model *m, uint32_t context, uint32_t positions
 }
 
 void llm_rope_table(const llm_model *m, uint32_t context, float *rope) {
+    const double *frequencies = m->rope_long && context > m->rope_original ? m->rope_long : m->rope_frequencies;
     for (uint32_t p = 0; p < context; p++)
         for (uint32_t i = 0; i < m->config.rope_width / 2; i++) {
-            double angle = p * m->rope_frequencies[i];
+            double angle = p * frequencies[i];
             *rope++ = (float)(m->rope_magnitude * cos(angle));
             *rope++ = (float)(m->rope_magnitude * sin(angle));
         }

@@ -54,7 +54,9 @@ typedef struct llm_model {
     int forget; /* see options */
     float *final_norm;
     double *rope_frequencies; /* rope_width / 2 of them: radians a position */
-    double rope_magnitude;    /* queries and keys become so much longer as they turn: 1, but for YaRN */
+    double *rope_long;        /* the same in contexts of more than rope_original tokens, or NULL: no others (LongRoPE) */
+    uint32_t rope_original;
+    double rope_magnitude;    /* queries and keys become so much longer as they turn: 1, but for YaRN and LongRoPE */
     struct bitstack_pool *pool; /* of options.threads, or NULL */
     bitstack_parallel parallel;
 } llm_model;

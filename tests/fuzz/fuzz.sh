@@ -9,6 +9,7 @@ out=${BUILD:-build}/fuzz
 # What the targets need of the command; of the rest they hold what they test.
 command=$(printf 'examples/bitstack/%s.c ' cli output line resident session resize journal)
 mkdir -p "$out" || exit 1
+. tests/room.sh
 warn="-w"
 base="-std=c11 -D_GNU_SOURCE -g -I. -Iexamples -Itests/fuzz $warn"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -45,7 +46,7 @@ replay)
     for target in $targets; do
         runs=$amount
         [ $target = compressor ] && runs=$((amount / 10))
-        LAST="$out/replay/last-$target" RUNS=$runs "$out/replay/$target" "$out/seeds/$target"/* >"$out/replay/$target.log" 2>&1 || status=1
+        LAST="$out/replay/last-$target" RUNS=$runs $still "$out/replay/$target" "$out/seeds/$target"/* >"$out/replay/$target.log" 2>&1 || status=1
         echo "$target: $(tail -1 "$out/replay/$target.log")"
     done ;;
 libfuzzer)
@@ -54,7 +55,7 @@ libfuzzer)
     for target in $targets; do
         mkdir -p "$out/corpus/$target"
         case $target in reader) most=8000 ;; compressor) most=600 ;; tokenizer | files) most=3000 ;; *) most=20000 ;; esac
-        "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" \
+        $still "$out/libfuzzer/$target" -max_total_time="$amount" -max_len=$most -timeout=20 -rss_limit_mb=2048 -dict="tests/fuzz/$target.dict" \
             -artifact_prefix="$out/libfuzzer/crash-$target-" -print_final_stats=1 "$out/corpus/$target" "$out/seeds/$target" >"$out/libfuzzer/$target.log" 2>&1 || status=1
         grep -h -E "SUMMARY|this must hold" "$out/libfuzzer/$target.log"
         echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$out/libfuzzer/$target.log") executions, $(grep -o 'cov: [0-9]*' "$out/libfuzzer/$target.log" | tail -1 | cut -c6-) edges of $(sed -n 's/.*Loaded 1 modules *(\([0-9]*\) .*/\1/p' "$out/libfuzzer/$target.log" | head -1), $(ls "$out/corpus/$target" | wc -l) inputs kept"
