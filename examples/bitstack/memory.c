@@ -151,7 +151,7 @@ uint64_t memory_reserve(const memory_policy *p, uint64_t limit) {
 uint64_t memory_budget(memory_policy *p, const memory_reading *r, uint64_t resident, double now) {
     uint64_t reserve = memory_reserve(p, r->limit), want = resident;
     if (r->available < reserve) want -= reserve - r->available < want ? reserve - r->available : want;
-    else if (r->pressure > 0.1) want -= want / 20;
+    else if (r->pressure > 0.1 && r->available / 8 < reserve) want -= want / 20;
     else if (now >= p->quiet_until && r->available / 2 > reserve) want += (r->available - 2 * reserve) / 2;
     if (want < resident) p->quiet_until = now + (p->quiet > 0 ? p->quiet : 5);
     return want < p->least ? p->least : want > p->most ? p->most : want;

@@ -24,7 +24,8 @@ void memory_watch_init(memory_watch *watch, const char *group);
 /* -1 where nothing can be read. `now` in seconds. */
 int memory_read(memory_watch *watch, double now, memory_reading *out);
 
-/* Keeps `reserve` bytes free: shrinks at once when they are touched or something waits for memory, grows by half
+/* Keeps `reserve` bytes free: shrinks at once when they are touched, or when something waits for memory (with eight times
+ * the reserve free it waits for something else: another group's limit, or its own file), grows by half
  * of what is free beyond twice the reserve, and not for a while after it had to shrink. */
 typedef struct memory_policy {
     uint64_t least, most; /* budgets */
