@@ -308,10 +308,12 @@ static void report_json(double roof) {
         const contender *c = &cell.list[i];
         bench_summary s = bench_summarise(c->samples, cell.rounds);
         double gbps = (double)c->bytes / s.median / 1e6;
-        printf("{\"what\": \"%s\", \"isa\": \"%s\", \"method\": \"%s\", \"level\": %u, \"rows\": %u, \"cols\": %u, \"state\": \"%s\", \"threads\": %d, "
-               "\"bytes\": %zu, \"median_ms\": %.6f, \"least_ms\": %.6f, \"spread\": %.3f, \"gb_per_s\": %.3f, \"read_gb_per_s\": %.3f, \"rounds\": %d}\n",
-               c->name, c->isa, c->method, c->level, cell.problem.rows, cell.problem.cols, cell.cold ? "cold" : "warm", cell.threads, c->bytes, s.median, s.least,
-               s.spread, gbps, roof, cell.rounds);
+        printf(
+            "{\"what\": \"%s\", \"isa\": \"%s\", \"method\": \"%s\", \"level\": %u, \"rows\": %u, \"cols\": %u, \"state\": \"%s\", \"threads\": %d, "
+            "\"bytes\": %zu, \"median_ms\": %.6f, \"least_ms\": %.6f, \"spread\": %.3f, \"gb_per_s\": %.3f, \"read_gb_per_s\": %.3f, \"rounds\": %d}\n",
+            c->name, c->isa, c->method, c->level, cell.problem.rows, cell.problem.cols,
+            cell.cold ? "cold" : "warm", cell.threads, c->bytes, s.median, s.least, s.spread, gbps, roof,
+            cell.rounds);
     }
     fflush(stdout);
 }
@@ -442,7 +444,8 @@ static void run_cell(const plan *p, FILE *csv) {
             add_baselines(bench_q4, 0);
         add_ggml();
     }
-    for (uint32_t level = 1; level <= MAX_PLANES && !tables_only() && !asked.rows; level++) /* all ISAs of a level side by side */
+    for (uint32_t level = 1; level <= MAX_PLANES && !tables_only() && !asked.rows;
+         level++) /* all ISAs of a level side by side */
         for (int i = 0, n = 0; bitstack_isa_name(i); i++) {
             if (!bitstack_isa_available(i)) continue;
             const char *isa = bitstack_isa_name(i);
@@ -517,8 +520,10 @@ static int read_options(int *argc, char **argv) {
         if (*name != '-') argv[left++] = argv[i];
         else if (!strcmp(name, "--warm")) asked.warm = own = 1;
         else if (!strcmp(name, "--json")) asked.json = own = 1;
-        else if (!strcmp(name, "--rows")) own = 1, i++, good = (asked.rows = (uint32_t)number(value, 1 << 20)) > 0;
-        else if (!strcmp(name, "--cols")) own = 1, i++, good = (asked.cols = (uint32_t)number(value, 1 << 20)) > 0;
+        else if (!strcmp(name, "--rows"))
+            own = 1, i++, good = (asked.rows = (uint32_t)number(value, 1 << 20)) > 0;
+        else if (!strcmp(name, "--cols"))
+            own = 1, i++, good = (asked.cols = (uint32_t)number(value, 1 << 20)) > 0;
         else if (!strcmp(name, "--levels")) own = 1, i++, good = (asked.levels = read_levels(value)) > 0;
         else if (!strcmp(name, "--threads")) own = 1, i++, good = (asked.threads = number(value, 64)) > 0;
         else if (!strcmp(name, "--seconds")) own = 1, i++, good = (asked.seconds = atof(value)) > 0;
@@ -572,8 +577,9 @@ int main(int argc, char **argv) {
 
     if (!asked.json) bench_describe(stdout);
     bench_describe(csv);
-    if (!asked.json) printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, "
-           "4-bit groups of 32\n");
+    if (!asked.json)
+        printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, "
+               "4-bit groups of 32\n");
     fprintf(csv, "what,isa,method,rank,level,precision,rows,cols,state,threads,bytes,bits_per_weight,median_"
                  "ms,min_ms,spread,gbps,"
                  "read_gbps,read_share,added_rel_err2,x_f32,x_openblas,x_xor,x_mask,x_int8,x_q4,nearest_ggml,"
@@ -583,7 +589,8 @@ int main(int argc, char **argv) {
         memset(x, 0, (largest_cols + 256) * sizeof *x);
         for (uint32_t j = 0; j < plans[i].cols; j++) x[j] = bench_normal(&seed);
         if (i == 0) {
-            cell.problem.rows = 203, cell.problem.cols = plans[i].cols > 10 ? plans[i].cols - 5 : plans[i].cols;
+            cell.problem.rows = 203,
+            cell.problem.cols = plans[i].cols > 10 ? plans[i].cols - 5 : plans[i].cols;
             check_baselines(bench_f32), check_baselines(bench_xor), check_baselines(bench_int8),
                 check_baselines(bench_q4);
         }

@@ -105,7 +105,8 @@ typedef struct chat {
 static void info(const chat *c) {
     const llm_conversation *t = &c->talk;
     const llm_config *m = &c->s.model.config;
-    uint64_t kv = 2ull * m->layers * m->kv_heads * m->head_width * sizeof(float), state = llm_generator_bytes(&t->generator, &c->s.model, 0, 0);
+    uint64_t kv = 2ull * m->layers * m->kv_heads * m->head_width * sizeof(float),
+             state = llm_generator_bytes(&t->generator, &c->s.model, 0, 0);
     resizer_state now;
     if (c->s.resizer) {
         resizer_ask(c->s.resizer, &now);
@@ -115,8 +116,9 @@ static void info(const chat *c) {
         if (now.asleep) printf(", asleep");
         if (now.target < UINT64_MAX) printf("; budget %s", cli_bytes(now.target));
         printf("]\n");
-        printf("[in all: %s, of which %s weights, %s context and room to work in, %s tokenizer and else", cli_bytes(now.resident + state + session_other(&c->s)),
-               cli_bytes(now.resident), cli_bytes(state), cli_bytes(session_other(&c->s)));
+        printf("[in all: %s, of which %s weights, %s context and room to work in, %s tokenizer and else",
+               cli_bytes(now.resident + state + session_other(&c->s)), cli_bytes(now.resident),
+               cli_bytes(state), cli_bytes(session_other(&c->s)));
         if (c->s.memory) printf("; of %s", cli_bytes(c->s.memory));
         printf("]\n");
         if (now.memory.limit) printf("[memory: %s free of %s, %.0f %% pressure]\n", cli_bytes(now.memory.available), cli_bytes(now.memory.limit), 100 * now.memory.pressure);
@@ -154,8 +156,11 @@ static void budget(chat *c, const char *word, size_t bytes, int wait) {
 static void trim(chat *c, const char *word, size_t bytes) {
     resizer_state now;
     if (!c->s.resizer) printf("[a model of fixed size]\n");
-    else if (bytes != 1 || resizer_trim(c->s.resizer, (bitstack_trim_level)(*word - '0')) != 0) printf("[expected :trim 1, 2 or 3]\n");
-    else resizer_ask(c->s.resizer, &now), printf("[%s resident, %d of %d blocks]\n", cli_bytes(now.resident), now.loaded, now.blocks);
+    else if (bytes != 1 || resizer_trim(c->s.resizer, (bitstack_trim_level)(*word - '0')) != 0)
+        printf("[expected :trim 1, 2 or 3]\n");
+    else
+        resizer_ask(c->s.resizer, &now),
+            printf("[%s resident, %d of %d blocks]\n", cli_bytes(now.resident), now.loaded, now.blocks);
 }
 
 /* A line that begins with a colon. */
@@ -219,7 +224,9 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
         fflush(stdout);
     }
     putchar('\n');
-    if (c->gave > gave) printf("[the weights gave %s to the context, %s in all]\n", cli_bytes(c->gave - gave), cli_bytes(c->gave));
+    if (c->gave > gave)
+        printf("[the weights gave %s to the context, %s in all]\n", cli_bytes(c->gave - gave),
+               cli_bytes(c->gave));
     if (c->s.resizer) resizer_use(c->s.resizer, 0);
     interrupted = 0;
     return more < 0 ? -1 : 0;
@@ -331,20 +338,33 @@ int command_chat(int argc, char **argv) {
     memset(&open, 0, sizeof open);
     c.most = 512;
     memory_policy *policy = &open.size.policy;
-    const cli_option options[] = {
-        {"--budget", CLI_SIZE, &open.size.budget}, {"--auto", CLI_FLAG, &open.size.automatic}, {"--min", CLI_SIZE, &policy->least},
-        {"--max", CLI_SIZE, &policy->most}, {"--reserve", CLI_SIZE, &policy->reserve}, {"--memory", CLI_SIZE, &open.memory}, {"--idle", CLI_NUMBER, &open.size.idle},
-        {"--follow", CLI_FLAG, &open.growing},
-        {"--system", CLI_TEXT, &system}, {"--context", CLI_WHOLE, &context}, {"-n", CLI_WHOLE, &c.most},
-        {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
-        {"--live", CLI_FLAG, &live}, {"--form", CLI_TEXT, &form}, {"--special", CLI_FLAG, &special}, {NULL, CLI_FLAG, NULL}};
+    const cli_option options[] = {{"--budget", CLI_SIZE, &open.size.budget},
+                                  {"--auto", CLI_FLAG, &open.size.automatic},
+                                  {"--min", CLI_SIZE, &policy->least},
+                                  {"--max", CLI_SIZE, &policy->most},
+                                  {"--reserve", CLI_SIZE, &policy->reserve},
+                                  {"--memory", CLI_SIZE, &open.memory},
+                                  {"--idle", CLI_NUMBER, &open.size.idle},
+                                  {"--follow", CLI_FLAG, &open.growing},
+                                  {"--system", CLI_TEXT, &system},
+                                  {"--context", CLI_WHOLE, &context},
+                                  {"-n", CLI_WHOLE, &c.most},
+                                  {"--threads", CLI_WHOLE, &threads},
+                                  {"--temperature", CLI_NUMBER, &temperature},
+                                  {"--top-p", CLI_NUMBER, &top_p},
+                                  {"--seed", CLI_LONG, &seed},
+                                  {"--live", CLI_FLAG, &live},
+                                  {"--form", CLI_TEXT, &form},
+                                  {"--special", CLI_FLAG, &special},
+                                  {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "chat", help, options, &path, 1);
     if (stop) return stop - 1;
     if (top_p > 1) return cli_usage("chat", "--top-p: expected a number from 0 to 1");
     if (form && !(turns = llm_turns_named(form))) return cli_usage("chat", "--form: expected %s, got '%s'", llm_turns_names(), form);
     if (strcmp(path, "-") == 0) return cli_usage("chat", "expected a file: the standard input is for what you say");
     if (open.size.budget && open.size.automatic) return cli_usage("chat", "expected --budget or --auto, not both");
-    if (open.memory && (open.size.budget || open.size.automatic)) return cli_usage("chat", "expected one of --memory, --budget and --auto");
+    if (open.memory && (open.size.budget || open.size.automatic))
+        return cli_usage("chat", "expected one of --memory, --budget and --auto");
     if (!open.size.automatic && (policy->least || policy->most || policy->reserve))
         return cli_usage("chat", "--min, --max and --reserve need --auto");
     if (policy->most && policy->most < policy->least) return cli_usage("chat", "expected --min up to --max");

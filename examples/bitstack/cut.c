@@ -77,13 +77,19 @@ static int write_array(const char *from, const char *to, uint64_t bytes, const c
     FILE *in = fopen(from, "rb"), *out = in ? cli_begin(to, &part) : NULL;
     if (!in) return cli_failed("%s: %s", from, strerror(errno));
     if (!out) return fclose(in), CLI_FAILED;
-    fprintf(out, "/* A stack of %llu bytes, made by bitstack cut. */\n#ifdef __cplusplus\nalignas(64)\n#elif defined(__GNUC__)\n__attribute__((aligned(64)))\n#else\n_Alignas(64)\n#endif\n"
-                 "static const unsigned char %s[%llu] = {\n", (unsigned long long)bytes, name, (unsigned long long)bytes);
+    fprintf(
+        out,
+        "/* A stack of %llu bytes, made by bitstack cut. */\n#ifdef __cplusplus\nalignas(64)\n#elif defined(__GNUC__)\n__attribute__((aligned(64)))\n#else\n_Alignas(64)\n#endif\n"
+        "static const unsigned char %s[%llu] = {\n",
+        (unsigned long long)bytes, name, (unsigned long long)bytes);
     int byte = 0;
-    for (uint64_t i = 0; i < bytes && (byte = getc(in)) != EOF; i++) fprintf(out, "0x%02x,%s", (unsigned)byte, i % 16 == 15 || i + 1 == bytes ? "\n" : "");
+    for (uint64_t i = 0; i < bytes && (byte = getc(in)) != EOF; i++)
+        fprintf(out, "0x%02x,%s", (unsigned)byte, i % 16 == 15 || i + 1 == bytes ? "\n" : "");
     fputs("};\n", out);
     fclose(in);
-    int status = byte == EOF ? (fclose(out), remove(part), free(part), cli_failed("%s: the file became shorter", from)) : cli_end(out, part, to);
+    int status =
+        byte == EOF ? (fclose(out), remove(part), free(part), cli_failed("%s: the file became shorter", from))
+                    : cli_end(out, part, to);
     return status;
 }
 
@@ -91,12 +97,17 @@ int command_cut(int argc, char **argv) {
     const char *path, *to = NULL, *array = NULL;
     uint64_t budget = 0;
     int json = 0;
-    const cli_option table[] = {{"--budget", CLI_SIZE, &budget}, {"-o", CLI_TEXT, &to}, {"--json", CLI_FLAG, &json}, {"--c-array", CLI_TEXT, &array}, {NULL, CLI_FLAG, NULL}};
+    const cli_option table[] = {{"--budget", CLI_SIZE, &budget},
+                                {"-o", CLI_TEXT, &to},
+                                {"--json", CLI_FLAG, &json},
+                                {"--c-array", CLI_TEXT, &array},
+                                {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "cut", help, table, &path, 1);
     if (stop) return stop - 1;
     if (!budget) return cli_usage("cut", "--budget is missing");
     if (!to) return cli_usage("cut", "-o is missing");
-    if (array && !is_identifier(array)) return cli_usage("cut", "--c-array: expected a name as C has them, got '%s'", array);
+    if (array && !is_identifier(array))
+        return cli_usage("cut", "--c-array: expected a name as C has them, got '%s'", array);
 
     bitstack *stack;
     int status = cli_output(&to);

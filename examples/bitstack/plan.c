@@ -77,12 +77,18 @@ typedef struct at_level {
     quality_point quality;
 } at_level;
 
-static at_level level_of(const sizes *s, double level, int coded, int iabs) { /* between two levels, so much of the way */
+static at_level level_of(const sizes *s, double level, int coded,
+                         int iabs) { /* between two levels, so much of the way */
     uint32_t low = (uint32_t)level, high = low + (level > low);
     double part = level - low, layers = (1 - part) * (double)s->layers[low] + part * (double)s->layers[high];
     double vocabulary = (1 - part) * (double)s->coded[low] + part * (double)s->coded[high];
-    double bits = coded && !iabs ? 8 * (layers + vocabulary) / (s->weights + s->vocabulary) : 8 * layers / s->weights;
-    at_level a = {s->resident + (uint64_t)(layers + (coded ? vocabulary : (double)s->kept)), quality_predicted(iabs ? QUALITY_IABS : coded ? QUALITY_ALL : QUALITY_LAYERS, bits)};
+    double bits =
+        coded && !iabs ? 8 * (layers + vocabulary) / (s->weights + s->vocabulary) : 8 * layers / s->weights;
+    at_level a = {s->resident + (uint64_t)(layers + (coded ? vocabulary : (double)s->kept)),
+                  quality_predicted(iabs    ? QUALITY_IABS
+                                    : coded ? QUALITY_ALL
+                                            : QUALITY_LAYERS,
+                                    bits)};
     return a;
 }
 
@@ -96,7 +102,9 @@ typedef struct planned {
     session_choice choice; /* of the weights' budget */
 } planned;
 
-static double tokens_a_second(const planned *p, const at_level *a) { return speed_predicted(p->model, p->rate, (double)(a->bytes - p->sizes->resident)); }
+static double tokens_a_second(const planned *p, const at_level *a) {
+    return speed_predicted(p->model, p->rate, (double)(a->bytes - p->sizes->resident));
+}
 
 /* The level that a budget reaches, as a fraction; 0 if not even the first. */
 static double level_within(const sizes *s, uint32_t levels, uint64_t budget, int coded) {
@@ -134,7 +142,8 @@ static void print_json(const planned *p, uint32_t level) {
 }
 
 /* What would be loaded, and why. */
-static void print_choice_json(const planned *p, uint64_t weights, const quality_point *quality, double tokens, const char *embeddings) {
+static void print_choice_json(const planned *p, uint64_t weights, const quality_point *quality, double tokens,
+                              const char *embeddings) {
     cli_json_begin();
     cli_json_whole("free_bytes", p->choice.free);
     cli_json_whole("margin_bytes", p->choice.margin);
@@ -153,37 +162,50 @@ static void print_chosen_json(const planned *p) {
     int coded;
     double level = chosen(p, &coded);
     at_level a = level_of(p->sizes, level, coded, p->iabs);
-    print_choice_json(p, level > 0 ? a.bytes : 0, &a.quality, level > 0 ? tokens_a_second(p, &a) : 0, coded ? "compressed" : "as they are");
+    print_choice_json(p, level > 0 ? a.bytes : 0, &a.quality, level > 0 ? tokens_a_second(p, &a) : 0,
+                      coded ? "compressed" : "as they are");
 }
 
 static void print_room(const planned *p) {
-    printf("to plan for: %s, of which %s for a context of %u tokens", cli_bytes(p->choice.free), cli_bytes(p->state), p->context);
+    printf("to plan for: %s, of which %s for a context of %u tokens", cli_bytes(p->choice.free),
+           cli_bytes(p->state), p->context);
     printf(p->choice.margin ? ", and a margin of %s stays free\n\n" : "\n\n", cli_bytes(p->choice.margin));
 }
 
 static void print_table(const planned *p) {
     const sizes *s = p->sizes;
-    uint64_t room = p->choice.free > p->state + p->choice.margin ? p->choice.free - p->state - p->choice.margin : 0;
-    printf("%.3f billion weights in %u layers, %.3f billion over the vocabulary; %s as it is\n", s->weights / 1e9, p->model->config.layers,
-           s->vocabulary / 1e9, cli_bytes(s->original));
+    uint64_t room =
+        p->choice.free > p->state + p->choice.margin ? p->choice.free - p->state - p->choice.margin : 0;
+    printf("%.3f billion weights in %u layers, %.3f billion over the vocabulary; %s as it is\n",
+           s->weights / 1e9, p->model->config.layers, s->vocabulary / 1e9, cli_bytes(s->original));
     print_room(p);
-    printf("%6s %6s %11s %5s %8s %6s %22s %5s %8s %6s\n", "levels", "bits", "model", "fits", "kl", "tok/s", "embeddings compressed", "fits", "kl", "tok/s");
+    printf("%6s %6s %11s %5s %8s %6s %22s %5s %8s %6s\n", "levels", "bits", "model", "fits", "kl", "tok/s",
+           "embeddings compressed", "fits", "kl", "tok/s");
     for (uint32_t l = 1; l <= p->levels; l++) {
         at_level kept = level_of(s, l, 0, p->iabs), coded = level_of(s, l, 1, p->iabs);
-        printf("%6u %6.2f %11s %5s %8.4f %6.0f %22s %5s %8.4f %6.0f\n", l, 8 * (double)s->layers[l] / s->weights, cli_bytes(kept.bytes), kept.bytes <= room ? "yes" : "no",
-               kept.quality.kl, tokens_a_second(p, &kept), cli_bytes(coded.bytes), coded.bytes <= room ? "yes" : "no", coded.quality.kl, tokens_a_second(p, &coded));
+        printf("%6u %6.2f %11s %5s %8.4f %6.0f %22s %5s %8.4f %6.0f\n", l,
+               8 * (double)s->layers[l] / s->weights, cli_bytes(kept.bytes),
+               kept.bytes <= room ? "yes" : "no", kept.quality.kl, tokens_a_second(p, &kept),
+               cli_bytes(coded.bytes), coded.bytes <= room ? "yes" : "no", coded.quality.kl,
+               tokens_a_second(p, &coded));
     }
     /* Between two levels the budget decides block by block. */
     uint64_t least = level_of(s, 1, 1, 0).bytes, most = level_of(s, p->levels, 0, 0).bytes;
     int packed;
     double level = chosen(p, &packed);
     at_level a = level_of(s, level > 0 ? level : 1, packed, p->iabs);
-    if (room < least) printf("\nNot even one block a matrix fits: %s are needed.\n", cli_bytes(least + p->state + p->choice.margin));
+    if (room < least)
+        printf("\nNot even one block a matrix fits: %s are needed.\n",
+               cli_bytes(least + p->state + p->choice.margin));
     else if (room < most)
-        printf("\nA budget of %s uses all of it: with the embeddings %s, about %.2f bits a weight, kl %.4f, %.0f tokens a second.\n", cli_bytes(room),
-               packed ? "compressed" : "as they are", a.quality.bits, a.quality.kl, tokens_a_second(p, &a));
+        printf(
+            "\nA budget of %s uses all of it: with the embeddings %s, about %.2f bits a weight, kl %.4f, %.0f tokens a second.\n",
+            cli_bytes(room), packed ? "compressed" : "as they are", a.quality.bits, a.quality.kl,
+            tokens_a_second(p, &a));
     else printf("\nEverything fits, and %s stay free.\n", cli_bytes(room - most + p->choice.margin));
-    printf("kl is a prediction from a model of %s parameters; a larger one loses less at the same bits a weight.\n", p->iabs ? "6M" : "135M");
+    printf(
+        "kl is a prediction from a model of %s parameters; a larger one loses less at the same bits a weight.\n",
+        p->iabs ? "6M" : "135M");
 }
 
 static const char *clock_time(double seconds) {
@@ -231,25 +253,38 @@ static void plan_stack(planned *p, int json) {
     int coded = p->model->embedding.matrix >= 0 || p->model->head.matrix >= 0, blocks = 0;
     for (int i = 0; i < bitstack_matrix_count(stack); i++) {
         bitstack_matrix m;
-        if (bitstack_get_matrix(stack, i, &m) == BITSTACK_OK) elements += (double)m.shape.rows * m.shape.cols, p->iabs |= m.shape.encoding == BITSTACK_PLANES;
+        if (bitstack_get_matrix(stack, i, &m) == BITSTACK_OK)
+            elements += (double)m.shape.rows * m.shape.cols, p->iabs |= m.shape.encoding == BITSTACK_PLANES;
     }
     p->choice.weights = p->choice.weights < total ? p->choice.weights : total;
-    for (bitstack_block b; blocks < bitstack_blocks_available(stack) && bitstack_get_block(stack, blocks, &b) == BITSTACK_OK; blocks++) {
+    for (bitstack_block b;
+         blocks < bitstack_blocks_available(stack) && bitstack_get_block(stack, blocks, &b) == BITSTACK_OK;
+         blocks++) {
         if (b.resident_after > p->choice.weights) break;
         weights = b.resident_after;
     }
-    quality_point quality = quality_predicted(p->iabs ? QUALITY_IABS : coded ? QUALITY_ALL : QUALITY_LAYERS, elements > 0 ? 8 * (double)(weights - base) / elements : 0);
+    quality_point quality = quality_predicted(p->iabs ? QUALITY_IABS
+                                              : coded ? QUALITY_ALL
+                                                      : QUALITY_LAYERS,
+                                              elements > 0 ? 8 * (double)(weights - base) / elements : 0);
     int none = p->choice.weights < base || !blocks;
-    double tokens = none ? 0 : speed_predicted(p->model, p->rate, (double)(weights - base) + (coded ? 0 : 2.0 * p->model->head.rows * p->model->head.cols));
+    double tokens = none ? 0
+                         : speed_predicted(p->model, p->rate,
+                                           (double)(weights - base) +
+                                               (coded ? 0 : 2.0 * p->model->head.rows * p->model->head.cols));
     if (json) {
         print_choice_json(p, none ? 0 : weights, &quality, tokens, NULL);
         return;
     }
     print_room(p);
     if (none) printf("Not even one block fits: the resident part takes %s.\n", cli_bytes(base));
-    else printf("run and chat would load %s of %s, %d of %d blocks: %.2f bits a weight, kl %.4f, %.0f tokens a second with %d threads.\n", cli_bytes(weights), cli_bytes(total), blocks,
-                bitstack_block_count(stack), quality.bits, quality.kl, tokens, p->threads);
-    printf("kl is a prediction from a model of %s parameters; bitstack perplexity measures it.\n", p->iabs ? "6M" : "135M");
+    else
+        printf(
+            "run and chat would load %s of %s, %d of %d blocks: %.2f bits a weight, kl %.4f, %.0f tokens a second with %d threads.\n",
+            cli_bytes(weights), cli_bytes(total), blocks, bitstack_block_count(stack), quality.bits,
+            quality.kl, tokens, p->threads);
+    printf("kl is a prediction from a model of %s parameters; bitstack perplexity measures it.\n",
+           p->iabs ? "6M" : "135M");
 }
 
 int command_plan(int argc, char **argv) {
@@ -275,9 +310,13 @@ int command_plan(int argc, char **argv) {
     load.stack.load_nothing = 1;
     if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     if (!context) context = model.config.context < 4096 ? model.config.context : 4096;
-    planned p = {.model = &model, .context = context, .iabs = options.method == BITSTACK_IABS, .threads = a.threads ? (int)a.threads : 1};
+    planned p = {.model = &model,
+                 .context = context,
+                 .iabs = options.method == BITSTACK_IABS,
+                 .threads = a.threads ? (int)a.threads : 1};
     uint64_t limit = 0; /* of which a margin is kept, where nobody said how much to plan for */
-    if (context > model.config.context) status = cli_failed("%s: expected --context up to %u", path, model.config.context);
+    if (context > model.config.context)
+        status = cli_failed("%s: expected --context up to %u", path, model.config.context);
     if (status == CLI_OK && !ram) {
         memory_watch watch;
         memory_reading reading;
@@ -290,7 +329,8 @@ int command_plan(int argc, char **argv) {
         p.state = llm_generator_bytes(NULL, &model, context, UINT32_MAX);
         p.rate = speed_measured(p.threads);
         p.choice.all = UINT64_MAX;
-        uint64_t held = limit && model.source.stack ? bitstack_base_bytes(model.source.stack) : 0; /* is not free any more */
+        uint64_t held = limit && model.source.stack ? bitstack_base_bytes(model.source.stack)
+                                                    : 0; /* is not free any more */
         session_share(&p.choice, ram, held, p.state, &policy, limit);
         if (model.source.stack) plan_stack(&p, json);
         else plan_model(&p, &options, json);

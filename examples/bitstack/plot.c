@@ -58,14 +58,17 @@ static void gather_levels(plot *p) {
     uint32_t *loaded = calloc((size_t)bitstack_matrix_count(p->stack) + 1, sizeof *loaded);
     memset(p->levels, -1, sizeof p->levels);
     p->resident = bitstack_base_bytes(p->stack);
-    for (bitstack_block b; loaded && bitstack_get_block(p->stack, p->blocks, &b) == BITSTACK_OK && b.resident_after <= p->budget; p->blocks++) {
+    for (bitstack_block b; loaded && bitstack_get_block(p->stack, p->blocks, &b) == BITSTACK_OK &&
+                           b.resident_after <= p->budget;
+         p->blocks++) {
         loaded[b.matrix] = b.level;
         p->resident = b.resident_after;
     }
     for (int i = 0; loaded && i < bitstack_matrix_count(p->stack); i++) {
         bitstack_matrix m;
         int layer, kind;
-        if (bitstack_get_matrix(p->stack, i, &m) != BITSTACK_OK || (kind = kind_of(p, &m, &layer)) < 0) continue;
+        if (bitstack_get_matrix(p->stack, i, &m) != BITSTACK_OK || (kind = kind_of(p, &m, &layer)) < 0)
+            continue;
         p->levels[kind][layer] = (int)loaded[i];
         if (layer >= p->layer_count) p->layer_count = layer + 1;
         if ((int)m.shape.levels > p->most) p->most = (int)m.shape.levels;
@@ -75,8 +78,10 @@ static void gather_levels(plot *p) {
 
 /* The loss left after each block. -1 for lack of memory. */
 static int gather_curve(plot *p) {
-    int matrices = bitstack_matrix_count(p->stack), blocks = bitstack_block_count(p->stack), step = blocks / POINTS + 1;
-    double *weight = calloc((size_t)matrices + 1, sizeof *weight), *left = calloc((size_t)matrices + 1, sizeof *left), sum = 0, all = 0, size = 0;
+    int matrices = bitstack_matrix_count(p->stack), blocks = bitstack_block_count(p->stack),
+        step = blocks / POINTS + 1;
+    double *weight = calloc((size_t)matrices + 1, sizeof *weight),
+           *left = calloc((size_t)matrices + 1, sizeof *left), sum = 0, all = 0, size = 0;
     p->x = malloc(((size_t)blocks / (size_t)step + 2) * sizeof *p->x);
     p->y = malloc(((size_t)blocks / (size_t)step + 2) * sizeof *p->y);
     int good = weight && left && p->x && p->y;
@@ -84,14 +89,20 @@ static int gather_curve(plot *p) {
         for (int i = 0; i < matrices; i++) {
             bitstack_matrix m;
             if (bitstack_get_matrix(p->stack, i, &m) != BITSTACK_OK) continue;
-            weight[i] = pass ? (double)m.shape.rows * m.shape.cols : m.sensitivity > 0 ? (double)m.sensitivity : 0;
+            weight[i] = pass                ? (double)m.shape.rows * m.shape.cols
+                        : m.sensitivity > 0 ? (double)m.sensitivity
+                                            : 0;
             left[i] = 1;
             all += weight[i];
         }
     for (sum = all; good && p->points * step < blocks; ) {
         bitstack_block b;
-        for (int k = 0; k < step && p->points * step + k < blocks && bitstack_get_block(p->stack, p->points * step + k, &b) == BITSTACK_OK; k++) {
-            if (b.rel_err2 > 0) sum += weight[b.matrix] * ((double)b.rel_err2 - left[b.matrix]), left[b.matrix] = (double)b.rel_err2, p->known = 1;
+        for (int k = 0; k < step && p->points * step + k < blocks &&
+                        bitstack_get_block(p->stack, p->points * step + k, &b) == BITSTACK_OK;
+             k++) {
+            if (b.rel_err2 > 0)
+                sum += weight[b.matrix] * ((double)b.rel_err2 - left[b.matrix]),
+                    left[b.matrix] = (double)b.rel_err2, p->known = 1;
             size = (double)b.resident_after / 1e6;
         }
         p->x[p->points] = size;
@@ -112,7 +123,8 @@ static void text_curve(const plot *p) {
     int mark = (int)((WIDE - 1) * log((double)p->resident / 1e6 / low) / log(high / low));
     for (int r = 0; r < HIGH && mark >= 0 && mark < WIDE; r++) rows[r][mark] = ':';
     for (int i = 0; i < p->points; i++) {
-        int column = (int)((WIDE - 1) * log(p->x[i] / low) / log(high / low)), row = (int)((HIGH - 1) * log(top / p->y[i]) / log(top / bottom));
+        int column = (int)((WIDE - 1) * log(p->x[i] / low) / log(high / low)),
+            row = (int)((HIGH - 1) * log(top / p->y[i]) / log(top / bottom));
         if (column >= 0 && column < WIDE && row >= 0 && row < HIGH) rows[row][column] = '*';
     }
     printf("loss left of that without any block, and memory; both axes logarithmic\n\n");
@@ -123,19 +135,30 @@ static void text_curve(const plot *p) {
     }
     char left[32], right[32];
     snprintf(left, sizeof left, "%.3g MB", low), snprintf(right, sizeof right, "%.3g MB", high);
-    printf("          +%.*s\n           %s%*s\n\n", WIDE, "------------------------------------------------------------------------", left, WIDE - (int)strlen(left), right);
+    printf("          +%.*s\n           %s%*s\n\n", WIDE,
+           "------------------------------------------------------------------------", left,
+           WIDE - (int)strlen(left), right);
 }
 
-static char level_sign(int level) { return level < 0 ? ' ' : level == 0 ? '.' : level < 10 ? (char)('0' + level) : (char)('a' + (level - 10 < 25 ? level - 10 : 25)); }
+static char level_sign(int level) {
+    return level < 0    ? ' '
+           : level == 0 ? '.'
+           : level < 10 ? (char)('0' + level)
+                        : (char)('a' + (level - 10 < 25 ? level - 10 : 25));
+}
 
 static void text_map(const plot *p) {
     enum { AT_ONCE = 64 };
-    printf("planes at %s (:), %d of %d blocks; columns are layers, . is none\n\n", cli_bytes(p->resident), p->blocks, bitstack_block_count(p->stack));
+    printf("planes at %s (:), %d of %d blocks; columns are layers, . is none\n\n", cli_bytes(p->resident),
+           p->blocks, bitstack_block_count(p->stack));
     for (int from = 0; from < p->layer_count; from += AT_ONCE) {
-        if (p->layer_count > AT_ONCE) printf("%16s layers %d to %d\n", "", from, from + AT_ONCE < p->layer_count ? from + AT_ONCE - 1 : p->layer_count - 1);
+        if (p->layer_count > AT_ONCE)
+            printf("%16s layers %d to %d\n", "", from,
+                   from + AT_ONCE < p->layer_count ? from + AT_ONCE - 1 : p->layer_count - 1);
         for (int k = 0; k < p->kind_count; k++) {
             printf("%16.16s ", p->kinds[k]);
-            for (int l = from; l < p->layer_count && l < from + AT_ONCE; l++) putchar(level_sign(p->levels[k][l]));
+            for (int l = from; l < p->layer_count && l < from + AT_ONCE; l++)
+                putchar(level_sign(p->levels[k][l]));
             putchar('\n');
         }
     }
@@ -153,10 +176,12 @@ static void put_escaped(FILE *to, const char *text) {
 
 /* From pale to dark, in hue too, so that neighbours differ on paper and on a screen. */
 static void colour_of(int level, int most, char out[8]) {
-    static const int stops[5][3] = {{238, 241, 245}, {173, 209, 236}, {84, 158, 210}, {34, 96, 166}, {12, 36, 84}};
+    static const int stops[5][3] = {
+        {238, 241, 245}, {173, 209, 236}, {84, 158, 210}, {34, 96, 166}, {12, 36, 84}};
     double at = most > 0 ? 4.0 * level / most : 0;
     int i = at >= 4 ? 3 : (int)at, rgb[3];
-    for (int c = 0; c < 3; c++) rgb[c] = (int)(stops[i][c] + (at - i) * (stops[i + 1][c] - stops[i][c]) + 0.5);
+    for (int c = 0; c < 3; c++)
+        rgb[c] = (int)(stops[i][c] + (at - i) * (stops[i + 1][c] - stops[i][c]) + 0.5);
     snprintf(out, 8, "#%02x%02x%02x", (unsigned)rgb[0] & 255, (unsigned)rgb[1] & 255, (unsigned)rgb[2] & 255);
 }
 
@@ -167,19 +192,29 @@ static int map_height(const plot *p) { return 100 + CELL_HIGH * p->kind_count + 
 static void draw_cell(const plot *p, FILE *to, double x, double y, double width, int level) {
     char colour[8];
     colour_of(level, p->most, colour);
-    fprintf(to, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\" stroke=\"#888\" stroke-width=\".3\"/>", x, y, width, CELL_HIGH, colour);
-    if (width >= 12) fprintf(to, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"11\" style=\"fill:%s\">%d</text>", x + width / 2, y + 15, 2 * level > p->most ? "#fff" : "#24292f", level);
+    fprintf(
+        to,
+        "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\" stroke=\"#888\" stroke-width=\".3\"/>",
+        x, y, width, CELL_HIGH, colour);
+    if (width >= 12)
+        fprintf(
+            to,
+            "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"11\" style=\"fill:%s\">%d</text>",
+            x + width / 2, y + 15, 2 * level > p->most ? "#fff" : "#24292f", level);
 }
 
 static void draw_map(const plot *p, FILE *to) {
     double width = (double)MAP_WIDTH / (p->layer_count > 1 ? p->layer_count : 1);
     if (width > 40) width = 40;
-    fprintf(to, "<text x=\"%d\" y=\"%d\" font-size=\"15\">planes of each matrix at %s, %d of %d blocks</text>\n", MAP_LEFT, MAP_TOP - 26, cli_bytes(p->resident), p->blocks,
-            bitstack_block_count(p->stack));
+    fprintf(to,
+            "<text x=\"%d\" y=\"%d\" font-size=\"15\">planes of each matrix at %s, %d of %d blocks</text>\n",
+            MAP_LEFT, MAP_TOP - 26, cli_bytes(p->resident), p->blocks, bitstack_block_count(p->stack));
     int every = (int)ceil(26 / width);
     for (int l = 0; l < p->layer_count; l += every)
-        fprintf(to, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"10\">%d</text>", MAP_LEFT + (l + 0.5) * width, MAP_TOP - 6, l);
-    fprintf(to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-size=\"10\">layer</text>\n", MAP_LEFT - 8, MAP_TOP - 6);
+        fprintf(to, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"10\">%d</text>",
+                MAP_LEFT + (l + 0.5) * width, MAP_TOP - 6, l);
+    fprintf(to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-size=\"10\">layer</text>\n", MAP_LEFT - 8,
+            MAP_TOP - 6);
     for (int k = 0; k < p->kind_count; k++) {
         double y = MAP_TOP + (double)CELL_HIGH * k;
         fprintf(to, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", MAP_LEFT - 8, y + 15);
@@ -201,22 +236,33 @@ static void draw(plot *p, FILE *to) {
     c.x_low = p->x[0] * 0.98, c.x_high = p->x[p->points - 1] * 1.02;
     c.y_low = p->y[p->points - 1] * 0.9, c.y_high = p->y[0] * 1.1;
     if (!p->known || !(c.y_low > 0)) c.y_low = 0.1, c.y_high = 1; /* an empty chart; its title says why */
-    svg_begin(&c, to, map_height(p), p->known ? "what the order of blocks leaves of the predicted loss" : "the file does not tell its errors", "MB in memory", "loss left of that without any block");
+    svg_begin(&c, to, map_height(p),
+              p->known ? "what the order of blocks leaves of the predicted loss"
+                       : "the file does not tell its errors",
+              "MB in memory", "loss left of that without any block");
     if (p->known) svg_series(&c, "this stack", p->x, p->y, p->points, SVG_THICK);
     double mark = (double)p->resident / 1e6;
     if (mark >= c.x_low && mark <= c.x_high)
-        fprintf(to, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"#cf222e\" stroke-dasharray=\"4 3\"/><text x=\"%.1f\" y=\"%d\">%s</text>\n", svg_x(&c, mark),
-                svg_x(&c, mark), SVG_TOP, SVG_TOP + SVG_HEIGHT, svg_x(&c, mark) + 5, SVG_TOP + SVG_HEIGHT - 8, cli_bytes(p->resident));
+        fprintf(
+            to,
+            "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"#cf222e\" stroke-dasharray=\"4 3\"/><text x=\"%.1f\" y=\"%d\">%s</text>\n",
+            svg_x(&c, mark), svg_x(&c, mark), SVG_TOP, SVG_TOP + SVG_HEIGHT, svg_x(&c, mark) + 5,
+            SVG_TOP + SVG_HEIGHT - 8, cli_bytes(p->resident));
     draw_map(p, to);
     fputs("</svg>\n", to);
 }
 
 static void draw_page(plot *p, FILE *to) {
-    fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\"><title>", to);
+    fputs(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\"><title>",
+        to);
     put_escaped(to, p->name);
-    fputs("</title>\n<style>body{font-family:sans-serif;max-width:64em;margin:2em auto;padding:0 1em}</style></head>\n<body><h1>", to);
+    fputs(
+        "</title>\n<style>body{font-family:sans-serif;max-width:64em;margin:2em auto;padding:0 1em}</style></head>\n<body><h1>",
+        to);
     put_escaped(to, p->name);
-    fprintf(to, "</h1>\n<p>%d matrices, %d blocks; in memory from %s to %s.</p>\n", bitstack_matrix_count(p->stack), bitstack_block_count(p->stack),
+    fprintf(to, "</h1>\n<p>%d matrices, %d blocks; in memory from %s to %s.</p>\n",
+            bitstack_matrix_count(p->stack), bitstack_block_count(p->stack),
             cli_bytes(bitstack_base_bytes(p->stack)), cli_bytes(bitstack_total_bytes(p->stack)));
     draw(p, to);
     fputs("</body></html>\n", to);
@@ -237,11 +283,15 @@ int command_plot(int argc, char **argv) {
     static plot p;
     const char *path, *to = NULL;
     int text = 0;
-    const cli_option table[] = {{"-o", CLI_TEXT, &to}, {"--text", CLI_FLAG, &text}, {"--budget", CLI_SIZE, &p.budget}, {NULL, CLI_FLAG, NULL}};
+    const cli_option table[] = {{"-o", CLI_TEXT, &to},
+                                {"--text", CLI_FLAG, &text},
+                                {"--budget", CLI_SIZE, &p.budget},
+                                {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "plot", help, table, &path, 1);
     if (stop) return stop - 1;
     size_t length = to ? strlen(to) : 0;
-    if (to && !(length > 4 && strcmp(to + length - 4, ".svg") == 0) && !(length > 5 && strcmp(to + length - 5, ".html") == 0))
+    if (to && !(length > 4 && strcmp(to + length - 4, ".svg") == 0) &&
+        !(length > 5 && strcmp(to + length - 5, ".html") == 0))
         return cli_usage("plot", "-o: expected a name that ends in .svg or .html, got '%s'", to);
     bitstack *stack;
     int status = to ? cli_output(&to) : CLI_OK;
@@ -253,7 +303,9 @@ int command_plot(int argc, char **argv) {
     snprintf(p.name, sizeof p.name, "%s", cli_plain(path, strlen(path)));
     if (!p.budget) p.budget = base + (total - base) / 2;
     if (bitstack_block_count(stack) == 0) status = cli_failed("%s: there are no blocks to plot", path);
-    else if (p.budget < base) status = cli_failed("%s: expected --budget of at least %llu bytes, its resident part", path, (unsigned long long)base);
+    else if (p.budget < base)
+        status = cli_failed("%s: expected --budget of at least %llu bytes, its resident part", path,
+                            (unsigned long long)base);
     else if (gather_curve(&p) != 0) status = cli_failed("%s: out of memory", path);
     if (status == CLI_OK) gather_levels(&p);
     if (status == CLI_OK && (text || !to)) {

@@ -12,8 +12,9 @@ typedef struct session_options {
     int growing;          /* the file may still be arriving; "-" always is */
     int threads;          /* that multiply; 0 or 1: the calling one */
     uint32_t context;     /* tokens that there is to be room for; 0: as llm_generator_init */
-    uint64_t memory;      /* one budget for all: weights, keys and values, room to work in, tokenizer; 0: see size */
-    int choose;           /* of a stack as much as the memory that is free allows, with a margin; it follows from there on */
+    uint64_t
+        memory; /* one budget for all: weights, keys and values, room to work in, tokenizer; 0: see size */
+    int choose; /* of a stack as much as the memory that is free allows, with a margin; it follows from there on */
 } session_options;
 
 /* How a size was chosen: what the weights may take, which is what was free less the margin and the context. */
@@ -26,7 +27,8 @@ typedef struct session {
     llm_tokenizer tokenizer;
     follow *follow;
     resizer *resizer; /* NULL for a GGUF model */
-    uint64_t memory, other, weights; /* if there is one budget: it, what is neither weights nor state, and what is left */
+    uint64_t memory, other,
+        weights; /* if there is one budget: it, what is neither weights nor state, and what is left */
     session_choice choice;           /* if it was chosen */
 } session;
 
@@ -41,7 +43,8 @@ uint64_t session_fit(session *session, const llm_generator *generator, uint32_t 
 void session_say(const session *session);
 /* What weights may take with `free` bytes to spare: in *out, whose `all` is the model's. `held` bytes of the weights are
  * there already; margin_of: a limit in bytes to keep the policy's reserve of, twice, or 0 for no margin. */
-void session_share(session_choice *out, uint64_t free, uint64_t held, uint64_t context, const memory_policy *policy, uint64_t margin_of);
+void session_share(session_choice *out, uint64_t free, uint64_t held, uint64_t context,
+                   const memory_policy *policy, uint64_t margin_of);
 void session_close(session *session);
 
 #endif

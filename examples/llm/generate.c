@@ -11,7 +11,9 @@ static uint32_t context_of(const llm_model *m, uint32_t context) {
 uint64_t llm_generator_bytes(const llm_generator *g, const llm_model *m, uint32_t context, uint32_t more) {
     context = g ? g->state.context : context_of(m, context);
     uint64_t furthest = g ? g->furthest : 0, then = (g ? g->count : 0) + (uint64_t)more;
-    uint32_t widest = g && g->count - g->state.position > g->widest ? g->count - g->state.position : g ? g->widest : 1;
+    uint32_t widest = g && g->count - g->state.position > g->widest ? g->count - g->state.position
+                      : g                                           ? g->widest
+                                                                    : 1;
     if (then > context) then = context;
     if (g && widest > g->state.batch) widest = g->state.batch;
     return llm_state_used(m, context, (uint32_t)(then > furthest ? then : furthest), widest) +
