@@ -4,7 +4,8 @@
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
 # make embedded   a network in flash on a bare Cortex-M4, in qemu
-# Variables: CC, CFLAGS, BUILD; JOBS, of the tests' builds.
+# make install    headers, library, command, manual page to PREFIX (/usr/local), below DESTDIR; make uninstall; make shared
+# Variables: CC, CXX, CFLAGS, BUILD; JOBS, of the tests' builds.
 CC ?= cc
 CFLAGS ?= -O2 -g
 BUILD ?= build
@@ -39,6 +40,7 @@ $(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
 $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
+$(BUILD)/command/plot.o: bench/svg.h
 $(BUILD)/bitstack: $(COMMAND) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 # Each of these holds the implementation itself, as a user's program would.
@@ -50,7 +52,7 @@ $(BUILD)/demo: examples/demo/demo.c $(LLM) $(LIB)
 $(BUILD)/tests/test_peers: tests/test_peers.c tests/test.h bench/peers/peer.h $(PEERS) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(PEERS) $(LLM) $(LIB) -o $@ $(LIBS)
-TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory resume join mix couple report output)
+TALKING = $(patsubst %,$(BUILD)/tests/test_%,resize_while_talking chat memory resume join mix couple report output plan)
 $(TALKING): $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(COMMAND) $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB) -o $@ $(LIBS)
@@ -96,7 +98,7 @@ sanitized: $(ASAN_TESTS) $(TSAN_TESTS) $(REPLAYS)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 QUICKLY = $(MAKE) $(if $(V),,-s) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 PROGRAMS = $(BUILD)/tests/test_whole_model $(filter-out %/test_whole_model,$(TESTS))
-tests: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack
+tests: all $(TESTS) $(REAL) $(BUILD)/tests/random_stack $(BUILD)/libbitstack.so $(BUILD)/libbitstack.a $(BUILD)/bench/gemv
 test:
 	@+$(QUICKLY) tests sanitized
 	@tests/run.sh $(wildcard tests/test_*.sh) $(PROGRAMS)
@@ -194,7 +196,50 @@ bench-memory: $(BUILD)/bitstack
 	$(CC) $(FLAGS) bench/memory.c -o $(BUILD)/bench/memory
 	$(BUILD)/bench/memory $(BUILD)/bench $(or $(SHAPE),8b) $(or $(LAYERS),1) --compress-embeddings no --memory 4GB
 
+# The library for those who do not copy the headers. Other ways in: packaging/README.md.
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+VERSION = $(shell sed -n 's/^\#define BITSTACK_VERSION "\(.*\)"/\1/p' bitstack.h)
+SONAME = libbitstack.so.$(basename $(VERSION))
+PACKAGE = $(LIBDIR)/pkgconfig/bitstack.pc $(LIBDIR)/cmake/bitstack/bitstackConfig.cmake $(LIBDIR)/cmake/bitstack/bitstackConfigVersion.cmake
+INSTALLED = $(BINDIR)/bitstack $(addprefix $(INCLUDEDIR)/,$(HEADERS)) $(LIBDIR)/libbitstack.a \
+    $(addprefix $(LIBDIR)/,libbitstack.so.$(VERSION) $(SONAME) libbitstack.so) $(PACKAGE) $(MANDIR)/man1/bitstack.1 $(COMPLETIONDIR)/bitstack
+shared: $(BUILD)/libbitstack.so
+$(BUILD)/shared/%.o: packaging/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -DBITSTACK_POOL -fPIC -c $< -o $@
+$(BUILD)/libbitstack.so: $(BUILD)/shared/bitstack.o $(BUILD)/shared/bitstack_compress.o
+	$(CC) $(FLAGS) -shared -Wl,-soname,$(SONAME) $^ -o $@ $(LIBS)
+$(BUILD)/libbitstack.a: $(BUILD)/shared/bitstack.o $(BUILD)/shared/bitstack_compress.o
+	@rm -f $@
+	ar rcs $@ $^
+$(BUILD)/minimal_cpp: examples/minimal.cpp bitstack.h
+	@mkdir -p $(@D)
+	$(CXX) -std=c++11 -Wall -Wextra -Wpedantic $(CFLAGS) -I. $< -o $@ -pthread
+$(BUILD)/bitstack.1: packaging/man.sh $(BUILD)/bitstack
+	packaging/man.sh $(BUILD)/bitstack >$@.new && mv $@.new $@
+install: $(BUILD)/bitstack $(BUILD)/bitstack.1 $(BUILD)/libbitstack.so $(BUILD)/libbitstack.a
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(INCLUDEDIR) $(MANDIR)/man1 $(COMPLETIONDIR) $(sort $(dir $(PACKAGE))))
+	install -m 644 $(BUILD)/bitstack.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 644 packaging/bitstack.bash $(DESTDIR)$(COMPLETIONDIR)/bitstack
+	install -m 755 $(BUILD)/bitstack $(DESTDIR)$(BINDIR)
+	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 $(BUILD)/libbitstack.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(BUILD)/libbitstack.so $(DESTDIR)$(LIBDIR)/libbitstack.so.$(VERSION)
+	ln -sf libbitstack.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libbitstack.so
+	@for file in $(PACKAGE); do \
+	    sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR),; s,@INCLUDEDIR@,$(INCLUDEDIR),; s,@VERSION@,$(VERSION),' \
+	        "packaging/$${file##*/}.in" >"$(DESTDIR)$$file" && chmod 644 "$(DESTDIR)$$file" || exit 1; done
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	-rmdir $(DESTDIR)$(LIBDIR)/cmake/bitstack 2>/dev/null
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all tests sanitized test test-full test-table demo bench bench-results quality compare real readme readme-check clean
+.PHONY: install uninstall shared all tests sanitized test test-full test-table demo bench bench-results quality compare real readme readme-check clean

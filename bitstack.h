@@ -1,5 +1,5 @@
 /* bitstack.h - run a neural network's weights from a stack of 1-bit blocks, as many as memory allows.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs libc only, not even -lm. MIT licence at the end.
+ * Version 0.2.0. C99 to C23, C++11 and later. Needs libc only, not even -lm. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -211,7 +211,11 @@ extern "C" {
 #endif
 #endif
 
-#define BITSTACK_VERSION "0.1.0"
+#define BITSTACK_VERSION "0.2.0"
+#define BITSTACK_VERSION_MAJOR 0
+#define BITSTACK_VERSION_MINOR 2
+#define BITSTACK_VERSION_PATCH 0
+#define BITSTACK_VERSION_NUMBER (BITSTACK_VERSION_MAJOR * 10000 + BITSTACK_VERSION_MINOR * 100 + BITSTACK_VERSION_PATCH)
 #define BITSTACK_FORMAT_VERSION 1
 #define BITSTACK_MAX_LEVELS 32
 
@@ -439,6 +443,19 @@ BITSTACK_API bitstack_allocator bitstack_arena(void *memory, size_t bytes);
  * need factors of the lower level from the file: a matrix for which no lower level can be had keeps the one it has,
  * and resident bytes stay above the budget until a later call succeeds. */
 BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes, bitstack_error *error);
+/* For a program that is told that memory is short: gives back a quarter of what is loaded beyond the resident part
+ * (BITSTACK_TRIM_SOME), half (BITSTACK_TRIM_HALF), or all (BITSTACK_TRIM_ALL: products give zeros until the next
+ * set_budget; names, tensors and the handle stay). *budget (may be NULL) gets the budget that holds from then on.
+ * Errors as set_budget, which it calls, and BITSTACK_ERROR_ARGUMENT for another level. Belongs to the resizing thread:
+ * call it there, not in a signal handler. What systems say, and the level for it:
+ *   Android onTrimMemory  RUNNING_MODERATE, BACKGROUND: SOME; RUNNING_LOW, MODERATE: HALF; RUNNING_CRITICAL, COMPLETE: ALL
+ *   iOS, macOS            DISPATCH_MEMORYPRESSURE_WARN, didReceiveMemoryWarning: HALF; DISPATCH_MEMORYPRESSURE_CRITICAL: ALL
+ *   cgroup v2             each time that `high` in memory.events has grown (memory.high is passed): SOME; `max`: HALF
+ *   PSI                   a trigger "some 150000 1000000" on memory.pressure: SOME; "full 100000 1000000": HALF
+ *   systemd               POLLPRI on the file in $MEMORY_PRESSURE_WATCH: SOME, again at each event
+ * and set_budget with the old number when nothing was said for a while. */
+typedef enum bitstack_trim_level { BITSTACK_TRIM_SOME = 1, BITSTACK_TRIM_HALF = 2, BITSTACK_TRIM_ALL = 3 } bitstack_trim_level;
+BITSTACK_API bitstack_result bitstack_trim(bitstack *stack, bitstack_trim_level level, uint64_t *budget, bitstack_error *error);
 /* Load one matrix at one level, out of the universal order (for measuring importance). The next
  * set_budget puts it back in line. Resident bytes are counted. Errors as set_budget. */
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error);
@@ -569,6 +586,9 @@ BITSTACK_API uint64_t bitstack_checksum(const void *data, size_t bytes);
 BITSTACK_API float bitstack_f16_to_f32(uint16_t value);
 BITSTACK_API uint16_t bitstack_f32_to_f16(float value);
 BITSTACK_API const char *bitstack_result_string(bitstack_result result);
+/* BITSTACK_VERSION_NUMBER of the implementation: 200 for 0.2.0. Another number than the macro's: this header and the
+ * library that is linked are of different versions, and before 1.0 versions need not fit each other. */
+BITSTACK_API int bitstack_version(void);
 
 #ifdef __cplusplus
 }
@@ -1062,6 +1082,8 @@ BITSTACK_API uint64_t bitstack_checksum(const void *data, size_t bytes) {
 }
 
 /* ================================================================================== [ERRORS] */
+BITSTACK_API int bitstack_version(void) { return BITSTACK_VERSION_NUMBER; }
+
 BITSTACK_API const char *bitstack_result_string(bitstack_result result) {
     static const char *const strings[] = {
 #define BITSTACK_RESULT_STRING_(name, text) text,
@@ -1886,6 +1908,17 @@ BITSTACK_API bitstack_result bitstack_set_budget(bitstack *stack, uint64_t bytes
     for (; stack->loaded > low; stack->loaded--)
         stack->states[bitstack_load32_(stack->block_records + (size_t)(stack->loaded - 1) * BITSTACK_BLOCK_RECORD_)].target--;
     return bitstack_bring_(stack, 0, stack->matrices, UINT32_MAX, error);
+}
+
+BITSTACK_API bitstack_result bitstack_trim(bitstack *stack, bitstack_trim_level level, uint64_t *budget, bitstack_error *error) {
+    const uint64_t base = stack->base, more = bitstack_resident_bytes(stack) - base;
+    uint64_t bytes;
+    if (level == BITSTACK_TRIM_SOME) bytes = base + more - more / 4;
+    else if (level == BITSTACK_TRIM_HALF) bytes = base + more - more / 2;
+    else if (level == BITSTACK_TRIM_ALL) bytes = base;
+    else return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no such level of trimming", NULL, 0);
+    if (budget) *budget = bytes;
+    return bitstack_set_budget(stack, bytes, error);
 }
 
 BITSTACK_API bitstack_result bitstack_set_level(bitstack *stack, int matrix, uint32_t level, bitstack_error *error) {

@@ -1,5 +1,5 @@
 /* bitstack_compress.h - turn weight matrices into a stack file for bitstack.h.
- * Version 0.1.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm (-lm), and POSIX threads (-pthread)
+ * Version 0.2.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm (-lm), and POSIX threads (-pthread)
  * unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
  *
  * In ONE C or C++ file:

@@ -1,6 +1,7 @@
 /* gemv.c - y = W x: every size, level, ISA and thread count against the read bandwidth of the machine and
  * against five other ways to hold W, in one process, interleaved.
  *
+ *     build/bench/gemv --rows N --cols N [--levels 2,4-6] [--threads N] [--warm] [--json]     a shape of your own
  *     build/bench/gemv [OUT.csv]     BENCH=full for all sizes; BENCH_THREADS, BENCH_RING_MB to override;
  *                                    BENCH=tables for the encoding of tables alone, 16384 x 4096, cold, one thread
  *
@@ -301,12 +302,33 @@ static double times_faster(const contender *c, const char *name) {
     return other ? bench_ratio(other->samples, c->samples, cell.rounds) : 0;
 }
 
+/* A line a contender, for programs. */
+static void report_json(double roof) {
+    for (int i = 0; i < cell.count; i++) {
+        const contender *c = &cell.list[i];
+        bench_summary s = bench_summarise(c->samples, cell.rounds);
+        double gbps = (double)c->bytes / s.median / 1e6;
+        printf(
+            "{\"what\": \"%s\", \"isa\": \"%s\", \"method\": \"%s\", \"level\": %u, \"rows\": %u, \"cols\": %u, \"state\": \"%s\", \"threads\": %d, "
+            "\"bytes\": %zu, \"median_ms\": %.6f, \"least_ms\": %.6f, \"spread\": %.3f, \"gb_per_s\": %.3f, \"read_gb_per_s\": %.3f, \"rounds\": %d}\n",
+            c->name, c->isa, c->method, c->level, cell.problem.rows, cell.problem.cols,
+            cell.cold ? "cold" : "warm", cell.threads, c->bytes, s.median, s.least, s.spread, gbps, roof,
+            cell.rounds);
+    }
+    fflush(stdout);
+}
+
+static int as_json(void);
 static void report(FILE *csv) {
     double roof = 0; /* best read of the cell, GB/s */
     for (int i = 0; i < cell.count; i++)
         if (cell.list[i].reader)
             roof = fmax(roof, (double)cell.list[i].bytes /
                                   bench_summarise(cell.list[i].samples, cell.rounds).median / 1e6);
+    if (as_json()) {
+        report_json(roof);
+        return;
+    }
     printf("\n%u x %u, %s, %d thread%s: best pure read %.1f GB/s, %d rounds\n", cell.problem.rows,
            cell.problem.cols, cell.cold ? "cold" : "warm", cell.threads, cell.threads > 1 ? "s" : "", roof,
            cell.rounds);
@@ -376,6 +398,15 @@ static void summarise(void) {
 }
 
 static int tables_only(void) { return getenv("BENCH") && !strcmp(getenv("BENCH"), "tables"); }
+
+/* A shape of the command line's; rows 0: none. */
+static struct {
+    uint32_t rows, cols;
+    unsigned levels; /* bit L: level L */
+    int threads, warm, json;
+    double seconds; /* of a cell; 0: the usual time */
+} asked = {0, 0, 0, 1, 0, 0, 0};
+static int wanted(uint32_t level) { return !asked.levels || (asked.levels >> level & 1); }
 /* A column part of tables for this cell: numbers that a file may have. */
 static void make_columns(uint32_t level) {
     free(cell.columns[level]);
@@ -389,6 +420,8 @@ static void make_columns(uint32_t level) {
     }
     for (uint32_t j = 0; j < cell.problem.cols; j++) at[16 + (2u << level) + j] = (unsigned char)(200 + j % 32);
 }
+
+static int as_json(void) { return asked.json; }
 
 typedef struct plan {
     uint32_t rows, cols;
@@ -404,7 +437,7 @@ static void run_cell(const plan *p, FILE *csv) {
     pick_readers(readers);
     for (uint32_t level = 1; level <= MAX_PLANES; level++) make_columns(level);
     for (uint32_t level = 1; level <= MAX_PLANES; level++)
-        for (int i = 0, n = 0; bitstack_isa_name(i); i++)
+        for (int i = 0, n = 0; wanted(level) && bitstack_isa_name(i); i++)
             if (bitstack_isa_available(i) && (full || (tables_only() && strcmp(bitstack_isa_name(i), "scalar")) || n++ == 0 || !strcmp(bitstack_isa_name(i), "avx2")))
                 add_ours(bitstack_isa_name(i), "tables", 1, level, BITSTACK_FAST, readers);
     if (!tables_only()) {
@@ -412,7 +445,8 @@ static void run_cell(const plan *p, FILE *csv) {
             add_baselines(bench_q4, 0);
         add_ggml();
     }
-    for (uint32_t level = 1; level <= MAX_PLANES && !tables_only(); level++) /* all ISAs of a level side by side */
+    for (uint32_t level = 1; level <= MAX_PLANES && !tables_only() && !asked.rows;
+         level++) /* all ISAs of a level side by side */
         for (int i = 0, n = 0; bitstack_isa_name(i); i++) {
             if (!bitstack_isa_available(i)) continue;
             const char *isa = bitstack_isa_name(i);
@@ -424,7 +458,7 @@ static void run_cell(const plan *p, FILE *csv) {
             if (full || level == 3) add_ours(isa, "iabs", 16, level, BITSTACK_FAST, readers);
         }
     bench_pin(cell.threads > 1); /* from here on: threads that others started keep all CPUs */
-    double start = bench_now(), limit = full ? 15e3 : 7e3;
+    double start = bench_now(), limit = asked.seconds > 0 ? 1e3 * asked.seconds : full ? 15e3 : 7e3;
     for (int i = 0; i < cell.count; i++) {
         double t = sample(&cell.list[i], 1);
         cell.list[i].repeat = t > 0.1 ? 1 : t > 1e-4 ? (int)(0.1 / t) + 1 : 1000;
@@ -437,9 +471,73 @@ static void run_cell(const plan *p, FILE *csv) {
         }
     bench_pin(0);
     report(csv);
+    if (asked.json) return;
     if (p->rows == 4096 && p->cols == 4096 && p->cold && !p->all_threads) summarise();
     for (int i = 0; i < cell.count; i++)
         if (cell.list[i].ggml) bench_ggml_close(cell.list[i].ggml);
+}
+
+static const char help[] =
+    "usage: gemv --rows N --cols N [--levels LIST] [--threads N] [--warm] [--json] [--seconds S]\n"
+    "       gemv [OUT.csv]\n\n"
+    "Times y = W x, with W as a stack holds it (tables), beside pure reads of as many bytes and beside dense floats, int8,\n"
+    "4 bits and XOR-and-add. The matrix is random: quality is not measured here. Other work on the machine disturbs it; the\n"
+    "spread tells how much, and ratios within one run suffer least.\n\n"
+    "  --rows, --cols   of W, up to 2^20, and 2^30 weights\n"
+    "  --levels LIST    as 3 or 1,3-5; from 1 to 6; all\n"
+    "  --threads N      1; at most 64, and no more than processors makes sense\n"
+    "  --warm           the same bytes at every call, in caches where they fit; else none that were touched since more\n"
+    "                   than the last-level cache went by\n"
+    "  --json           an object a line, not a table\n"
+    "  --seconds S      7; five rounds at least\n\n"
+    "Without a shape: those of README, as a table and OUT.csv. BENCH=full: every size, level, ISA, state and thread count\n"
+    "(half an hour); BENCH=tables: 16384 x 4096 alone; BENCH_THREADS, BENCH_RING_MB: what counts as all threads and as cold.\n";
+
+/* "1,3-5" as bits; 0 if it is not that. */
+static unsigned read_levels(const char *text) {
+    unsigned bits = 0;
+    for (char *end; ; text = end + 1) {
+        long from = strtol(text, &end, 10), to = from;
+        if (end == text) return 0;
+        if (*end == '-') text = end + 1, to = strtol(text, &end, 10);
+        if (end == text || from < 1 || to < from || to > MAX_PLANES) return 0;
+        for (; from <= to; from++) bits |= 1u << from;
+        if (!*end) return bits;
+        if (*end != ',') return 0;
+    }
+}
+
+static int number(const char *text, long most) { /* 0 if it is none from 1 to `most` */
+    char *end;
+    long value = strtol(text, &end, 10);
+    return *end || end == text || value < 1 || value > most ? 0 : (int)value;
+}
+
+/* Takes the options out of argv: what is left are files. -1 if they are wrong. */
+static int read_options(int *argc, char **argv) {
+    int left = 1, good = 1, own = 0;
+    for (int i = 1; i < *argc && good; i++) {
+        const char *name = argv[i], *value = i + 1 < *argc ? argv[i + 1] : "";
+        if (*name != '-') argv[left++] = argv[i];
+        else if (!strcmp(name, "--warm")) asked.warm = own = 1;
+        else if (!strcmp(name, "--json")) asked.json = own = 1;
+        else if (!strcmp(name, "--rows"))
+            own = 1, i++, good = (asked.rows = (uint32_t)number(value, 1 << 20)) > 0;
+        else if (!strcmp(name, "--cols"))
+            own = 1, i++, good = (asked.cols = (uint32_t)number(value, 1 << 20)) > 0;
+        else if (!strcmp(name, "--levels")) own = 1, i++, good = (asked.levels = read_levels(value)) > 0;
+        else if (!strcmp(name, "--threads")) own = 1, i++, good = (asked.threads = number(value, 64)) > 0;
+        else if (!strcmp(name, "--seconds")) own = 1, i++, good = (asked.seconds = atof(value)) > 0;
+        else good = 0;
+        if (!good) fprintf(stderr, "gemv: %s %s: not understood\n", name, value);
+    }
+    *argc = left;
+    if (good && own && (!asked.rows || !asked.cols || (uint64_t)asked.rows * asked.cols > 1 << 30))
+        good = 0, fprintf(stderr, "gemv: expected --rows and --cols, of 2^30 weights at most\n");
+    char threads[16];
+    snprintf(threads, sizeof threads, "%d", asked.threads);
+    if (good && own) setenv("BENCH_THREADS", threads, 1);
+    return good && left <= 2 ? 0 : -1;
 }
 
 int main(int argc, char **argv) {
@@ -447,15 +545,18 @@ int main(int argc, char **argv) {
                                             {4096, 4096}, {4096, 14336}, {14336, 4096}, {1000, 3002}};
     static const plan quick[] = {
         {4096, 4096, 1, 0}, {4096, 4096, 1, 1}, {1024, 1024, 0, 0}, {4096, 14336, 1, 0}};
-    static const size_t largest_rows = 16384, largest_cols = 14336;
+    size_t largest_rows = 16384, largest_cols = 14336;
     static plan plans[64];
     int count = 0, full = bench_full();
-    if (argc > 2 || (argc > 1 && *argv[1] == '-'))
-        return printf("usage: gemv [OUT.csv]\nTimes products with one vector beside baselines. BENCH=full: every size, level, ISA, state and thread count;\n"
-                      "BENCH_THREADS, BENCH_RING_MB: what counts as all threads and as cold.\n"), argc > 2 ? 2 : 0;
+    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) return fputs(help, stdout), 0;
+    if (read_options(&argc, argv) != 0) return fputs(help, stderr), 2;
     FILE *csv = argc > 1 ? fopen(argv[1], "w") : fopen("/dev/null", "w");
     if (!csv) return fprintf(stderr, "bench: cannot write %s\n", argv[1]), 1;
-    if (full)
+    if (asked.rows) {
+        plans[count++] = (plan){asked.rows, asked.cols, !asked.warm, 1};
+        if (asked.rows > largest_rows) largest_rows = asked.rows;
+        if (asked.cols > largest_cols) largest_cols = asked.cols;
+    } else if (full)
         for (size_t s = 0; s < sizeof all_sizes / sizeof *all_sizes; s++)
             for (int k = 0; k < 4; k++)
                 plans[count++] = (plan){all_sizes[s][0], all_sizes[s][1], !(k & 1), k >> 1};
@@ -464,6 +565,7 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < sizeof quick / sizeof *quick; i++) plans[count++] = quick[i];
 
     size_t cold = bench_cold_bytes(), weights = (size_t)4096 * 16384;
+    if ((size_t)asked.rows * asked.cols > weights) weights = (size_t)asked.rows * asked.cols;
     cell.bits = bench_ring_new(cold, weights + (1 << 20), BENCH_BITS, 1);
     cell.floats = bench_ring_new(cold, weights * 4 + (1 << 20), BENCH_FLOATS, 2);
     cell.halves = bench_ring_new(cold, weights + (1 << 20), BENCH_HALVES, 3);
@@ -474,9 +576,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < largest_rows; i++) scales[i] = 0.01f;
     cell.problem.x = x, cell.problem.scales = scales;
 
-    bench_describe(stdout), bench_describe(csv);
-    printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, "
-           "4-bit groups of 32\n");
+    if (!asked.json) bench_describe(stdout);
+    bench_describe(csv);
+    if (!asked.json)
+        printf("# x...: times as fast as dense f32 (ours, OpenBLAS), XOR-and-add over as many planes, int8, "
+               "4-bit groups of 32\n");
     fprintf(csv, "what,isa,method,rank,level,precision,rows,cols,state,threads,bytes,bits_per_weight,median_"
                  "ms,min_ms,spread,gbps,"
                  "read_gbps,read_share,added_rel_err2,x_f32,x_openblas,x_xor,x_mask,x_int8,x_q4,nearest_ggml,"
@@ -486,7 +590,8 @@ int main(int argc, char **argv) {
         memset(x, 0, (largest_cols + 256) * sizeof *x);
         for (uint32_t j = 0; j < plans[i].cols; j++) x[j] = bench_normal(&seed);
         if (i == 0) {
-            cell.problem.rows = 203, cell.problem.cols = plans[i].cols - 5;
+            cell.problem.rows = 203,
+            cell.problem.cols = plans[i].cols > 10 ? plans[i].cols - 5 : plans[i].cols;
             check_baselines(bench_f32), check_baselines(bench_xor), check_baselines(bench_int8),
                 check_baselines(bench_q4);
         }

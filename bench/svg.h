@@ -56,24 +56,29 @@ static inline void svg_axes(const svg_chart *c, const char *title, const char *x
     fprintf(c->to, "<text transform=\"translate(20 %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n", SVG_TOP + SVG_HEIGHT / 2, y_title);
 }
 
-/* Ranges must be positive and not empty. 0 if the file cannot be written. */
-static inline int svg_open(svg_chart *c, const char *path, const char *title, const char *x_title, const char *y_title) {
+/* Ranges must be positive and not empty. `below`: room under the chart for something else. */
+static inline void svg_begin(svg_chart *c, FILE *to, int below, const char *title, const char *x_title, const char *y_title) {
     static const char *const light[SVG_COLOURS] = {"#0969da", "#cf222e", "#1a7f37", "#8250df", "#bc4c00", "#0e7490",
                                                    "#bf3989", "#6e7781", "#9a6700", "#2da44e", "#57606a", "#d4a72c"};
     static const char *const dark[SVG_COLOURS] = {"#58a6ff", "#ff7b72", "#3fb950", "#bc8cff", "#f0883e", "#39c5cf",
                                                   "#f778ba", "#b1bac4", "#e3b341", "#7ee787", "#8b949e", "#f2cc60"};
-    c->to = fopen(path, "w");
+    c->to = to;
     c->series = c->colours = c->labels = 0;
-    if (!c->to) return 0;
     fprintf(c->to, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n<style>\n"
                    "text{fill:#24292f} .grid{stroke:#888;stroke-opacity:.25} path{fill:none;stroke-width:1.6;stroke-dasharray:5 3} .any{stroke-width:3;stroke-dasharray:none} .best{stroke:#8888;stroke-width:7;stroke-dasharray:none} .name{font-size:11px}\n",
-            SVG_LEFT + SVG_WIDTH + SVG_RIGHT, SVG_TOP + SVG_HEIGHT + 56);
+            SVG_LEFT + SVG_WIDTH + SVG_RIGHT, SVG_TOP + SVG_HEIGHT + 56 + below);
     for (int i = 0; i < SVG_COLOURS; i++) fprintf(c->to, ".s%d{stroke:%s} .f%d{fill:%s}\n", i, light[i], i, light[i]);
     fprintf(c->to, "@media (prefers-color-scheme:dark){text{fill:#e6edf3}\n");
     for (int i = 0; i < SVG_COLOURS; i++) fprintf(c->to, ".s%d{stroke:%s} .f%d{fill:%s}\n", i, dark[i], i, dark[i]);
     fprintf(c->to, "}\n</style>\n");
     svg_axes(c, title, x_title, y_title);
-    return 1;
+}
+
+/* 0 if the file cannot be written. */
+static inline int svg_open(svg_chart *c, const char *path, const char *title, const char *x_title, const char *y_title) {
+    FILE *to = fopen(path, "w");
+    if (to) svg_begin(c, to, 0, title, x_title, y_title);
+    return to != NULL;
 }
 
 /* A name beside one of the line's points, the last first, where no other name is; nowhere if all are taken. */

@@ -72,6 +72,19 @@ int main(int argc, char **argv) {
     CHECK(command_shell("cp w.bitstack n.bitstack.part") == 0 && command_fails(line, 1, "n.bitstack.part: expected another -o"), "OUT.part");
     CHECK(command_shell("cmp w.bitstack n.bitstack.part && rm n.bitstack.part") == 0, "the input is lost: %s%s", command_out, command_err);
 
+    TEST("as a C array it is the same bytes, aligned, in C and C++, and opens in place");
+    static const char program[] = "#define BITSTACK_IMPLEMENTATION\n#include \"bitstack.h\"\n#include \"w_data.h\"\n#include <stdio.h>\n"
+        "int main(void) { bitstack *s; bitstack_options o = {}; if ((size_t)w_data % 64 || bitstack_open_memory(&s, w_data, sizeof w_data, &o, NULL) != BITSTACK_OK) return 1;\n"
+        "fwrite(w_data, 1, sizeof w_data, stdout); fprintf(stderr, \"%d\", bitstack_blocks_loaded(s)); bitstack_close(s); return 0; }\n";
+    command_save("p.c", program, sizeof program - 1);
+    snprintf(line, sizeof line, "\"$B\" cut w.bitstack --budget %llu -o y.bitstack && \"$B\" cut w.bitstack --budget %llu --c-array w_data -o w_data.h", (unsigned long long)(base + total) / 2,
+             (unsigned long long)(base + total) / 2);
+    CHECK(command_shell(line) == 0, "%s", command_err);
+    CHECK(command_shell("cc -I. -I\"${B%/build*}\" p.c -o p -lm && ./p | cmp - y.bitstack") == 0 && atoi(command_err) > 0, "C: %s%s", command_out, command_err);
+    CHECK(command_shell("command -v c++ >c++ || exit 0; c++ -x c++ -Wall -Werror -I. -I\"${B%/build*}\" p.c -o p -lm && ./p | cmp - y.bitstack") == 0, "C++: %s%s", command_out, command_err);
+    CHECK(command_shell("[ $(wc -L <w_data.h) -le 110 ]") == 0, "lines are too long");
+    CHECK(command_fails("cut w.bitstack --budget 1GB --c-array 2x -o n.h", 2, "as C has them") && command_fails("cut w.bitstack --budget 1GB --c-array 'a b' -o n.h", 2, "as C has them"), "no name");
+
     TEST("what cannot be is refused in one line and nothing is left behind");
     snprintf(line, sizeof line, "cut w.bitstack --budget %llu -o n.bitstack", (unsigned long long)base - 1);
     CHECK(command_fails(line, 1, "resident part"), "too small");
@@ -91,6 +104,7 @@ int main(int argc, char **argv) {
         setrlimit(RLIMIT_FSIZE, &full);
         CHECK(command_fails("cut w.bitstack --budget 1GB -o n.bitstack", 1, "n.bitstack: "), "full at %ld", (long)most);
         CHECK(command_fails("cut w.bitstack --budget 1GB -o old.bitstack", 1, "old.bitstack: "), "full at %ld", (long)most);
+        CHECK(command_fails("cut w.bitstack --budget 1GB --c-array w -o old.bitstack", 1, "old.bitstack: "), "full at %ld", (long)most);
         setrlimit(RLIMIT_FSIZE, &before);
         CHECK(command_shell("ls; cat old.bitstack") == 0 && !strstr(command_out, "part") && !command_exists("n.bitstack"), "left: %s", command_out);
         CHECK(strcmp(command_out + strlen(command_out) - 3, "old") == 0, "OUT is not what it was");

@@ -44,7 +44,7 @@ else
     else bad "Cortex-M4 build"; tail -5 "$out/size.txt"; fi
     if ! command -v qemu-system-arm >/dev/null; then
         skip "a network in flash: qemu-system-arm is not installed"
-    elif timeout 120 make -s -C examples/embedded BUILD="$out" run >"$out/run.txt" 2>&1 && grep -q 'the host printed the same' "$out/run.txt"; then
+    elif timeout 120 make -s -C examples/embedded BUILD="$out" BITSTACK="$out/../bitstack" run >"$out/run.txt" 2>&1 && grep -q 'the host printed the same' "$out/run.txt"; then
         ok "a network in flash gives the host's bits: $(sed -n 's/.*bytes: \(.* right\).*/\1/p' "$out/run.txt" | tail -1)"
         right=$(sed -n 's/.*bytes: \([0-9]*\) of.*/\1/p' "$out/run.txt" | tail -1)
         if [ "$right" -ge 90 ]; then ok "and knows its digits"; else bad "and knows only $right digits"; fi

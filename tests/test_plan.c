@@ -2,6 +2,7 @@
 #include "test.h"
 #include "make_gguf.h"
 #include "../examples/llm/json.h"
+#include "../examples/bitstack/predict.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -117,7 +118,34 @@ int main(int argc, char **argv) {
     CHECK(run("plan large.gguf --ram 6GB") == 0 && strstr(out, "A budget of "), "%s", out);
     CHECK(run("plan large.gguf --ram 1GB") == 0 && strstr(out, "are needed"), "%s", out);
     CHECK(run("plan large.gguf") == 0 && strstr(out, "to plan for: "), "%s", out);
-    CHECK(run("plan tiny.bitstack") == 1 && strstr(out, "a stack already"), "%s", out);
+
+    TEST("the loss that is predicted is what was measured on a real model, within a factor of 1.6");
+    FILE *file = fopen("bench/results/real.csv", "r");
+    char line[400];
+    int compared = 0;
+    while (file && fgets(line, sizeof line, file)) {
+        double bits, kl;
+        char scope[16];
+        if (!strstr(line, ",BitStack,") || !strstr(line, ",speeches,") || sscanf(line, "quality,%15[a-z],BitStack,%*[^,],1,%lf,%*u,%*u,speeches,%*u,%*f,%lf", scope, &bits, &kl) != 3) continue;
+        double said = quality_predicted(strcmp(scope, "file") == 0 ? QUALITY_ALL : QUALITY_LAYERS, bits).kl;
+        CHECK(said < 1.6 * kl && kl < 1.6 * said, "%s at %.2f bits: %.4f predicted, %.4f measured", scope, bits, said, kl);
+        compared++;
+    }
+    if (file) fclose(file);
+    CHECK(compared > 20, "%d points", compared);
+    CHECK(quality_predicted(QUALITY_ALL, 0.1).kl <= 10 && quality_predicted(QUALITY_LAYERS, 20).kl > 0, "beyond the tables");
+
+    TEST("the choice is told as JSON, of a model and of a stack: what fits the memory given, and its speed");
+    CHECK(run("plan large.gguf --ram 6GB --context 4096 --json") == 0, "%s", out);
+    double given = value(9, "budget_bytes"), uses = value(9, "weights_bytes"), bits = value(9, "bits_per_weight");
+    CHECK(value(9, "margin_bytes") == 0 && fabs(given + value(9, "context_bytes") - 6e9) < 1, "%s", out);
+    CHECK(uses <= given + 1 && uses > 0.999 * given && bits > 3 && bits < 8, "%.0f bytes of %.0f, %g bits", uses, given, bits);
+    CHECK(value(9, "predicted_kl") < value(2, "predicted_kl") && value(9, "predicted_tokens_per_second") > 0, "%s", out);
+    CHECK(value(0, "predicted_tokens_per_second") > value(7, "predicted_tokens_per_second"), "a smaller model is no faster: %s", out);
+    CHECK(run("plan tiny.bitstack --ram 1GB --json") == 0 && value(0, "weights_bytes") == value(0, "budget_bytes") && value(0, "predicted_kl") > 0, "%s", out);
+    CHECK(run("plan tiny.bitstack --ram 1GB") == 0 && strstr(out, "run and chat would load "), "%s", out);
+    CHECK(run("plan tiny.bitstack --ram 1KB") == 0 && strstr(out, "Not even one block fits"), "%s", out);
+    CHECK(run("plan tiny.bitstack --ram 1KB --json") == 0 && value(0, "weights_bytes") == 0, "%s", out);
     CHECK(run("plan none.gguf") == 1 && run("plan large.gguf --context 8193") == 1, "%s", out);
     snprintf(command, sizeof command, "%s/large.gguf", folder);
     remove(command);

@@ -14,18 +14,22 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: bitstack chat FILE [--budget SIZE | --auto [--min SIZE] [--max SIZE] [--reserve SIZE]] [--follow]\n"
+    "usage: bitstack chat FILE [--budget SIZE | --memory SIZE | --auto [--min SIZE] [--max SIZE] [--reserve SIZE]] [--follow]\n"
     "                     [--system TEXT] [--form NAME] [--special] [--context N] [-n TOKENS] [--temperature T]\n"
     "                     [--top-p P] [--seed S] [--live]\n\n"
     "Answers the lines of the standard input, each with all that was said before. Lines that begin with a colon:\n\n"
-    "  :budget SIZE     from now on with so much memory for the model; :budget all, :budget auto\n"
+    "  :budget SIZE     from now on with so much memory for the weights; :budget all, :budget auto\n"
+    "  :trim 1|2|3      give back a quarter, half or all of the weights' blocks\n"
     "  :info            sizes, memory, how full the context is, speed\n"
     "  :reset           forget what was said      :stop  end this answer      :quit\n\n"
     "A line that ends in a backslash goes on in the next one, as does what stands between lines of \"\"\".\n\n"
     "The model grows and shrinks block by block while it writes; nothing that was said is lost or read again. On a\n"
     "terminal these lines are obeyed while an answer is being written. Ctrl-C ends the answer, a second one the talk.\n\n"
-    "  --budget SIZE    memory for the model; as much as the file has\n"
-    "  --auto           as much as the machine (its control groups, or /proc/meminfo) can spare, at any time\n"
+    "  --budget SIZE    memory for the weights, whatever is free\n"
+    "  --memory SIZE    memory for all: weights, keys and values, tokenizer; weights give way as the talk grows\n"
+    "  --auto           as much as the machine (its control groups, or /proc/meminfo) can spare, at any time. Without any\n"
+    "                   of these: that, too, but begun at what is free\n"
+    "  --idle SECONDS   give all blocks back when nothing was said for so long; what was said is kept\n"
     "  --min, --max     not less, not more than this, automatically\n"
     "  --reserve SIZE   memory to leave free; a twentieth of the limit, from 16 MiB to 1 GiB\n"
     "  --follow         FILE may still be growing\n"
@@ -85,11 +89,14 @@ static int have_line(int wait) {
 
 /* ---- commands ---- */
 
+enum { STRIDE = 64 }; /* tokens that memory is made free for at a time */
+
 typedef struct chat {
     session s;
     llm_conversation talk;
     llm_sampler sampler;
     uint32_t most; /* tokens an answer */
+    uint64_t gave; /* bytes of the weights, to the context */
     uint64_t made; /* tokens of the last answer, the seconds it took, the longest wait for one but the first */
     double seconds, longest;
     int quit;
@@ -98,14 +105,21 @@ typedef struct chat {
 static void info(const chat *c) {
     const llm_conversation *t = &c->talk;
     const llm_config *m = &c->s.model.config;
-    uint64_t kv = 2ull * m->layers * m->kv_heads * m->head_width * sizeof(float);
+    uint64_t kv = 2ull * m->layers * m->kv_heads * m->head_width * sizeof(float),
+             state = llm_generator_bytes(&t->generator, &c->s.model, 0, 0);
     resizer_state now;
     if (c->s.resizer) {
         resizer_ask(c->s.resizer, &now);
         printf("[model: %s of %s resident, %d of %d blocks", cli_bytes(now.resident), cli_bytes(now.total), now.loaded, now.blocks);
         if (now.available < now.blocks) printf(", %d arrived", now.available);
         if (now.left_out > 0) printf(", %d damaged", now.left_out);
+        if (now.asleep) printf(", asleep");
         if (now.target < UINT64_MAX) printf("; budget %s", cli_bytes(now.target));
+        printf("]\n");
+        printf("[in all: %s, of which %s weights, %s context and room to work in, %s tokenizer and else",
+               cli_bytes(now.resident + state + session_other(&c->s)), cli_bytes(now.resident),
+               cli_bytes(state), cli_bytes(session_other(&c->s)));
+        if (c->s.memory) printf("; of %s", cli_bytes(c->s.memory));
         printf("]\n");
         if (now.memory.limit) printf("[memory: %s free of %s, %.0f %% pressure]\n", cli_bytes(now.memory.available), cli_bytes(now.memory.limit), 100 * now.memory.pressure);
         if (now.message[0]) printf("[last trouble: %s]\n", cli_plain(now.message, strlen(now.message)));
@@ -128,6 +142,7 @@ static void budget(chat *c, const char *word, size_t bytes, int wait) {
         return;
     }
     resizer_state now;
+    c->s.memory = 0; /* from now on the number is that of the weights */
     resizer_ask(c->s.resizer, &now);
     resizer_automatic(c->s.resizer, automatic);
     if (!automatic && resizer_budget(c->s.resizer, size) != 0) printf("[expected at least %s, the resident part]\n", cli_bytes(now.base));
@@ -136,6 +151,16 @@ static void budget(chat *c, const char *word, size_t bytes, int wait) {
         resizer_ask(c->s.resizer, &now);
         printf("[%s resident, %d of %d blocks]\n", cli_bytes(now.resident), now.loaded, now.blocks);
     }
+}
+
+static void trim(chat *c, const char *word, size_t bytes) {
+    resizer_state now;
+    if (!c->s.resizer) printf("[a model of fixed size]\n");
+    else if (bytes != 1 || resizer_trim(c->s.resizer, (bitstack_trim_level)(*word - '0')) != 0)
+        printf("[expected :trim 1, 2 or 3]\n");
+    else
+        resizer_ask(c->s.resizer, &now),
+            printf("[%s resident, %d of %d blocks]\n", cli_bytes(now.resident), now.loaded, now.blocks);
 }
 
 /* A line that begins with a colon. */
@@ -150,8 +175,9 @@ static void obey(chat *c, const char *line, size_t bytes, int answering) {
     else if (IS(":info")) info(c);
     else if (IS(":reset")) llm_conversation_reset(&c->talk), c->made = 0;
     else if (IS(":budget")) budget(c, line + rest, bytes - rest, !answering);
+    else if (IS(":trim")) trim(c, line + rest, bytes - rest);
     else if (IS(":stop")) llm_conversation_stop(&c->talk);
-    else printf("[expected :budget, :info, :reset, :stop or :quit]\n");
+    else printf("[expected :budget, :info, :trim, :reset, :stop or :quit]\n");
     fflush(stdout);
 }
 
@@ -166,6 +192,8 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
         return 0;
     }
     double last = 0, now;
+    uint64_t gave = c->gave;
+    if (c->s.resizer) resizer_use(c->s.resizer, 1);
     c->made = 0;
     c->longest = c->seconds = 0;
     if (more == 0) more = 1;
@@ -180,6 +208,7 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
             next_line();
             if (c->quit) break;
         }
+        if (i % STRIDE == 0) c->gave = session_fit(&c->s, &c->talk.generator, STRIDE);
         more = llm_conversation_next(&c->talk, &c->sampler, text, &some);
         if (c->talk.forgotten > forgotten) {
             printf("%s[the context is full: the oldest %zu turns are forgotten]\n", c->made ? "\n" : "", c->talk.forgotten - forgotten);
@@ -195,6 +224,10 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
         fflush(stdout);
     }
     putchar('\n');
+    if (c->gave > gave)
+        printf("[the weights gave %s to the context, %s in all]\n", cli_bytes(c->gave - gave),
+               cli_bytes(c->gave));
+    if (c->s.resizer) resizer_use(c->s.resizer, 0);
     interrupted = 0;
     return more < 0 ? -1 : 0;
 }
@@ -305,18 +338,33 @@ int command_chat(int argc, char **argv) {
     memset(&open, 0, sizeof open);
     c.most = 512;
     memory_policy *policy = &open.size.policy;
-    const cli_option options[] = {
-        {"--budget", CLI_SIZE, &open.size.budget}, {"--auto", CLI_FLAG, &open.size.automatic}, {"--min", CLI_SIZE, &policy->least},
-        {"--max", CLI_SIZE, &policy->most}, {"--reserve", CLI_SIZE, &policy->reserve}, {"--follow", CLI_FLAG, &open.growing},
-        {"--system", CLI_TEXT, &system}, {"--context", CLI_WHOLE, &context}, {"-n", CLI_WHOLE, &c.most},
-        {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p}, {"--seed", CLI_LONG, &seed},
-        {"--live", CLI_FLAG, &live}, {"--form", CLI_TEXT, &form}, {"--special", CLI_FLAG, &special}, {NULL, CLI_FLAG, NULL}};
+    const cli_option options[] = {{"--budget", CLI_SIZE, &open.size.budget},
+                                  {"--auto", CLI_FLAG, &open.size.automatic},
+                                  {"--min", CLI_SIZE, &policy->least},
+                                  {"--max", CLI_SIZE, &policy->most},
+                                  {"--reserve", CLI_SIZE, &policy->reserve},
+                                  {"--memory", CLI_SIZE, &open.memory},
+                                  {"--idle", CLI_NUMBER, &open.size.idle},
+                                  {"--follow", CLI_FLAG, &open.growing},
+                                  {"--system", CLI_TEXT, &system},
+                                  {"--context", CLI_WHOLE, &context},
+                                  {"-n", CLI_WHOLE, &c.most},
+                                  {"--threads", CLI_WHOLE, &threads},
+                                  {"--temperature", CLI_NUMBER, &temperature},
+                                  {"--top-p", CLI_NUMBER, &top_p},
+                                  {"--seed", CLI_LONG, &seed},
+                                  {"--live", CLI_FLAG, &live},
+                                  {"--form", CLI_TEXT, &form},
+                                  {"--special", CLI_FLAG, &special},
+                                  {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "chat", help, options, &path, 1);
     if (stop) return stop - 1;
     if (top_p > 1) return cli_usage("chat", "--top-p: expected a number from 0 to 1");
     if (form && !(turns = llm_turns_named(form))) return cli_usage("chat", "--form: expected %s, got '%s'", llm_turns_names(), form);
     if (strcmp(path, "-") == 0) return cli_usage("chat", "expected a file: the standard input is for what you say");
     if (open.size.budget && open.size.automatic) return cli_usage("chat", "expected --budget or --auto, not both");
+    if (open.memory && (open.size.budget || open.size.automatic))
+        return cli_usage("chat", "expected one of --memory, --budget and --auto");
     if (!open.size.automatic && (policy->least || policy->most || policy->reserve))
         return cli_usage("chat", "--min, --max and --reserve need --auto");
     if (policy->most && policy->most < policy->least) return cli_usage("chat", "expected --min up to --max");
@@ -326,9 +374,12 @@ int command_chat(int argc, char **argv) {
     c.sampler.top_p = (float)top_p;
     c.sampler.state = seed;
     open.threads = threads < 1024 ? (int)threads : 1024;
+    open.context = context;
+    open.choose = !open.size.budget && !open.size.automatic && !open.memory && !open.growing;
     open.size.group = getenv("BITSTACK_CGROUP"); /* a folder like a control group's, for tests */
     if (session_open(&c.s, path, &open, &error) != 0) return cli_failed("%s", error.message);
     int status = CLI_OK;
+    session_say(&c.s);
     if (c.s.resizer) resizer_wait(c.s.resizer);
     if (context > c.s.model.config.context)
         fprintf(stderr, "bitstack: note: %s: it was trained on contexts of %u tokens; beyond that it may make little sense\n", path, c.s.model.config.context);

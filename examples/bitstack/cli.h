@@ -5,6 +5,8 @@
 #include "bitstack.h"
 #include "../llm/source.h"
 
+#include <stdio.h>
+
 /* Exit statuses. */
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -20,6 +22,7 @@ int command_error(int argc, char **argv);
 int command_cut(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_chat(int argc, char **argv);
+int command_plot(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 
 /* "bitstack: " and one line on the standard error; returns CLI_FAILED. */
@@ -31,6 +34,10 @@ int cli_open_unloaded(bitstack **stack, const char *path);
 /* Looks at where OUT leads before any work is done: CLI_FAILED after saying so for a folder, a device, a pipe, or a folder
  * that cannot be written to. *out becomes the file that a symbolic link leads to; it lives until the next call. */
 int cli_output(const char **out);
+/* A file beside `to` that is to take its place when it is whole; NULL after saying why not. */
+FILE *cli_begin(const char *to, char **part);
+/* Ends it: it is at `to` now, or gone, after saying so, if it could not be written. */
+int cli_end(FILE *file, char *part, const char *to);
 /* CLI_FAILED after saying so where writing OUT (a stack, by way of files beside it) would write over `input`, or over a
  * file in it if it is a folder; CLI_OK else. */
 int cli_same_file(const char *input, const char *out);

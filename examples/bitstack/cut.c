@@ -2,6 +2,7 @@
  * at a budget is a prefix of the file, byte for byte. */
 #include "cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +10,11 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: bitstack cut FILE --budget SIZE -o OUT [--json]\n\n"
+    "usage: bitstack cut FILE --budget SIZE -o OUT [--c-array NAME] [--json]\n\n"
     "Writes the part of a stack that a budget of SIZE loads, as a stack of its own: a prefix of FILE. OUT, with\n"
-    "everything loaded, equals FILE at that budget bit for bit; what was cut off can be appended again.\n";
+    "everything loaded, equals FILE at that budget bit for bit; what was cut off can be appended again.\n\n"
+    "  --c-array NAME   OUT is C source: the stack as NAME, constant bytes aligned to 64, for a program that opens it in\n"
+    "                   place with bitstack_open_memory(&stack, NAME, sizeof NAME, ...), from flash for one\n";
 
 /* The bytes of the file that a budget needs, and how many blocks. */
 static uint64_t prefix_bytes(const bitstack *stack, uint64_t budget, uint64_t *blocks) {
@@ -61,15 +64,50 @@ static int write_prefix(const char *from, const char *to, uint64_t bytes) {
     return status;
 }
 
+static int is_identifier(const char *name) {
+    if (!*name || isdigit((unsigned char)*name)) return 0;
+    for (; *name; name++)
+        if (!isalnum((unsigned char)*name) && *name != '_') return 0;
+    return 1;
+}
+
+/* The prefix as a C array, sixteen bytes a line. */
+static int write_array(const char *from, const char *to, uint64_t bytes, const char *name) {
+    char *part;
+    FILE *in = fopen(from, "rb"), *out = in ? cli_begin(to, &part) : NULL;
+    if (!in) return cli_failed("%s: %s", from, strerror(errno));
+    if (!out) return fclose(in), CLI_FAILED;
+    fprintf(
+        out,
+        "/* A stack of %llu bytes, made by bitstack cut. */\n#ifdef __cplusplus\nalignas(64)\n#elif defined(__GNUC__)\n__attribute__((aligned(64)))\n#else\n_Alignas(64)\n#endif\n"
+        "static const unsigned char %s[%llu] = {\n",
+        (unsigned long long)bytes, name, (unsigned long long)bytes);
+    int byte = 0;
+    for (uint64_t i = 0; i < bytes && (byte = getc(in)) != EOF; i++)
+        fprintf(out, "0x%02x,%s", (unsigned)byte, i % 16 == 15 || i + 1 == bytes ? "\n" : "");
+    fputs("};\n", out);
+    fclose(in);
+    int status =
+        byte == EOF ? (fclose(out), remove(part), free(part), cli_failed("%s: the file became shorter", from))
+                    : cli_end(out, part, to);
+    return status;
+}
+
 int command_cut(int argc, char **argv) {
-    const char *path, *to = NULL;
+    const char *path, *to = NULL, *array = NULL;
     uint64_t budget = 0;
     int json = 0;
-    const cli_option table[] = {{"--budget", CLI_SIZE, &budget}, {"-o", CLI_TEXT, &to}, {"--json", CLI_FLAG, &json}, {NULL, CLI_FLAG, NULL}};
+    const cli_option table[] = {{"--budget", CLI_SIZE, &budget},
+                                {"-o", CLI_TEXT, &to},
+                                {"--json", CLI_FLAG, &json},
+                                {"--c-array", CLI_TEXT, &array},
+                                {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "cut", help, table, &path, 1);
     if (stop) return stop - 1;
     if (!budget) return cli_usage("cut", "--budget is missing");
     if (!to) return cli_usage("cut", "-o is missing");
+    if (array && !is_identifier(array))
+        return cli_usage("cut", "--c-array: expected a name as C has them, got '%s'", array);
 
     bitstack *stack;
     int status = cli_output(&to);
@@ -79,7 +117,7 @@ int command_cut(int argc, char **argv) {
     uint64_t base = bitstack_base_bytes(stack), blocks = 0, bytes = prefix_bytes(stack, budget, &blocks), all = (uint64_t)bitstack_block_count(stack);
     bitstack_close(stack);
     if (budget < base) return cli_failed("%s: expected --budget of at least %llu bytes, its resident part", path, (unsigned long long)base);
-    status = write_prefix(path, to, bytes);
+    status = array ? write_array(path, to, bytes, array) : write_prefix(path, to, bytes);
     if (status == CLI_OK && json) {
         cli_json_begin();
         cli_json_text("file", to, strlen(to));

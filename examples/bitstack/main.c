@@ -21,6 +21,7 @@ static const struct {
     {"verify", "check every checksum of a stack", command_verify},
     {"error", "distance of a stack's matrices from the originals, at every level", command_error},
     {"cut", "a smaller file: what a budget loads of a stack", command_cut},
+    {"plot", "quality against memory, and where a budget's planes go, as a picture", command_plot},
     {"run", "continue a prompt", command_run},
     {"chat", "talk, with a model whose size changes meanwhile", command_chat},
     {"perplexity", "quality and speed at one or more budgets", command_perplexity},

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <unistd.h>
 
 /* ---- reading ---- */
@@ -140,11 +143,15 @@ void memory_watch_init(memory_watch *watch, const char *group) {
 
 /* ---- deciding ---- */
 
+uint64_t memory_reserve(const memory_policy *p, uint64_t limit) {
+    if (p->reserve) return p->reserve;
+    return limit / 20 < 16 << 20 ? 16 << 20 : limit / 20 > 1 << 30 ? 1 << 30 : limit / 20;
+}
+
 uint64_t memory_budget(memory_policy *p, const memory_reading *r, uint64_t resident, double now) {
-    uint64_t reserve = p->reserve, want = resident;
-    if (!reserve) reserve = r->limit / 20 < 16 << 20 ? 16 << 20 : r->limit / 20 > 1 << 30 ? 1 << 30 : r->limit / 20;
+    uint64_t reserve = memory_reserve(p, r->limit), want = resident;
     if (r->available < reserve) want -= reserve - r->available < want ? reserve - r->available : want;
-    else if (r->pressure > 0.1) want -= want / 20;
+    else if (r->pressure > 0.1 && r->available / 8 < reserve) want -= want / 20;
     else if (now >= p->quiet_until && r->available / 2 > reserve) want += (r->available - 2 * reserve) / 2;
     if (want < resident) p->quiet_until = now + (p->quiet > 0 ? p->quiet : 5);
     return want < p->least ? p->least : want > p->most ? p->most : want;
@@ -165,6 +172,12 @@ static void give(void *user, void *piece, size_t bytes) {
     (void)user;
     if (bytes < MAPPED) free(piece);
     else munmap(piece, bytes);
+}
+
+void memory_give_back(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 bitstack_allocator memory_allocator(void) {

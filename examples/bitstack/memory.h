@@ -24,7 +24,8 @@ void memory_watch_init(memory_watch *watch, const char *group);
 /* -1 where nothing can be read. `now` in seconds. */
 int memory_read(memory_watch *watch, double now, memory_reading *out);
 
-/* Keeps `reserve` bytes free: shrinks at once when they are touched or something waits for memory, grows by half
+/* Keeps `reserve` bytes free: shrinks at once when they are touched, or when something waits for memory (with eight times
+ * the reserve free it waits for something else: another group's limit, or its own file), grows by half
  * of what is free beyond twice the reserve, and not for a while after it had to shrink. */
 typedef struct memory_policy {
     uint64_t least, most; /* budgets */
@@ -33,11 +34,15 @@ typedef struct memory_policy {
     double quiet_until;
 } memory_policy;
 
+/* What the policy keeps free of a machine or group with this limit. */
+uint64_t memory_reserve(const memory_policy *policy, uint64_t limit);
 /* The budget to go for, with `resident` bytes of the stack loaded. */
 uint64_t memory_budget(memory_policy *policy, const memory_reading *reading, uint64_t resident, double now);
 
 /* For bitstack_options.allocator: large pieces are mapped one by one, so that what is released goes back to the
  * machine. (malloc may keep it: glibc raises its threshold for mapping to the largest piece ever freed.) */
 bitstack_allocator memory_allocator(void);
+/* Gives the machine what small pieces left behind, where the C library can. */
+void memory_give_back(void);
 
 #endif

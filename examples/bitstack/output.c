@@ -51,6 +51,25 @@ int cli_output(const char **out) {
     return CLI_OK;
 }
 
+FILE *cli_begin(const char *to, char **part) {
+    *part = malloc(strlen(to) + 8);
+    FILE *file = *part ? fopen(strcat(strcpy(*part, to), ".part"), "wb") : NULL;
+    if (file) return file;
+    cli_failed("%s: %s", to, *part ? strerror(errno) : "out of memory");
+    free(*part);
+    return NULL;
+}
+
+int cli_end(FILE *file, char *part, const char *to) {
+    errno = 0;
+    int good = !ferror(file) && fflush(file) == 0 && fsync(fileno(file)) == 0, why = errno;
+    good &= fclose(file) == 0;
+    if (good && rename(part, to) != 0) good = 0, why = errno;
+    if (!good) remove(part);
+    free(part);
+    return good ? CLI_OK : cli_failed("%s: %s", to, why ? strerror(why) : "could not be written");
+}
+
 /* What a command writes beside OUT: the library's and its own. */
 static const char *const endings[] = {"", ".part", ".spool", ".journal", ".unordered", ".unordered.part", ".unordered.spool",
                                       ".import", ".import.part", ".import.spool"};

@@ -5,49 +5,28 @@
 #include "estimate.h"
 #include "memory.h"
 #include "mix.h"
-#include "../llm/model.h"
+#include "predict.h"
+#include "session.h"
 #include "../llm/parallel.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char help[] =
     "usage: bitstack plan MODEL [--ram SIZE] [--context N] [--levels N] [--rank K] [--method nested|iabs]\n"
     "                      [--threads N] [--json]\n\n"
     "A line for each number of blocks a matrix: bits a weight, memory of the model with the embeddings as they are and\n"
-    "with them compressed too, whether it fits, and the loss to expect. Sizes between the lines are available as well:\n"
-    "a stack is loaded block by block. And how long compressing takes here: the speed of this machine is measured.\n\n"
-    "  --ram SIZE       memory to plan for; what this machine can spare now\n"
+    "with them compressed too, whether it fits, the loss to expect and tokens a second. Sizes between the lines are there\n"
+    "as well: a stack is loaded block by block. And how long compressing takes here: the speed of this machine is measured.\n"
+    "Of a MODEL that is a stack: what run and chat would load of it. With --json the last line is that, for both.\n\n"
+    "  --ram SIZE       memory to plan for; what this machine can spare now, less a margin\n"
     "  --context N      tokens of a text; the model's own, at most 4096\n"
     "  --levels, --rank, --method, --threads   as for bitstack compress\n\n"
-    "kl, perplexity: divergence from full precision, nats a token, and growth of perplexity, as measured on a\n"
-    "model of 135M parameters with calibration (iabs: on the demo model). A larger model loses less at the same bits a weight.\n";
-
-/* Divergence and growth of perplexity on text that no calibration has seen, at bits a weight of the layers' matrices,
- * embeddings left as they are: of nested coding on a real model of 135M parameters (bench/results/real.csv, layers,
- * speeches), of iabs on the demo model (bench/results/quality.csv). */
-typedef struct quality_point {
-    double bits, kl, perplexity;
-} quality_point;
-
-static const quality_point nested[] = {{2.3976, 1.6171, 5.9554}, {2.6955, 1.1348, 3.6181}, {3.1455, 0.5375, 1.8946}, {3.5987, 0.2666, 1.3729},
-                                       {4.1593, 0.1243, 1.1653}, {4.5972, 0.0705, 1.0948}, {5.1571, 0.0331, 1.0511}, {6.1950, 0.0097, 1.0145},
-                                       {8.1859, 0.0027, 1.0062}};
-static const quality_point iabs[] = {{0.9931, 0.5164, 1.572}, {1.0990, 0.4278, 1.444}, {1.5920, 0.2143, 1.205}, {2.0217, 0.1330, 1.120},
-                                     {2.5933, 0.0704, 1.059}, {3.0312, 0.0478, 1.035}, {3.7695, 0.0268, 1.016}, {4.4579, 0.0185, 1.0096},
-                                     {5.4878, 0.0125, 1.0067}, {8.4896, 0.0074, 1.0023}};
-
-/* Between two points on a straight line of logarithms; below the first one on the line of the first two, beyond the
- * last one that. */
-static quality_point predicted(int is_iabs, double bits) {
-    const quality_point *at = is_iabs ? iabs : nested, *last = at + (is_iabs ? sizeof iabs : sizeof nested) / sizeof *at - 1;
-    while (at < last - 1 && at[1].bits < bits) at++;
-    double share = (bits - at->bits) / (at[1].bits - at->bits);
-    share = share > 1 ? 1 : share;
-    quality_point point = {bits, at->kl * pow(at[1].kl / at->kl, share), 1 + (at->perplexity - 1) * pow((at[1].perplexity - 1) / (at->perplexity - 1), share)};
-    return point;
-}
+    "kl: divergence from full precision, nats a token: a prediction from what was measured, on text that no calibration had\n"
+    "seen, with a model of 135M parameters at so many bits a weight (iabs: with the demo model, of 6M). A larger model loses\n"
+    "less. tok/s: from the speed at which this machine reads weights now, with short texts.\n";
 
 typedef struct sizes {
     double weights;      /* of the layers' matrices */
@@ -92,53 +71,141 @@ static void measure(const llm_model *m, const bitstack_encode_options *o, uint32
     }
 }
 
-static void print_json(const sizes *s, uint32_t level, uint64_t state, uint64_t ram, int method) {
-    uint64_t kept = s->resident + s->layers[level] + s->kept, coded = s->resident + s->layers[level] + s->coded[level];
+/* Weights and bytes at a level, with the embeddings as they are or coded too. */
+typedef struct at_level {
+    uint64_t bytes;
+    quality_point quality;
+} at_level;
+
+static at_level level_of(const sizes *s, double level, int coded,
+                         int iabs) { /* between two levels, so much of the way */
+    uint32_t low = (uint32_t)level, high = low + (level > low);
+    double part = level - low, layers = (1 - part) * (double)s->layers[low] + part * (double)s->layers[high];
+    double vocabulary = (1 - part) * (double)s->coded[low] + part * (double)s->coded[high];
+    double bits =
+        coded && !iabs ? 8 * (layers + vocabulary) / (s->weights + s->vocabulary) : 8 * layers / s->weights;
+    at_level a = {s->resident + (uint64_t)(layers + (coded ? vocabulary : (double)s->kept)),
+                  quality_predicted(iabs    ? QUALITY_IABS
+                                    : coded ? QUALITY_ALL
+                                            : QUALITY_LAYERS,
+                                    bits)};
+    return a;
+}
+
+typedef struct planned {
+    const llm_model *model;
+    const sizes *sizes;
+    uint32_t levels, context;
+    uint64_t state;
+    double rate; /* bytes a second that decoding reads */
+    int iabs, threads;
+    session_choice choice; /* of the weights' budget */
+} planned;
+
+static double tokens_a_second(const planned *p, const at_level *a) {
+    return speed_predicted(p->model, p->rate, (double)(a->bytes - p->sizes->resident));
+}
+
+/* The level that a budget reaches, as a fraction; 0 if not even the first. */
+static double level_within(const sizes *s, uint32_t levels, uint64_t budget, int coded) {
+    uint32_t l = 0;
+    while (l < levels && level_of(s, l + 1, coded, 0).bytes <= budget) l++;
+    if (l == 0 || l == levels) return l;
+    double low = (double)level_of(s, l, coded, 0).bytes, high = (double)level_of(s, l + 1, coded, 0).bytes;
+    return l + ((double)budget - low) / (high - low);
+}
+
+/* What run and chat would take: the embeddings as they are if two blocks a matrix fit beside them. */
+static double chosen(const planned *p, int *coded) {
+    *coded = p->choice.weights < level_of(p->sizes, p->levels < 2 ? p->levels : 2, 0, 0).bytes;
+    return level_within(p->sizes, p->levels, p->choice.weights, *coded);
+}
+
+static void print_json(const planned *p, uint32_t level) {
+    at_level kept = level_of(p->sizes, level, 0, p->iabs), coded = level_of(p->sizes, level, 1, p->iabs);
+    uint64_t room = p->choice.free - p->choice.margin;
     cli_json_begin();
     cli_json_whole("levels", level);
-    cli_json_number("bits_per_weight", 8 * (double)s->layers[level] / s->weights);
-    cli_json_whole("model_bytes", kept);
-    cli_json_whole("model_bytes_embeddings_compressed", coded);
-    cli_json_whole("context_bytes", state);
-    cli_json_whole("ram_bytes", ram);
-    cli_json_whole("fits", kept + state <= ram);
-    cli_json_whole("fits_embeddings_compressed", coded + state <= ram);
-    quality_point quality = predicted(method, 8 * (double)s->layers[level] / s->weights);
-    cli_json_number("predicted_kl", quality.kl);
-    cli_json_number("predicted_perplexity_factor", quality.perplexity);
+    cli_json_number("bits_per_weight", 8 * (double)p->sizes->layers[level] / p->sizes->weights);
+    cli_json_whole("model_bytes", kept.bytes);
+    cli_json_whole("model_bytes_embeddings_compressed", coded.bytes);
+    cli_json_whole("context_bytes", p->state);
+    cli_json_whole("ram_bytes", p->choice.free);
+    cli_json_whole("fits", kept.bytes + p->state <= room);
+    cli_json_whole("fits_embeddings_compressed", coded.bytes + p->state <= room);
+    cli_json_number("predicted_kl", kept.quality.kl);
+    cli_json_number("predicted_kl_embeddings_compressed", coded.quality.kl);
+    cli_json_number("predicted_perplexity_factor", kept.quality.perplexity);
+    cli_json_number("predicted_tokens_per_second", tokens_a_second(p, &kept));
+    cli_json_number("predicted_tokens_per_second_embeddings_compressed", tokens_a_second(p, &coded));
     cli_json_end();
 }
 
-static void print_table(const llm_model *m, const sizes *s, uint32_t levels, uint32_t context, uint64_t state, uint64_t ram, int method) {
-    uint64_t room = ram > state ? ram - state : 0;
-    printf("%.3f billion weights in %u layers, %.3f billion over the vocabulary; %s as it is\n", s->weights / 1e9, m->config.layers,
-           s->vocabulary / 1e9, cli_bytes(s->original));
-    printf("to plan for: %s, of which %s for a context of %u tokens\n\n", cli_bytes(ram), cli_bytes(state), context);
-    printf("%6s %7s %14s %6s %22s %6s %8s %11s\n", "levels", "bits", "model", "fits", "embeddings compressed", "fits", "kl", "perplexity");
-    for (uint32_t l = 1; l <= levels; l++) {
-        uint64_t kept = s->resident + s->layers[l] + s->kept, coded = s->resident + s->layers[l] + s->coded[l];
-        printf("%6u %7.2f %14s %6s %22s %6s", l, 8 * (double)s->layers[l] / s->weights, cli_bytes(kept), kept <= room ? "yes" : "no",
-               cli_bytes(coded), coded <= room ? "yes" : "no");
-        quality_point quality = predicted(method, 8 * (double)s->layers[l] / s->weights);
-        printf(" %8.4f %+10.1f%%\n", quality.kl, 100 * (quality.perplexity - 1));
+/* What would be loaded, and why. */
+static void print_choice_json(const planned *p, uint64_t weights, const quality_point *quality, double tokens,
+                              const char *embeddings) {
+    cli_json_begin();
+    cli_json_whole("free_bytes", p->choice.free);
+    cli_json_whole("margin_bytes", p->choice.margin);
+    cli_json_whole("context_bytes", p->choice.context);
+    cli_json_whole("budget_bytes", p->choice.weights);
+    cli_json_whole("weights_bytes", weights);
+    cli_json_number("bits_per_weight", quality->bits);
+    cli_json_number("predicted_kl", weights ? quality->kl : INFINITY);
+    cli_json_number("predicted_tokens_per_second", tokens);
+    cli_json_whole("predicted_on_parameters", p->iabs ? 6000000 : 135000000);
+    if (embeddings) cli_json_text("embeddings", embeddings, strlen(embeddings));
+    cli_json_end();
+}
+
+static void print_chosen_json(const planned *p) {
+    int coded;
+    double level = chosen(p, &coded);
+    at_level a = level_of(p->sizes, level, coded, p->iabs);
+    print_choice_json(p, level > 0 ? a.bytes : 0, &a.quality, level > 0 ? tokens_a_second(p, &a) : 0,
+                      coded ? "compressed" : "as they are");
+}
+
+static void print_room(const planned *p) {
+    printf("to plan for: %s, of which %s for a context of %u tokens", cli_bytes(p->choice.free),
+           cli_bytes(p->state), p->context);
+    printf(p->choice.margin ? ", and a margin of %s stays free\n\n" : "\n\n", cli_bytes(p->choice.margin));
+}
+
+static void print_table(const planned *p) {
+    const sizes *s = p->sizes;
+    uint64_t room =
+        p->choice.free > p->state + p->choice.margin ? p->choice.free - p->state - p->choice.margin : 0;
+    printf("%.3f billion weights in %u layers, %.3f billion over the vocabulary; %s as it is\n",
+           s->weights / 1e9, p->model->config.layers, s->vocabulary / 1e9, cli_bytes(s->original));
+    print_room(p);
+    printf("%6s %6s %11s %5s %8s %6s %22s %5s %8s %6s\n", "levels", "bits", "model", "fits", "kl", "tok/s",
+           "embeddings compressed", "fits", "kl", "tok/s");
+    for (uint32_t l = 1; l <= p->levels; l++) {
+        at_level kept = level_of(s, l, 0, p->iabs), coded = level_of(s, l, 1, p->iabs);
+        printf("%6u %6.2f %11s %5s %8.4f %6.0f %22s %5s %8.4f %6.0f\n", l,
+               8 * (double)s->layers[l] / s->weights, cli_bytes(kept.bytes),
+               kept.bytes <= room ? "yes" : "no", kept.quality.kl, tokens_a_second(p, &kept),
+               cli_bytes(coded.bytes), coded.bytes <= room ? "yes" : "no", coded.quality.kl,
+               tokens_a_second(p, &coded));
     }
     /* Between two levels the budget decides block by block. */
-    uint64_t least = s->resident + s->layers[1] + s->coded[1], most = s->resident + s->layers[levels] + s->kept;
-    if (room < least) printf("\nNot even one block a matrix fits: %s are needed.\n", cli_bytes(least + state));
-    else if (room < most) { /* with the embeddings as they are if two blocks a matrix fit beside them */
-        int keep = room >= s->resident + s->kept + s->layers[levels < 2 ? levels : 2];
-        uint32_t l = 1;
-        uint64_t low, high;
-        do {
-            low = s->resident + s->layers[l] + (keep ? s->kept : s->coded[l]);
-            high = l < levels ? s->resident + s->layers[l + 1] + (keep ? s->kept : s->coded[l + 1]) : low;
-        } while (high <= room && ++l < levels);
-        double share = high > low && room < high ? (double)(room - low) / (double)(high - low) : 0;
-        double bits = 8 * ((double)s->layers[l] + (l < levels ? share * (double)(s->layers[l + 1] - s->layers[l]) : 0)) / s->weights;
-        printf("\nA budget of %s uses all of it: with the embeddings %s, about %.2f bits a weight, kl %.4f.\n", cli_bytes(room),
-               keep ? "as they are" : "compressed", bits, predicted(method, bits).kl);
-    }
-    else printf("\nEverything fits, and %s stay free.\n", cli_bytes(room - most));
+    uint64_t least = level_of(s, 1, 1, 0).bytes, most = level_of(s, p->levels, 0, 0).bytes;
+    int packed;
+    double level = chosen(p, &packed);
+    at_level a = level_of(s, level > 0 ? level : 1, packed, p->iabs);
+    if (room < least)
+        printf("\nNot even one block a matrix fits: %s are needed.\n",
+               cli_bytes(least + p->state + p->choice.margin));
+    else if (room < most)
+        printf(
+            "\nA budget of %s uses all of it: with the embeddings %s, about %.2f bits a weight, kl %.4f, %.0f tokens a second.\n",
+            cli_bytes(room), packed ? "compressed" : "as they are", a.quality.bits, a.quality.kl,
+            tokens_a_second(p, &a));
+    else printf("\nEverything fits, and %s stay free.\n", cli_bytes(room - most + p->choice.margin));
+    printf(
+        "kl is a prediction from a model of %s parameters; a larger one loses less at the same bits a weight.\n",
+        p->iabs ? "6M" : "135M");
 }
 
 static const char *clock_time(double seconds) {
@@ -167,6 +234,59 @@ static void print_time(const llm_model *m, const bitstack_encode_options *o, uin
                threads, (unsigned)MIX_DEFAULT_SELF, clock_time(e.writing), clock_time(e.learning), clock_time(e.encoding));
 }
 
+static void plan_model(planned *p, const bitstack_encode_options *options, int json) {
+    sizes s;
+    p->levels = options->levels ? options->levels : p->iabs ? 16 : 8;
+    p->sizes = &s;
+    measure(p->model, options, p->levels, &s);
+    if (!json) print_table(p);
+    for (uint32_t l = 1; l <= p->levels && json; l++) print_json(p, l);
+    print_time(p->model, options, (uint32_t)p->threads, json);
+    if (json) print_chosen_json(p);
+}
+
+/* What a budget loads of a stack that is there. */
+static void plan_stack(planned *p, int json) {
+    const bitstack *stack = p->model->source.stack;
+    uint64_t total = bitstack_total_bytes(stack), base = bitstack_base_bytes(stack), weights = base;
+    double elements = 0;
+    int coded = p->model->embedding.matrix >= 0 || p->model->head.matrix >= 0, blocks = 0;
+    for (int i = 0; i < bitstack_matrix_count(stack); i++) {
+        bitstack_matrix m;
+        if (bitstack_get_matrix(stack, i, &m) == BITSTACK_OK)
+            elements += (double)m.shape.rows * m.shape.cols, p->iabs |= m.shape.encoding == BITSTACK_PLANES;
+    }
+    p->choice.weights = p->choice.weights < total ? p->choice.weights : total;
+    for (bitstack_block b;
+         blocks < bitstack_blocks_available(stack) && bitstack_get_block(stack, blocks, &b) == BITSTACK_OK;
+         blocks++) {
+        if (b.resident_after > p->choice.weights) break;
+        weights = b.resident_after;
+    }
+    quality_point quality = quality_predicted(p->iabs ? QUALITY_IABS
+                                              : coded ? QUALITY_ALL
+                                                      : QUALITY_LAYERS,
+                                              elements > 0 ? 8 * (double)(weights - base) / elements : 0);
+    int none = p->choice.weights < base || !blocks;
+    double tokens = none ? 0
+                         : speed_predicted(p->model, p->rate,
+                                           (double)(weights - base) +
+                                               (coded ? 0 : 2.0 * p->model->head.rows * p->model->head.cols));
+    if (json) {
+        print_choice_json(p, none ? 0 : weights, &quality, tokens, NULL);
+        return;
+    }
+    print_room(p);
+    if (none) printf("Not even one block fits: the resident part takes %s.\n", cli_bytes(base));
+    else
+        printf(
+            "run and chat would load %s of %s, %d of %d blocks: %.2f bits a weight, kl %.4f, %.0f tokens a second with %d threads.\n",
+            cli_bytes(weights), cli_bytes(total), blocks, bitstack_block_count(stack), quality.bits,
+            quality.kl, tokens, p->threads);
+    printf("kl is a prediction from a model of %s parameters; bitstack perplexity measures it.\n",
+           p->iabs ? "6M" : "135M");
+}
+
 int command_plan(int argc, char **argv) {
     encode_arguments a = {"nested", "-", 0, 0, (uint32_t)llm_processors(), 0};
     const char *path;
@@ -189,25 +309,31 @@ int command_plan(int argc, char **argv) {
     load.unpack_bytes = 1; /* nothing is */
     load.stack.load_nothing = 1;
     if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
-    if (model.source.stack) status = cli_failed("%s: a stack already: bitstack info tells its sizes", path);
     if (!context) context = model.config.context < 4096 ? model.config.context : 4096;
-    if (status == CLI_OK && context > model.config.context) status = cli_failed("%s: expected --context up to %u", path, model.config.context);
+    planned p = {.model = &model,
+                 .context = context,
+                 .iabs = options.method == BITSTACK_IABS,
+                 .threads = a.threads ? (int)a.threads : 1};
+    uint64_t limit = 0; /* of which a margin is kept, where nobody said how much to plan for */
+    if (context > model.config.context)
+        status = cli_failed("%s: expected --context up to %u", path, model.config.context);
     if (status == CLI_OK && !ram) {
         memory_watch watch;
         memory_reading reading;
-        memory_watch_init(&watch, NULL);
+        memory_watch_init(&watch, getenv("BITSTACK_CGROUP")); /* a folder like a control group's, for tests */
         if (memory_read(&watch, 0, &reading) != 0) status = cli_failed("free memory cannot be told here: give --ram");
-        else ram = reading.available;
+        else ram = reading.available, limit = reading.limit;
     }
     if (status == CLI_OK) {
-        sizes s;
-        uint32_t levels = options.levels ? options.levels : options.method == BITSTACK_IABS ? 16 : 8;
-        uint64_t state = llm_state_bytes(&model, context, 0) + (uint64_t)model.config.vocabulary * sizeof(float);
-        int method = options.method == BITSTACK_IABS;
-        measure(&model, &options, levels, &s);
-        if (!json) print_table(&model, &s, levels, context, state, ram, method);
-        for (uint32_t l = 1; l <= levels && json; l++) print_json(&s, l, state, ram, method);
-        print_time(&model, &options, a.threads ? a.threads : 1, json);
+        static const memory_policy policy;
+        p.state = llm_generator_bytes(NULL, &model, context, UINT32_MAX);
+        p.rate = speed_measured(p.threads);
+        p.choice.all = UINT64_MAX;
+        uint64_t held = limit && model.source.stack ? bitstack_base_bytes(model.source.stack)
+                                                    : 0; /* is not free any more */
+        session_share(&p.choice, ram, held, p.state, &policy, limit);
+        if (model.source.stack) plan_stack(&p, json);
+        else plan_model(&p, &options, json);
     }
     llm_model_close(&model);
     return status;

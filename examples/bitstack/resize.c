@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_MS = 20 };
+enum { POLL_MS = 20, IDLE_MS = 200 };
 
 struct resizer {
     bitstack *stack;
@@ -17,7 +17,8 @@ struct resizer {
     pthread_cond_t changed;
     uint64_t target;
     double looked; /* at the memory */
-    int stop, settled;
+    double used; /* when it was last */
+    int stop, settled, in_use, asleep, dropped;
     int waiting; /* threads in resizer_wait */
     int asking; /* threads that want the lock: mutexes are not fair, and blocks come one after the other */
     resizer_state state; /* steps, longest, memory, message */
@@ -42,16 +43,20 @@ static uint64_t bytes_at(const bitstack *stack, int blocks) {
     return block.resident_after;
 }
 
-/* One block towards the target, or all at once where memory is short; 0 if there is nothing to do. */
+/* The budget of the moment. */
+static uint64_t goal(const resizer *r) { return r->asleep ? bitstack_base_bytes(r->stack) : r->target; }
+
+/* One block towards the goal, or all at once where memory is short; 0 if there is nothing to do. */
 static int step(resizer *r) {
     int loaded = bitstack_blocks_loaded(r->stack), next = loaded;
     bitstack_error error;
-    if (bytes_at(r->stack, loaded) > r->target) next--;
-    else if (loaded < bitstack_blocks_available(r->stack) && bytes_at(r->stack, loaded + 1) <= r->target) next++;
+    if (bytes_at(r->stack, loaded) > goal(r)) next--;
+    else if (loaded < bitstack_blocks_available(r->stack) && bytes_at(r->stack, loaded + 1) <= goal(r)) next++;
     if (next == loaded) return 0;
+    r->dropped |= next < loaded;
     double start = seconds();
     memset(&error, 0, sizeof error);
-    uint64_t bytes = next < loaded && r->options.automatic ? r->target : bytes_at(r->stack, next);
+    uint64_t bytes = next < loaded && (r->options.automatic || r->asleep) ? goal(r) : bytes_at(r->stack, next);
     bitstack_result result = bitstack_set_budget(r->stack, bytes, &error);
     double took = seconds() - start;
     if (took > r->state.longest) r->state.longest = took;
@@ -66,7 +71,8 @@ static int step(resizer *r) {
 
 static void look(resizer *r, double now) {
     if (r->options.arrived) bitstack_extend(r->stack, r->options.arrived(r->options.arrived_user));
-    if (!r->options.automatic || now - r->looked < POLL_MS * 1e-3) return;
+    if (r->options.idle > 0 && !r->in_use && now - r->used > r->options.idle) r->asleep = 1;
+    if (r->asleep || !r->options.automatic || now - r->looked < POLL_MS * 1e-3) return;
     r->looked = now;
     if (memory_read(&r->watch, now, &r->state.memory) != 0) return;
     uint64_t budget = memory_budget(&r->options.policy, &r->state.memory, bitstack_resident_bytes(r->stack), now);
@@ -97,9 +103,12 @@ static void *work(void *user) {
             pthread_mutex_lock(&r->lock);
             continue;
         }
+        if (r->dropped) memory_give_back();
+        r->dropped = 0;
         if (!r->settled) pthread_cond_broadcast(&r->changed);
         r->settled = 1;
         if (r->options.automatic || r->options.arrived) rest(r, POLL_MS * 1e-3);
+        else if (r->options.idle > 0 && !r->asleep && !r->in_use) rest(r, IDLE_MS * 1e-3);
         else pthread_cond_wait(&r->changed, &r->lock);
     }
     pthread_mutex_unlock(&r->lock);
@@ -112,6 +121,7 @@ int resizer_start(resizer **out, bitstack *stack, const resizer_options *options
     r->stack = stack;
     if (options) r->options = *options;
     r->target = r->options.budget ? r->options.budget : UINT64_MAX;
+    r->used = seconds();
     if (!r->options.policy.most) r->options.policy.most = UINT64_MAX;
     memory_watch_init(&r->watch, r->options.group);
     pthread_mutex_init(&r->lock, NULL);
@@ -138,6 +148,28 @@ int resizer_budget(resizer *r, uint64_t bytes) {
     }
     pthread_mutex_unlock(&r->lock);
     return good ? 0 : -1;
+}
+
+int resizer_trim(resizer *r, bitstack_trim_level level) {
+    enter(r);
+    bitstack_error error;
+    bitstack_result result = bitstack_trim(r->stack, level, &r->target, &error);
+    if (result != BITSTACK_OK && result != BITSTACK_ERROR_ARGUMENT) memcpy(r->state.message, error.message, sizeof r->state.message);
+    r->options.policy.quiet_until = seconds() + (r->options.policy.quiet > 0 ? r->options.policy.quiet : 5);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    return result == BITSTACK_OK ? 0 : -1;
+}
+
+void resizer_use(resizer *r, int used) {
+    enter(r);
+    int slept = r->asleep;
+    r->in_use = used;
+    r->used = seconds();
+    if (used) r->asleep = 0;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    if (slept && used) resizer_wait(r);
 }
 
 void resizer_automatic(resizer *r, int automatic) {
@@ -169,6 +201,7 @@ void resizer_ask(resizer *r, resizer_state *out) {
     out->available = bitstack_blocks_available(r->stack);
     out->blocks = bitstack_block_count(r->stack);
     out->settled = r->settled;
+    out->asleep = r->asleep;
     out->left_out = out->loaded;
     for (int i = 0; i < bitstack_matrix_count(r->stack); i++) {
         bitstack_matrix matrix;

@@ -10,13 +10,14 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE] [--follow] [--wait SIZE]\n"
+    "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE | --memory SIZE] [--follow] [--wait SIZE]\n"
     "                    [--temperature T] [--top-p P] [--seed S] [--special] [--context N]\n\n"
     "Prints the prompt and its continuation. FILE: a stack, a GGUF model to compare with, or - for a stack that\n"
     "comes in by the standard input. Then, and with --follow, it starts as soon as the stack's resident part is\n"
     "there, and takes up blocks as they arrive; what is written before the first ones came makes little sense.\n\n"
     "  -n TOKENS        at most so many tokens more; 128\n"
-    "  --budget SIZE    memory for the model; as much as the file has\n"
+    "  --budget SIZE    memory for the weights; without it, what free memory allows, following its changes\n"
+    "  --memory SIZE    memory for all: weights, keys and values, tokenizer; weights give way as the text grows\n"
     "  --follow         FILE may still be growing: a download that goes on\n"
     "  --wait SIZE      of a stack still arriving: start with so much of it loaded (or all there is)\n"
     "  --threads N      that work on it; all processors\n"
@@ -25,6 +26,8 @@ static const char help[] =
     "  --seed S         the same seed gives the same text; 1\n"
     "  --special        marks such as <|im_end|> in the prompt count as marks, not as text\n"
     "  --context N      room for so many tokens; as many as the model was made for, but no more than 4096\n";
+
+enum { STRIDE = 64 }; /* tokens that memory is made free for at a time */
 
 /* Until so much is loaded, or all there is. */
 static void wait_for(session *s, uint64_t bytes) {
@@ -64,10 +67,12 @@ static int write_on(session *s, const char *prompt, int special, uint32_t contex
     llm_generator_add(&generator, ids + gone, (size_t)count - gone);
     free(ids);
     if (!generator.count) llm_generator_add(&generator, &tokenizer->bytes['\n'], 1); /* something to start from */
+    uint64_t gave = session_fit(s, &generator, STRIDE);
     fputs(prompt, stdout);
     fflush(stdout);
     double start = 0;
     while (made < tokens) {
+        if (made && made % STRIDE == 0) gave = session_fit(s, &generator, STRIDE);
         id = llm_generator_next(&generator, sampler);
         if (!made++) start = llm_seconds(); /* the first one pays for the prompt */
         if (id < 0 || llm_token_ends(tokenizer, id)) break;
@@ -83,6 +88,7 @@ static int write_on(session *s, const char *prompt, int special, uint32_t contex
         if (s->resizer) resizer_ask(s->resizer, &now), fprintf(stderr, ", %s resident", cli_bytes(now.resident));
         fputc('\n', stderr);
     }
+    if (gave) fprintf(stderr, "bitstack: note: the weights gave %s to the context (--memory)\n", cli_bytes(gave));
     llm_generator_free(&generator);
     return id < 0 ? -1 : 0;
 }
@@ -90,16 +96,17 @@ static int write_on(session *s, const char *prompt, int special, uint32_t contex
 int command_run(int argc, char **argv) {
     const char *path, *prompt = NULL;
     uint32_t tokens = 128, context = 0, threads = (uint32_t)llm_processors();
-    uint64_t budget = 0, seed = 1, least = 0;
+    uint64_t budget = 0, memory = 0, seed = 1, least = 0;
     int growing = 0, special = 0;
     double temperature = 0.8, top_p = 0.95;
-    const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget},
+    const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget}, {"--memory", CLI_SIZE, &memory},
                                   {"--follow", CLI_FLAG, &growing}, {"--wait", CLI_SIZE, &least},
                                   {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
                                   {"--seed", CLI_LONG, &seed}, {"--special", CLI_FLAG, &special}, {"--context", CLI_WHOLE, &context}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "run", help, options, &path, 1);
     if (stop) return stop - 1;
     if (!prompt) return cli_usage("run", "--prompt is missing");
+    if (budget && memory) return cli_usage("run", "expected --budget or --memory, not both");
     if (top_p > 1) return cli_usage("run", "--top-p: expected a number from 0 to 1");
     if (context > 1 << 24 || (context && context < 16)) return cli_usage("run", "--context: expected 16 to 16777216");
 
@@ -110,8 +117,13 @@ int command_run(int argc, char **argv) {
     memset(&open, 0, sizeof open);
     open.size.budget = budget;
     open.growing = growing;
+    open.memory = memory;
+    open.context = context;
+    open.choose = !budget && !memory && !growing && strcmp(path, "-") != 0;
+    open.size.group = getenv("BITSTACK_CGROUP"); /* a folder like a control group's, for tests */
     open.threads = threads < 1024 ? (int)threads : 1024;
     if (session_open(&s, path, &open, &error) != 0) return cli_failed("%s", error.message);
+    session_say(&s);
     wait_for(&s, least);
     int status = write_on(&s, prompt, special, context, tokens, &sampler) == 0 ? CLI_OK : cli_failed("%s: out of memory", path);
     const char *why;

@@ -1,6 +1,6 @@
-/* train.c - runs on the host while the firmware is built: trains the small network, compresses it, and prints
- * the stack as a C array that the linker puts into flash. Deterministic.
- *     train STACK > stack_data.h */
+/* train.c - runs on the host while the firmware is built: trains the small network and compresses it. `bitstack cut
+ * --c-array` makes the stack a C array, which the linker puts into flash. Deterministic.
+ *     train STACK */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,14 +128,9 @@ int main(int argc, char **argv) {
         free(weight[l]);
     }
     if (result == BITSTACK_OK) result = bitstack_writer_finish(writer, NULL, 0, &error);
-    FILE *file = result == BITSTACK_OK ? fopen(argv[1], "rb") : NULL;
-    if (!file) {
+    if (result != BITSTACK_OK) {
         fprintf(stderr, "train: %s %s\n", bitstack_result_string(result), error.message);
         return 1;
     }
-    printf("/* Made by train.c. */\nstatic const unsigned char stack_data[] __attribute__((aligned(64))) = {\n");
-    for (int byte, n = 0; (byte = getc(file)) != EOF; n++) printf("%d,%s", byte, n % 24 == 23 ? "\n" : "");
-    printf("};\n");
-    fclose(file);
     return 0;
 }

@@ -4,9 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+static uint32_t context_of(const llm_model *m, uint32_t context) {
+    return context ? context : m->config.context < 4096 ? m->config.context : 4096;
+}
+
+uint64_t llm_generator_bytes(const llm_generator *g, const llm_model *m, uint32_t context, uint32_t more) {
+    context = g ? g->state.context : context_of(m, context);
+    uint64_t furthest = g ? g->furthest : 0, then = (g ? g->count : 0) + (uint64_t)more;
+    uint32_t widest = g && g->count - g->state.position > g->widest ? g->count - g->state.position
+                      : g                                           ? g->widest
+                                                                    : 1;
+    if (then > context) then = context;
+    if (g && widest > g->state.batch) widest = g->state.batch;
+    return llm_state_used(m, context, (uint32_t)(then > furthest ? then : furthest), widest) +
+           (uint64_t)m->config.vocabulary * sizeof *g->logits + (uint64_t)context * sizeof *g->ids;
+}
+
 int llm_generator_init(llm_generator *g, const llm_model *m, uint32_t context) {
     memset(g, 0, sizeof *g);
-    if (!context) context = m->config.context < 4096 ? m->config.context : 4096;
+    context = context_of(m, context);
     g->model = m;
     g->ids = malloc(context * sizeof *g->ids);
     g->logits = malloc(m->config.vocabulary * sizeof *g->logits);
@@ -37,6 +53,8 @@ int64_t llm_generator_next(llm_generator *g, llm_sampler *sampler) {
     while (g->state.position < g->count) {
         uint32_t some = g->count - g->state.position;
         if (some > g->state.batch) some = g->state.batch;
+        if (some > g->widest) g->widest = some;
+        if (g->state.position + some > g->furthest) g->furthest = g->state.position + some;
         llm_forward(g->model, &g->state, g->ids + g->state.position, some);
         last = some - 1;
     }

@@ -12,11 +12,14 @@ typedef struct llm_generator {
     uint32_t *ids; /* what the model sees: the last ones of the text, state.context of them at most */
     uint32_t count;
     float *logits;
+    uint32_t furthest, widest; /* position it ever was at, tokens it ever took at once: what of the state is in memory */
 } llm_generator;
 
 /* context 0: the model's own, at most 4096. -1 for lack of memory. */
 int llm_generator_init(llm_generator *generator, const llm_model *model, uint32_t context);
 void llm_generator_free(llm_generator *generator);
+/* Bytes that it takes with `more` tokens beyond those so far; generator NULL: before any, for a context (0: as for init). */
+uint64_t llm_generator_bytes(const llm_generator *generator, const llm_model *model, uint32_t context, uint32_t more);
 /* Appends ids (below the vocabulary) to the text. */
 void llm_generator_add(llm_generator *generator, const uint32_t *ids, size_t count);
 /* Draws the next token and appends it; the text must not be empty. -1 for lack of memory. */

@@ -318,7 +318,7 @@ static void by_tokens(const llm_model *m, token_work *work, void *context, size_
     share_out(m, token_part, &j, parts);
 }
 
-enum { STATE_PARTS = 11 };
+enum { STATE_PARTS = 11, STATE_ROPE = 9 };
 
 /* Floats of each part of a state, in the order of llm_state_init. */
 static void state_parts(const llm_model *m, size_t context, size_t batch, size_t texts, size_t parts[STATE_PARTS]) {
@@ -341,6 +341,22 @@ uint64_t llm_state_bytes(const llm_model *m, uint32_t context, uint32_t batch) {
     size_t parts[STATE_PARTS];
     uint64_t sum = 0;
     state_parts(m, context, batch_of(context, batch), 1, parts);
+    for (int i = 0; i < STATE_PARTS; i++) sum += parts[i] * sizeof(float);
+    return sum;
+}
+
+/* Whether rows of a matrix are unpacked while it is multiplied. */
+static int unpacks(const llm_linear *linear) { return !linear->dense && linear->matrix < 0; }
+
+uint64_t llm_state_used(const llm_model *m, uint32_t context, uint32_t positions, uint32_t batch) {
+    size_t parts[STATE_PARTS], whole[STATE_PARTS];
+    uint64_t sum = 0;
+    int packed = unpacks(&m->head);
+    for (uint32_t i = 0; i < m->config.layers * LLM_LINEARS; i++) packed |= unpacks(&m->layers[i / LLM_LINEARS].linears[i % LLM_LINEARS]);
+    state_parts(m, positions, batch, 1, parts);
+    state_parts(m, context, batch, 1, whole);
+    parts[STATE_ROPE] = whole[STATE_ROPE];
+    if (!packed) parts[STATE_PARTS - 1] = 0;
     for (int i = 0; i < STATE_PARTS; i++) sum += parts[i] * sizeof(float);
     return sum;
 }

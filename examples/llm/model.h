@@ -103,6 +103,8 @@ typedef struct llm_state {
 
 /* batch 0: 256. Bytes that a state takes; and -1 for lack of memory. */
 uint64_t llm_state_bytes(const llm_model *model, uint32_t context, uint32_t batch);
+/* Bytes of it that are written to before `positions` tokens were taken, `batch` at once at most: only these take memory. */
+uint64_t llm_state_used(const llm_model *model, uint32_t context, uint32_t positions, uint32_t batch);
 int llm_state_init(llm_state *state, const llm_model *model, uint32_t context, uint32_t batch);
 /* For `texts` texts of one length side by side: llm_forward then takes that many tokens, the next one of each. */
 int llm_state_init_texts(llm_state *state, const llm_model *model, uint32_t context, uint32_t texts);

@@ -54,6 +54,8 @@ typedef struct llm_tokenizer {
 /* The source must outlive the tokenizer. */
 int llm_tokenizer_load(llm_tokenizer *tokenizer, const llm_source *source, llm_error *error);
 void llm_tokenizer_free(llm_tokenizer *tokenizer);
+/* Bytes that it takes, those of the source left out. */
+size_t llm_tokenizer_bytes(const llm_tokenizer *tokenizer);
 
 /* Ids of `bytes` bytes of text, without begin and end marks, in *ids (free it); the count, or -1 for lack
  * of memory. Any bytes are text: what no piece covers becomes byte tokens. */

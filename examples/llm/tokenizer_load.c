@@ -312,6 +312,15 @@ int llm_tokenizer_load(llm_tokenizer *t, const llm_source *source, llm_error *er
     return -1;
 }
 
+size_t llm_tokenizer_bytes(const llm_tokenizer *t) {
+    size_t bytes = t->count * (sizeof *t->scores + sizeof *t->types) + ((size_t)t->slot_mask + 1) * sizeof *t->slots;
+    if (t->merges) bytes += ((size_t)t->merge_mask + 1) * sizeof *t->merges;
+    if (t->habits) bytes += t->count;
+    if (t->own_pieces) bytes += t->count * sizeof *t->own_pieces;
+    for (uint32_t i = 0; t->text && i < t->count; i++) bytes += t->pieces[i].bytes;
+    return bytes + (t->marks_from[256] + 1) * sizeof *t->marks;
+}
+
 void llm_tokenizer_free(llm_tokenizer *t) {
     llm_cuts_free(&t->cuts);
     free(t->scores), free(t->types), free(t->slots), free(t->merges), free(t->marks), free(t->habits), free(t->text), free(t->own_pieces);
