@@ -3086,6 +3086,15 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
             for (uint32_t l = 0; l < p->levels; l++) error[l][0] += s.error[k][l][0], error[l][1] += s.error[k][l][1];
         bitstack_nest_store_columns_(&s);
         bitstack_nest_store_kept_(&s);
+        /* Of fewer inputs than columns H says nothing of most errors, and its rounding too much: they are measured. */
+        for (uint32_t l = 0; h && moments->count < cols && l < p->levels && result == BITSTACK_OK; l++) {
+            bitstack_plane planes[BITSTACK_MAX_LEVELS];
+            bitstack_view view;
+            double left[2];
+            result = bitstack_coded_view(coded, l + 1, planes, &view);
+            if (result == BITSTACK_OK) result = bitstack_measure_norms_(w, stride, rows, cols, &view, h, 0, options->threads, left);
+            if (result == BITSTACK_OK) error[l][0] = ldexp(left[1] / mean, -2 * exponent) + p->ridge * error[l][1];
+        }
         bitstack_nest_enforce_monotone_(&s, error);
         coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
         for (uint32_t l = 0; l < p->levels; l++) {
