@@ -2065,7 +2065,8 @@ typedef int32_t bitstack_ints_;
         const size_t last = ((size_t)1 << levels) / 4;                                                          \
         for (size_t part = 0; part < BITSTACK_NEST_ROWS_; part += lanes) {                                      \
             reals a[BITSTACK_NEST_LEVELS_], f[BITSTACK_NEST_LEVELS_], all, bound, best, other;                  \
-            ints flip, z, leaf;                                                                                 \
+            ints flip, z, leaf, top;                                                                            \
+            for (int r = 0; r < lanes; r++) ((int32_t *)&top)[r] = 1 << (levels - 1);                           \
             memset(a, 0, sizeof a), memset(f, 0, sizeof f), memset(&all, 0, sizeof all), memset(&bound, 0, sizeof bound); \
             for (uint32_t l = 0; l < levels; l++) {                                                             \
                 a[l] = *(const reals *)(const void *)((const float *)(aim + l) + part);                         \
@@ -2092,10 +2093,12 @@ typedef int32_t bitstack_ints_;
             z = BITSTACK_AS_INTS_(ints, best) & 63;                                                             \
             if (levels > 1) {                                                                                   \
                 const float *table = shared->half + ((size_t)1 << levels) / 2 - 1;                              \
-                const reals c = a[levels - 1] - look(table, z), d = a[levels - 1] - look(table + last, z);      \
-                leaf = z << 1 | 1 | (BITSTACK_LESS_(ints, d * d, c * c) & (1 << (levels - 1)));                 \
+                reals c, d;                                                                                     \
+                look(&c, table, &z), look(&d, table + last, &z);                                                \
+                c = a[levels - 1] - c, d = a[levels - 1] - d;                                                   \
+                leaf = z << 1 | 1 | (BITSTACK_LESS_(ints, d * d, c * c) & top);                                 \
             } else leaf = (z & 0) | 1;                                                                          \
-            *(ints *)(void *)((int32_t *)code + part) = leaf ^ (flip >> 31 & ((1 << levels) - 1));              \
+            *(ints *)(void *)((int32_t *)code + part) = leaf ^ (flip >> 31 & (top | (top - 1)));                \
         }                                                                                                       \
     }
 
@@ -2108,16 +2111,21 @@ BITSTACK_PRIVATE_ void bitstack_nest_look_plain_(bitstack_lanes_ *to, const floa
 
 #if BITSTACK_NEST_ROWS_ > 1
 BITSTACK_INLINE_ int bitstack_any4_(bitstack_ints_ mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
-#define BITSTACK_LOOK4_(table, z) ((bitstack_floats_){(table)[(z)[0]], (table)[(z)[1]], (table)[(z)[2]], (table)[(z)[3]]})
-#define BITSTACK_SET4_(x) ((bitstack_ints_){x, x, x, x})
-#define BITSTACK_ZERO4_() BITSTACK_SET4_(0)
+BITSTACK_INLINE_ void bitstack_look4_(bitstack_floats_ *to, const float *table, const bitstack_ints_ *z) {
+    for (int r = 0; r < 4; r++) ((float *)to)[r] = table[((const int32_t *)z)[r]];
+}
+BITSTACK_INLINE_ bitstack_ints_ bitstack_set4_(int32_t x) {
+    const bitstack_ints_ all = {x, x, x, x};
+    return all;
+}
+#define BITSTACK_ZERO4_() bitstack_set4_(0)
 #define BITSTACK_LOAD4_(from) (*(from))
 #define BITSTACK_MAC4_(sum, x, y) ((sum) + ((x) << 16 >> 16) * ((y) << 16 >> 16) + ((x) >> 16) * ((y) >> 16))
 #define BITSTACK_STORE4_(to, sum, size) \
     (*(bitstack_floats_ *)(void *)(to) += __builtin_convertvector(sum, bitstack_floats_) * *(const bitstack_floats_ *)(const void *)(size))
-BITSTACK_NEST_DOT_(plain, , bitstack_ints_, 4, 4, 2, BITSTACK_LOAD4_, BITSTACK_ZERO4_, BITSTACK_SET4_, BITSTACK_MAC4_, BITSTACK_STORE4_)
+BITSTACK_NEST_DOT_(plain, , bitstack_ints_, 4, 4, 2, BITSTACK_LOAD4_, BITSTACK_ZERO4_, bitstack_set4_, BITSTACK_MAC4_, BITSTACK_STORE4_)
 #define BITSTACK_MIN4_(a, b) BITSTACK_AS_FLOATS_(bitstack_floats_, BITSTACK_SELECT_((bitstack_ints_)((a) < (b)), (bitstack_ints_)(a), (bitstack_ints_)(b)))
-BITSTACK_NEST_CHOOSE_(plain, , bitstack_floats_, bitstack_ints_, 4, BITSTACK_MIN4_, bitstack_any4_, BITSTACK_LOOK4_)
+BITSTACK_NEST_CHOOSE_(plain, , bitstack_floats_, bitstack_ints_, 4, BITSTACK_MIN4_, bitstack_any4_, bitstack_look4_)
 #else
 #define BITSTACK_SET1_(x) (x)
 #define BITSTACK_ZERO1_() 0
@@ -2128,7 +2136,7 @@ BITSTACK_NEST_CHOOSE_(plain, , bitstack_floats_, bitstack_ints_, 4, BITSTACK_MIN
 #define BITSTACK_STORE1_(to, sum, size) (*(to) += *(size) * (float)(sum))
 BITSTACK_NEST_DOT_(plain, , int32_t, 1, 4, 1, BITSTACK_LOAD1_, BITSTACK_ZERO1_, BITSTACK_SET1_, BITSTACK_MAC1_, BITSTACK_STORE1_)
 #define BITSTACK_ANY1_(mask) ((mask) != 0)
-#define BITSTACK_LOOK1_(table, z) ((table)[z])
+#define BITSTACK_LOOK1_(to, table, z) (*(to) = (table)[*(z)])
 #define BITSTACK_MIN1_(a, b) ((a) < (b) ? (a) : (b))
 BITSTACK_NEST_CHOOSE_(plain, , float, int32_t, 1, BITSTACK_MIN1_, BITSTACK_ANY1_, BITSTACK_LOOK1_)
 #endif
@@ -2138,12 +2146,14 @@ typedef float bitstack_floats8_ __attribute__((vector_size(32), aligned(4), may_
 typedef int32_t bitstack_ints8_ __attribute__((vector_size(32), aligned(4), may_alias));
 #define BITSTACK_MIN8_(a, b) ((bitstack_floats8_)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define BITSTACK_ANY8_(mask) _mm256_movemask_ps((__m256)(mask))
-#define BITSTACK_LOOK8_(table, z) ((bitstack_floats8_)_mm256_i32gather_ps(table, (__m256i)(z), 4))
+#define BITSTACK_LOOK8_(to, table, z) \
+    _mm256_storeu_ps((float *)(to), _mm256_i32gather_ps(table, _mm256_loadu_si256((const __m256i *)(const void *)(z)), 4))
 BITSTACK_NEST_CHOOSE_(avx2, __attribute__((target("avx2"))), bitstack_floats8_, bitstack_ints8_, 8, BITSTACK_MIN8_, BITSTACK_ANY8_, BITSTACK_LOOK8_)
-#define BITSTACK_MIN16_(a, b) ((bitstack_lanes_)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define BITSTACK_MIN16_(a, b) ((bitstack_lanes_)_mm512_maskz_min_ps((__mmask16)0xFFFF, (__m512)(a), (__m512)(b)))
 #define BITSTACK_ANY16_(mask) _mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask))
-#define BITSTACK_LOOK16_(table, z) ((bitstack_lanes_)_mm512_i32gather_ps((__m512i)(z), table, 4))
-BITSTACK_NEST_CHOOSE_(avx512, __attribute__((target("avx512f"))), bitstack_lanes_, bitstack_codes_, 16, BITSTACK_MIN16_, BITSTACK_ANY16_, BITSTACK_LOOK16_)
+#define BITSTACK_LOOK16_(to, table, z) \
+    (BITSTACK_LOOK8_(to, table, z), BITSTACK_LOOK8_((float *)(to) + 8, table, (const int32_t *)(z) + 8))
+BITSTACK_NEST_CHOOSE_(avx512, __attribute__((target("avx2,avx512f"))), bitstack_lanes_, bitstack_codes_, 16, BITSTACK_MIN16_, BITSTACK_ANY16_, BITSTACK_LOOK16_)
 
 #define BITSTACK_NEST_LOAD_(from) _mm_loadu_si128(from)
 #define BITSTACK_NEST_LOAD8_(from) _mm256_loadu_si256(from)
@@ -2155,7 +2165,7 @@ BITSTACK_NEST_CHOOSE_(avx512, __attribute__((target("avx512f"))), bitstack_lanes
 #define BITSTACK_NEST_STORE8_(to, sum, size) \
     _mm256_storeu_ps(to, bitstack_mul_add_avx2_f32_(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(size), _mm256_loadu_ps(to)))
 #define BITSTACK_NEST_STORE16_(to, sum, size) \
-    _mm512_storeu_ps(to, bitstack_mul_add_avx512_f32_(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(size), _mm512_loadu_ps(to)))
+    _mm512_storeu_ps(to, bitstack_mul_add_avx512_f32_(_mm512_maskz_cvtepi32_ps((__mmask16)0xFFFF, sum), _mm512_loadu_ps(size), _mm512_loadu_ps(to)))
 BITSTACK_NEST_DOT_(sse2, __attribute__((target("sse2"))), __m128i, 4, 4, 2, BITSTACK_NEST_LOAD_, _mm_setzero_si128, _mm_set1_epi32,
                    BITSTACK_NEST_MAC_, BITSTACK_NEST_STORE_)
 BITSTACK_NEST_DOT_(avx2, __attribute__((target("avx2"))), __m256i, 8, 4, 2, BITSTACK_NEST_LOAD8_, _mm256_setzero_si256, _mm256_set1_epi32,
@@ -2176,16 +2186,18 @@ __attribute__((target("avx2"))) BITSTACK_PRIVATE_ void bitstack_nest_look_avx2_(
 }
 
 /* Up to 32 entries are looked up in registers; reading 16 where there are fewer stays inside the tables. */
-__attribute__((target("avx512f"))) BITSTACK_PRIVATE_ void bitstack_nest_look_avx512_(bitstack_lanes_ *to, const float *table,
-                                                                                     const bitstack_codes_ *code, uint32_t levels) {
+__attribute__((target("avx2,avx512f"))) BITSTACK_PRIVATE_ void bitstack_nest_look_avx512_(bitstack_lanes_ *to, const float *table,
+                                                                                          const bitstack_codes_ *code, uint32_t levels) {
     const __m512i all = _mm512_loadu_si512(code);
     for (uint32_t l = 0; l < levels; l++, table += (size_t)1 << l) {
         const __m512i some = _mm512_and_si512(all, _mm512_set1_epi32((2 << l) - 1));
-        __m512 value;
-        if (l < 4) value = _mm512_permutexvar_ps(some, _mm512_loadu_ps(table));
-        else if (l == 4) value = _mm512_permutex2var_ps(_mm512_loadu_ps(table), some, _mm512_loadu_ps(table + 16));
-        else value = _mm512_i32gather_ps(some, table, 4);
-        _mm512_storeu_ps(to + l, value);
+        if (l < 4) _mm512_storeu_ps(to + l, _mm512_maskz_permutexvar_ps((__mmask16)0xFFFF, some, _mm512_loadu_ps(table)));
+        else if (l == 4) _mm512_storeu_ps(to + l, _mm512_permutex2var_ps(_mm512_loadu_ps(table), some, _mm512_loadu_ps(table + 16)));
+        else {
+            bitstack_codes_ index;
+            _mm512_storeu_si512(&index, some);
+            BITSTACK_LOOK16_(to + l, table, &index);
+        }
     }
 }
 #endif
@@ -2290,7 +2302,7 @@ BITSTACK_INLINE_ void bitstack_nest_integers_(const bitstack_nest_problem_ *p, b
             most = BITSTACK_SELECT_LANES_(size > most, size, most);
         }
         bitstack_nest_over_(up + l, &most);
-        panel->size[g * levels + l] = most * (float)(1.0 / BITSTACK_NEST_ERRORS_ / BITSTACK_NEST_FACTORS_);
+        panel->size[g * levels + l] = most * (float)(1.0 / (double)BITSTACK_NEST_ERRORS_ / (double)BITSTACK_NEST_FACTORS_);
         up[l] *= (float)BITSTACK_NEST_ERRORS_;
     }
     for (size_t j = 0; j < width; j += 2)
@@ -3156,6 +3168,15 @@ static bitstack_result bitstack_nested_encode_(bitstack_coded *coded, const floa
             for (uint32_t l = 0; l < p->levels; l++) error[l][0] += s.error[k][l][0], error[l][1] += s.error[k][l][1];
         bitstack_nest_store_columns_(&s);
         bitstack_nest_store_kept_(&s);
+        /* Of fewer inputs than columns H says nothing of most errors, and its rounding too much: they are measured. */
+        for (uint32_t l = 0; h && moments->count < cols && l < p->levels && result == BITSTACK_OK; l++) {
+            bitstack_plane planes[BITSTACK_MAX_LEVELS];
+            bitstack_view view;
+            double left[2];
+            result = bitstack_coded_view(coded, l + 1, planes, &view);
+            if (result == BITSTACK_OK) result = bitstack_measure_norms_(w, stride, rows, cols, &view, h, 0, options->threads, left);
+            if (result == BITSTACK_OK) error[l][0] = ldexp(left[1] / mean, -2 * exponent) + p->ridge * error[l][1];
+        }
         bitstack_nest_enforce_monotone_(&s, error);
         coded->out_norm2 = h && moments->count ? norm[1] / (double)moments->count : norm[0];
         for (uint32_t l = 0; l < p->levels; l++) {
