@@ -128,7 +128,7 @@ int main(int argc, char **argv) {
     }
     llm_calibration_free(&c);
 
-    TEST("the backward pass: a token's weight is its squared gradient, of mean 1 and not above the cap; sensitivities are half the mean");
+    TEST("the backward pass: a token's weight is its squared gradient, of mean 1 and not above the cap; sensitivities are half the mean, of capped tokens as much less");
     llm_backward b;
     CHECK(llm_backward_init(&b, &m, TEXTS, LENGTH - 1, 1, 1) == 0, "out of memory");
     llm_backward_run(&b, ids, TEXTS, LENGTH, LLM_LABELS_GIVEN, 0, square, &want);
@@ -136,10 +136,6 @@ int main(int argc, char **argv) {
     CHECK(llm_calibration_init(&c, &m, &rows, &probe, 1 << 20, 1) == 0 && llm_calibration_init(&other, &m, &rows, &probe, 1, 3) == 0, "out of memory");
     CHECK(llm_calibration_backward(&c, 1, LLM_LABELS_GIVEN, 0, NULL, NULL) == 0 && llm_calibration_backward(&other, 1, LLM_LABELS_GIVEN, 0, NULL, NULL) == 0, "out of memory");
     for (uint32_t l = 0; l < LAYERS; l++) {
-        for (int i = 0; i < LLM_LINEARS; i++) {
-            double got = llm_calibration_sensitivity(&c, l, i), expected = want.rows[l][i] / 2;
-            CHECK(fabs(got - expected) < 1e-3 * expected, "layer %u, matrix %d: %g, expected %g", l, i, got, expected);
-        }
         for (int i = 0; i < LLM_INPUTS; i++) {
             const float *w = c.token_weights + (l * LLM_INPUTS + (uint32_t)i) * TOKENS;
             double mean = 0, most = 0, raw[TOKENS], unit = 0;
@@ -155,6 +151,13 @@ int main(int argc, char **argv) {
             for (int t = 0; t < TOKENS; t++) {
                 capped += (double)w[t] >= 0.999 * most;
                 CHECK((double)w[t] >= 0.999 * most ? raw[t] >= 0.99 * most * unit : fabs(raw[t] / unit - (double)w[t]) < 1e-3 * (double)w[t] + 1e-6, "token %d: %g, expected %g", t, (double)w[t], raw[t] / unit);
+            }
+            for (int k = 0; k < LLM_LINEARS; k++) {
+                double all = 0, held = 0, got = llm_calibration_sensitivity(&c, l, k);
+                if (llm_linear_inputs[k] != i) continue;
+                for (int t = 0; t < TOKENS; t++) all += want.tokens[l][k][t], held += want.tokens[l][k][t] * fmin(1, (double)w[t] * unit / raw[t]);
+                double expected = want.rows[l][k] / 2 * held / all;
+                CHECK(fabs(got - expected) < 1e-3 * expected, "layer %u, matrix %d: %g, expected %g", l, k, got, expected);
             }
             CHECK(fabs(mean - 1) < 1e-5 && most < 9 && capped < TOKENS / 4, "layer %u, input %d: mean %g, most %g, %d capped", l, i, mean, most, capped);
         }
@@ -201,6 +204,12 @@ int main(int argc, char **argv) {
     }
     CHECK(raw_most > 16 * raw_mean, "it outweighs the mean by %g only", raw_most / raw_mean);
     CHECK(most > 7.9 && most < 9, "it counts as %g", most);
+    for (int k = 0; k < LLM_LINEARS; k++) { /* and so it does in the sensitivities */
+        const float *weights = c.token_weights + ((LAYERS - 1) * LLM_INPUTS + (size_t)llm_linear_inputs[k]) * TOKENS;
+        double got = llm_calibration_sensitivity(&c, LAYERS - 1, k), whole = want.rows[LAYERS - 1][k] / 2, top = 0;
+        for (int t = 0; t < TOKENS; t++) top = fmax(top, (double)weights[t]);
+        CHECK(top < 7.9 || got < 0.9 * whole, "matrix %d: a sensitivity of %g, %g without a cap", k, got, whole);
+    }
     llm_calibration_free(&c);
     llm_model_close(&m);
     return TEST_DONE();

@@ -257,7 +257,8 @@ static void test_whole_columns(void) {
                     for (uint32_t j = 0; j < cols; j++) sum += (double)row[j] * (double)x[b][j];
                     off += pow(sum - (double)y[b][i], 2), size += sum * sum;
                 }
-            CHECK(off < (way == 1 ? 1e-4 : 1e-9) * size, "level %u, way %d: off by %g", level, way, off / size);
+            const int inputs_in_8_bits = way == 1 || (way == 3 && level <= 6);
+            CHECK(off < (inputs_in_8_bits ? 1e-4 : 1e-9) * size, "level %u, way %d: off by %g", level, way, off / size);
         }
     }
     for (uint32_t level = 1; level <= 6; level++)

@@ -155,7 +155,7 @@ void llm_calibration_free(llm_calibration *c) {
 typedef struct sums {
     llm_calibration *c;
     double *rows, *inputs; /* where row_squares_at and input_squares_at say */
-    float *tokens;         /* as token_weights, or NULL */
+    float *tokens;         /* squares of g: a matrix of all layers and the head, times the tokens; or NULL */
     size_t first, all;     /* the first token of those side by side; of all */
     llm_progress progress;
     void *user;
@@ -199,9 +199,9 @@ static void take_gradient(void *user, uint32_t layer, int place, const float *g,
     sums *s = user;
     llm_calibration *c = s->c;
     if (place == LLM_AT_EMBEDDING) return;
-    int input = place == LLM_AT_HEAD ? 0 : llm_linear_inputs[place];
-    float *to = s->tokens ? s->tokens + ((size_t)layer * LLM_INPUTS + (size_t)input) * s->all + s->first + first : NULL;
-    sum_squares(s, g, tokens, rows, to, s->rows + c->row_squares_at[layer * LLM_LINEARS + (uint32_t)(place == LLM_AT_HEAD ? 0 : place)]);
+    size_t matrix = layer * LLM_LINEARS + (size_t)(place == LLM_AT_HEAD ? 0 : place);
+    float *to = s->tokens ? s->tokens + matrix * s->all + s->first + first : NULL;
+    sum_squares(s, g, tokens, rows, to, s->rows + c->row_squares_at[matrix]);
     if (place == LLM_Q) gone_through(s, 2);
 }
 
@@ -211,8 +211,8 @@ static void take_input(void *user, uint32_t layer, int input, const float *x, si
     if (input == LLM_IN_DOWN) gone_through(s, 1);
 }
 
-/* Weights of mean 1, none above MOST_WEIGHT: what is cut off goes to all alike. */
-static void even_out(float *weights, size_t count) {
+/* Weights of mean 1, none above MOST_WEIGHT: what is cut off goes to all alike. Returns what they were divided by. */
+static double even_out(float *weights, size_t count) {
     double mean = 0, kept = 0;
     for (size_t t = 0; t < count; t++) mean += (double)weights[t] / (double)count;
     for (int turn = 0; turn < 4 && mean > 0; turn++) { /* outliers raise the mean: after them the limit is lower */
@@ -222,6 +222,36 @@ static void even_out(float *weights, size_t count) {
         mean = kept;
     }
     for (size_t t = 0; t < count; t++) weights[t] = mean > 0 ? (float)((double)weights[t] / mean) : 1;
+    return mean;
+}
+
+/* Weights for the moments of an input: squared gradients of all matrices that read it, evened out. A token that is
+ * held to the cap is told by the moments as less than it is; so that both agree, it is as much less in the matrices'
+ * own mean squares. (Without this the values of late layers, whose gradients are nearly all the first token's, would
+ * seem several times as sensitive as measured.) */
+static void weigh_input(llm_calibration *c, const sums *s, size_t layer, int input) {
+    size_t all = s->all, layers = c->model->config.layers;
+    float *weights = c->token_weights + (layer * LLM_INPUTS + (size_t)input) * all;
+    double mean, raw[LLM_LINEARS] = {0}, held[LLM_LINEARS] = {0};
+    for (int i = 0; i < (layer < layers ? LLM_LINEARS : 1); i++) {
+        const float *squares = s->tokens + (layer * LLM_LINEARS + (size_t)i) * all;
+        for (size_t t = 0; t < all && (layer == layers || llm_linear_inputs[i] == input); t++) weights[t] += squares[t];
+    }
+    mean = even_out(weights, all);
+    for (size_t t = 0; t < all; t++) {
+        double sum = 0;
+        for (int i = 0; i < LLM_LINEARS && layer < layers; i++)
+            if (llm_linear_inputs[i] == input) sum += (double)s->tokens[(layer * LLM_LINEARS + (size_t)i) * all + t];
+        for (int i = 0; i < LLM_LINEARS && sum > 0; i++) {
+            double square = llm_linear_inputs[i] == input ? (double)s->tokens[(layer * LLM_LINEARS + (size_t)i) * all + t] : 0;
+            raw[i] += square, held[i] += square * fmin(1, (double)weights[t] * mean / sum);
+        }
+    }
+    for (int i = 0; i < LLM_LINEARS; i++) {
+        uint32_t rows = raw[i] > 0 ? c->model->layers[layer].linears[i].rows : 0;
+        float *squares = c->row_squares + c->row_squares_at[layer < layers ? layer * LLM_LINEARS + (size_t)i : 0];
+        for (uint32_t r = 0; r < rows; r++) squares[r] *= (float)(held[i] / raw[i]);
+    }
 }
 
 static int place_sums(llm_calibration *c, sums *s, size_t *rows, size_t *inputs) {
@@ -261,7 +291,11 @@ int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels
     if (texts * length > SIDE_BY_SIDE) texts = SIDE_BY_SIDE / length ? SIDE_BY_SIDE / length : 1;
     while (texts > 1 && llm_backward_bytes(c->model, texts, length, 1, 1) > c->bytes) texts--;
     int failed = place_sums(c, &s, &rows, &inputs);
-    if (!failed && weighted && c->rows) failed = !(s.tokens = calloc((layers * LLM_INPUTS + 1) * s.all, sizeof *s.tokens));
+    if (!failed && weighted && c->rows) {
+        s.tokens = calloc((layers * LLM_LINEARS + 1) * s.all, sizeof *s.tokens);
+        c->token_weights = calloc((layers * LLM_INPUTS + 1) * s.all, sizeof *c->token_weights);
+        failed = !s.tokens || !c->token_weights;
+    }
     if (!failed && !(failed = llm_backward_init(&b, c->model, texts, length, 1, c->threads))) {
         b.observe = take_input;
         b.observe_user = &s;
@@ -275,9 +309,7 @@ int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels
         llm_backward_free(&b);
         for (size_t i = 0; i < rows; i++) c->row_squares[i] = (float)(s.rows[i] / (double)s.all);
         for (size_t i = 0; i < inputs; i++) c->input_squares[i] = (float)(s.inputs[i] / (double)s.all);
-        for (size_t i = 0; s.tokens && i <= layers * LLM_INPUTS; i++) even_out(s.tokens + i * s.all, s.all);
-        c->token_weights = s.tokens;
-        s.tokens = NULL;
+        for (size_t i = 0; s.tokens && i <= layers * LLM_INPUTS; i++) weigh_input(c, &s, i / LLM_INPUTS, (int)(i % LLM_INPUTS));
     }
     free(s.rows), free(s.inputs), free(s.tokens);
     return failed ? -1 : 0;

@@ -44,8 +44,8 @@ void llm_calibration_free(llm_calibration *c);
 /* Goes forward and back over the calibration rows, or over the probe where there are none. From then on moments are weighted token by token, if `weighted`, and the
  * sensitivities below are known. `labels`, `seed`: see backward.h. -1 for lack of memory. */
 int llm_calibration_backward(llm_calibration *c, int weighted, llm_labels labels, uint64_t seed, llm_progress progress, void *user);
-/* The loss, in nats a token, that an error of mean square 1 in each output of a matrix would make if all is linear: half
- * the mean squared gradient. */
+/* The loss, in nats a token, that an error of mean square 1 in each output of a matrix (weighted as the moments are) would
+ * make if all is linear: half the mean squared gradient, of which tokens that are held to a cap have as much less. */
 double llm_calibration_sensitivity(const llm_calibration *c, uint32_t layer, int linear);
 /* The mean square of a matrix's whole output (bias apart), as far as the diagonal of its inputs' moments tells. */
 double llm_calibration_output_square(const llm_calibration *c, uint32_t layer, int linear, const float *w);
