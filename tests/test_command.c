@@ -228,6 +228,9 @@ int main(int argc, char **argv) {
             kl = number("kl");
         }
         CHECK(kl < 1, "kl %g at the full size", kl);
+        double nll = number("nll");
+        snprintf(line, sizeof line, "perplexity m.bitstack --tokens ids.u16 --context 39 --budgets %.0f --exact --json", total);
+        CHECK(run(line) == 0 && parse_line(0) && number("nll") != nll && fabs(number("nll") - nll) < 0.02, "nll %.9g, %.9g with --exact", nll, number("nll"));
         CHECK(run("perplexity m.bitstack --text text.txt --context 64") == 0 && lines(out) == 2, "%s%s", out, err);
         CHECK(fails("perplexity m.bitstack --tokens ids.u16 --context 39 --budgets 1KB --json", 1, "m.bitstack"), "budget too small");
 

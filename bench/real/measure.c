@@ -608,6 +608,7 @@ static void open_model(llm_model *m, const char *path) {
     memset(&options, 0, sizeof options);
     options.threads = threads;
     options.unpack_bytes = (uint64_t)8 << 30;
+    options.stack.precision = BITSTACK_EXACT; /* the others' products are floats, too */
     if (llm_model_open(m, path, &options, &error)) die(path, error.message);
     if (m->config.vocabulary != model.config.vocabulary && m != &model) die(path, "another vocabulary");
 }
