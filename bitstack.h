@@ -108,9 +108,10 @@ extern "C" {
  *
  * Tensor record, 72 bytes
  *     0   4  u32 name offset within names     4  4  u32 name bytes
- *     8   4  u32 type: 1 f32, 2 f16, 3 bf16, 4 bytes       12  4  u32 dimensions, 0 to 4
+ *     8   4  u32 type: 1 f32, 2 f16, 3 bf16, 4 bytes, 5 q8_0: 32 elements of the last dimension, which is a
+ *            multiple of that, are an f16 scale and 32 i8 that it multiplies   12  4  u32 dimensions, 0 to 4
  *    16  32  u64 shape[4], slowest first, unused ones 1
- *    48   8  u64 offset, a multiple of 64    56  8  u64 bytes = product of shape * element size
+ *    48   8  u64 offset, a multiple of 64    56  8  u64 bytes = product of shape * element size (q8_0: 34 / 32)
  *    64   8  u64 checksum of the bytes
  *
  * Matrix record, 64 bytes
@@ -293,7 +294,13 @@ typedef struct bitstack_options {
 } bitstack_options;
 
 /* Element types. */
-typedef enum bitstack_type { BITSTACK_F32 = 1, BITSTACK_F16 = 2, BITSTACK_BF16 = 3, BITSTACK_BYTES = 4 } bitstack_type;
+typedef enum bitstack_type {
+    BITSTACK_F32 = 1,
+    BITSTACK_F16 = 2,
+    BITSTACK_BF16 = 3,
+    BITSTACK_BYTES = 4,
+    BITSTACK_Q8_0 = 5 /* of tensors: ggml's blocks of 32 elements */
+} bitstack_type;
 
 typedef enum bitstack_meta_type {
     BITSTACK_META_U8 = 1, BITSTACK_META_U32, BITSTACK_META_I32, BITSTACK_META_F32,
@@ -799,8 +806,15 @@ static inline uint64_t bitstack_meta_size_(uint32_t type) {
     static const unsigned char sizes[] = {0, 1, 4, 4, 4, 8, 8, 8};
     return type < sizeof sizes ? sizes[type] : 0;
 }
-static inline uint64_t bitstack_tensor_size_(uint32_t type) {
-    return type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 0;
+static inline int bitstack_tensor_type_ok_(uint32_t type) { return type >= BITSTACK_F32 && type <= BITSTACK_Q8_0; }
+/* Bytes of `rows` times the last dimension's `row` elements. 0: rows are not whole blocks, or it is too large to tell. */
+static inline int bitstack_tensor_bytes_(uint32_t type, uint64_t rows, uint64_t row, uint64_t *bytes) {
+    const uint64_t size = type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 34;
+    if (type == BITSTACK_Q8_0) {
+        if (row % 32) return 0;
+        row /= 32;
+    }
+    return bitstack_mul_(size, row, &row) && bitstack_mul_(rows, row, bytes);
 }
 #ifndef BITSTACK_NO_MALLOC
 static inline void *bitstack_default_allocate_(void *user, size_t bytes) {
@@ -1228,15 +1242,18 @@ static bitstack_result bitstack_check_tensors_(bitstack *stack, uint64_t names_b
     if (at > stack->base) return bitstack_bad_(error, 24, "the resident part starts beyond the base");
     for (i = 0; i < stack->tensors; i++) {
         const unsigned char *r = stack->tensor_records + (size_t)i * BITSTACK_TENSOR_RECORD_;
-        uint64_t where = (uint64_t)(r - stack->head), bytes = bitstack_tensor_size_(bitstack_load32_(r + 8));
+        const uint32_t type = bitstack_load32_(r + 8), dimensions = bitstack_load32_(r + 12);
+        uint64_t where = (uint64_t)(r - stack->head), rows = 1, bytes;
         if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a tensor's name is outside the names or shares them");
-        if (bytes == 0) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 8, "the type of tensor '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
-        if (bitstack_load32_(r + 12) > 4) return bitstack_bad_(error, where + 12, "a tensor has more than 4 dimensions");
+        if (!bitstack_tensor_type_ok_(type)) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 8, "the type of tensor '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
+        if (dimensions > 4) return bitstack_bad_(error, where + 12, "a tensor has more than 4 dimensions");
         for (d = 0; d < 4; d++) {
             uint64_t n = bitstack_load64_(r + 16 + 8 * d);
-            if (d >= bitstack_load32_(r + 12) && n != 1) return bitstack_bad_(error, where + 16 + 8 * d, "an unused tensor dimension is not 1");
-            if (!bitstack_mul_(bytes, n, &bytes)) return bitstack_bad_(error, where + 16, "a tensor's shape overflows");
+            if (d >= dimensions && n != 1) return bitstack_bad_(error, where + 16 + 8 * d, "an unused tensor dimension is not 1");
+            if (d + 1 != dimensions && !bitstack_mul_(rows, n, &rows)) return bitstack_bad_(error, where + 16, "a tensor's shape overflows");
         }
+        if (!bitstack_tensor_bytes_(type, rows, dimensions ? bitstack_load64_(r + 8 + 8 * dimensions) : 1, &bytes))
+            return bitstack_bad_(error, where + 16, "a tensor's shape overflows, or its rows are not whole blocks");
         if (bytes != bitstack_load64_(r + 56)) return bitstack_bad_(error, where + 56, "a tensor's size does not match its shape");
         if (bitstack_load64_(r + 48) != at) return bitstack_bad_(error, where + 48, "a tensor is not where the one before ends");
         if (bytes > stack->base - at || bitstack_pad_(bytes, BITSTACK_ALIGN_) > stack->base - at) return bitstack_bad_(error, where + 56, "a tensor runs beyond the resident part");

@@ -3731,19 +3731,21 @@ BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, con
     bitstack_written_tensor_ tensor;
     bitstack_result result = bitstack_writing_(writer);
     const size_t length = name ? strlen(name) : 0;
+    uint64_t rows = 1;
     int d;
     if (result != BITSTACK_OK) return result;
     memset(&tensor, 0, sizeof tensor);
     tensor.type = type;
     tensor.dimensions = dimensions;
-    tensor.bytes = bitstack_tensor_size_((uint32_t)type);
-    if (tensor.bytes == 0 || dimensions < 0 || dimensions > 4 || (dimensions && !shape))
+    if (!bitstack_tensor_type_ok_((uint32_t)type) || dimensions < 0 || dimensions > 4 || (dimensions && !shape))
         return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the type or dimensions of tensor '%' are out of range", name, length);
     for (d = 0; d < 4; d++) {
         tensor.shape[d] = d < dimensions ? shape[d] : 1;
-        if (!bitstack_mul_(tensor.bytes, tensor.shape[d], &tensor.bytes))
+        if (d + 1 != dimensions && !bitstack_mul_(rows, tensor.shape[d], &rows))
             return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the size of tensor '%' overflows", name, length);
     }
+    if (!bitstack_tensor_bytes_((uint32_t)type, rows, dimensions ? shape[dimensions - 1] : 1, &tensor.bytes))
+        return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the size of tensor '%' overflows, or its rows are not whole blocks", name, length);
     if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data))
         return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "tensor '%' has no data", name, length);
     result = bitstack_name_new_(writer, 't', name, length);

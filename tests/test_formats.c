@@ -170,5 +170,30 @@ int main(int argc, char **argv) {
           command_out, command_err);
     CHECK(command_shell("printf 'the\\n:info\\n' | \"$B\" chat even-00001-of-00001.gguf -n 2") == 0 && !command_err[0] && strstr(command_out, "chatml turns"), "%s%s", command_out, command_err);
     CHECK(command_fails("chat odd-00001-of-00001.gguf --form none", 2, "zephyr"), "an unknown form");
+    TEST("an embedding of eight bits that is not coded stays as it is, and runs");
+    {
+        enum { BLOCKS = 300 * 2, BYTES = BLOCKS * 34 }; /* of the small llama's 300 x 64 halves */
+        bitstack *stack;
+        bitstack_error why;
+        bitstack_tensor tensor;
+        size_t name = 0;
+        make_tiny_llama(&g, 7);
+        for (size_t i = 24; i + 17 < g.bytes && !name; i++)
+            if (memcmp(g.data + i, "token_embd.weight", 17) == 0) name = i;
+        g.data[name + 17 + 4 + 16] = LLM_TYPE_Q8_0; /* behind the name: dimensions, shape, type */
+        unsigned char *data = (unsigned char *)g.data + (g.bytes - g.next);
+        for (size_t b = 0; b < BLOCKS; b++) {
+            data[34 * b] = 0, data[34 * b + 1] = 0x20; /* a scale of 2^-7 */
+            for (size_t i = 2; i < 34; i++) data[34 * b + i] = (unsigned char)(b * 31 + i * i);
+        }
+        CHECK(command_save("eight.gguf", g.data, g.bytes) == 0, "not made");
+        CHECK(command_run("compress eight.gguf -o eight.bitstack --levels 1 --calibrate none --compress-embeddings no") == 0, "%s", command_err);
+        CHECK(bitstack_open_file(&stack, command_file("eight.bitstack"), NULL, &why) == BITSTACK_OK, "%s", why.message);
+        CHECK(bitstack_get_tensor(stack, bitstack_find_tensor(stack, "token_embd.weight"), &tensor) == BITSTACK_OK && tensor.type == BITSTACK_Q8_0 &&
+              tensor.bytes == BYTES && memcmp(tensor.data, data, BYTES) == 0, "%llu bytes of type %d", (unsigned long long)tensor.bytes, (int)tensor.type);
+        bitstack_close(stack);
+        CHECK(command_run("run eight.bitstack --prompt the -n 5 --temperature 0") == 0, "%s", command_err);
+        free(g.data);
+    }
     return TEST_DONE();
 }

@@ -178,5 +178,21 @@ int main(void) {
     }
     build_free(&coded);
     remove(path);
+    TEST("tensors in blocks of eight bits are their own bytes; rows that are no whole blocks are refused");
+    {
+        const uint64_t shape[2] = {3, 64}, odd[2] = {3, 48}, none[2] = {3, 0};
+        unsigned char blocks[3 * 2 * 34];
+        bitstack_tensor tensor;
+        for (size_t i = 0; i < sizeof blocks; i++) blocks[i] = (unsigned char)(i * 37);
+        CHECK(bitstack_writer_open(&writer, path, NULL, &error) == BITSTACK_OK && bitstack_writer_tensor(writer, "eight", BITSTACK_Q8_0, 2, shape, blocks) == BITSTACK_OK &&
+              bitstack_writer_tensor(writer, "none", BITSTACK_Q8_0, 2, none, blocks) == BITSTACK_OK &&
+              bitstack_writer_finish(writer, NULL, 0, &error) == BITSTACK_OK, "%s", error.message);
+        CHECK(bitstack_open_file(&stack, path, NULL, &error) == BITSTACK_OK, "%s", error.message);
+        CHECK(bitstack_get_tensor(stack, 0, &tensor) == BITSTACK_OK && tensor.type == BITSTACK_Q8_0 && tensor.bytes == sizeof blocks && tensor.shape[1] == 64 &&
+              memcmp(tensor.data, blocks, sizeof blocks) == 0, "another tensor");
+        bitstack_close(stack);
+        CHECK(bitstack_writer_open(&writer, path, NULL, &error) == BITSTACK_OK && bitstack_writer_tensor(writer, "odd", BITSTACK_Q8_0, 2, odd, blocks) == BITSTACK_ERROR_ARGUMENT, "rows of 48");
+        bitstack_writer_abort(writer);
+    }
     return TEST_DONE();
 }

@@ -33,11 +33,12 @@ bitstack_result write_meta(bitstack_writer *writer, const llm_meta *meta) {
     return result;
 }
 
-/* A stack holds F32, F16 and BF16 as they are; of others, blocks become F16 and plain numbers F32. */
+/* A stack holds F32, F16, BF16 and Q8_0 as they are; of others, blocks become F16 and plain numbers F32. */
 bitstack_result write_tensor(bitstack_writer *writer, const llm_tensor *tensor) {
-    const int kept = tensor->type == LLM_TYPE_F32 || tensor->type == LLM_TYPE_F16 || tensor->type == LLM_TYPE_BF16;
-    const int blocks = llm_packing_of((uint32_t)tensor->type)->elements > 1;
-    bitstack_type type = tensor->type == LLM_TYPE_BF16 ? BITSTACK_BF16 : tensor->type == LLM_TYPE_F16 || blocks ? BITSTACK_F16 : BITSTACK_F32;
+    const int eight = tensor->type == LLM_TYPE_Q8_0;
+    const int kept = eight || tensor->type == LLM_TYPE_F32 || tensor->type == LLM_TYPE_F16 || tensor->type == LLM_TYPE_BF16;
+    const int blocks = !eight && llm_packing_of((uint32_t)tensor->type)->elements > 1;
+    bitstack_type type = eight ? BITSTACK_Q8_0 : tensor->type == LLM_TYPE_BF16 ? BITSTACK_BF16 : tensor->type == LLM_TYPE_F16 || blocks ? BITSTACK_F16 : BITSTACK_F32;
     uint64_t rows = llm_tensor_rows(tensor), cols = llm_tensor_cols(tensor);
     bitstack_result result = BITSTACK_ERROR_MEMORY;
     char *name = malloc(tensor->name.bytes + 1);

@@ -347,7 +347,7 @@ int llm_add_tensor(llm_source *source, const char *name, llm_tensor tensor) {
 int llm_source_stack(llm_source *source, bitstack *stack, const char *path, llm_error *error) {
     static const llm_value values[] = {LLM_ARRAY, LLM_U8, LLM_U32, LLM_I32, LLM_F32,
                                        LLM_U64, LLM_I64, LLM_F64, LLM_STRING};
-    static const llm_type types[] = {LLM_TYPE_F32, LLM_TYPE_F32, LLM_TYPE_F16, LLM_TYPE_BF16};
+    static const llm_type types[] = {LLM_TYPE_F32, LLM_TYPE_F32, LLM_TYPE_F16, LLM_TYPE_BF16, LLM_TYPE_F32, LLM_TYPE_Q8_0};
     size_t metas = (size_t)bitstack_meta_count(stack), tensors = (size_t)bitstack_tensor_count(stack);
     memset(source, 0, sizeof *source);
     source->stack = stack;
