@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every bug of tests/mutants.txt, planted alone into a copy of the sources, is noticed by the test that it names;
-# without it that test passes. tests/mutants.sh WORD does those only whose description contains it.
+# without it that test passes. tests/mutants.sh PATTERN does those only whose "FILE: DESCRIPTION" it matches (grep -E).
 pass=0 fail=0 skip=0 only=$1
 out=${BUILD:-build}/mutants
 rm -rf "$out" && mkdir -p "$out/build/tests" "$out/plain" || exit 1
@@ -56,7 +56,7 @@ build_and_run() {
 
 mutant() {
     [ -n "$edit" ] || return
-    case $name in *"$only"*) ;; *) return ;; esac
+    printf '%s\n' "$file: $name" | grep -qE -e "$only" || return
     set -- $how
     for word; do
         case $word in -*) ;; *) command -v "$word" >/dev/null || { echo "skip  $name: no $word here"; skip=$((skip + 1)); return; } ;; esac
