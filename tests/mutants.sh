@@ -8,6 +8,7 @@ ok() { echo "ok    $1"; pass=$((pass + 1)); }
 bad() { echo "FAIL  $1"; fail=$((fail + 1)); }
 BITSTACK_SHARED=${BITSTACK_SHARED:-$PWD/../shared}; export BITSTACK_SHARED; BITSTACK_FULL=; export BITSTACK_FULL
 cp -r bitstack.h bitstack_compress.h tests "$out/"
+ln -s "$PWD/bench" "$out/bench"
 mkdir "$out/examples" && cp -r examples/llm examples/bitstack "$out/examples/" && ln -s "$PWD/examples/models" "$out/examples/models"
 
 . tests/room.sh
