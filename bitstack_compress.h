@@ -2848,7 +2848,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
     }
     if (!count) u[count++] = 1;
     qsort(u, count, sizeof *u, bitstack_compare_floats_);
-    result = bitstack_nest_tree_(&s->shared, BITSTACK_MIN_(p->levels, BITSTACK_NEST_TREE_), u, count);
+    result = bitstack_nest_tree_(&s->shared, BITSTACK_MIN_(p->levels, (uint32_t)BITSTACK_NEST_TREE_), u, count);
     for (uint32_t below = BITSTACK_NEST_TREE_; below < p->levels; below += 2) bitstack_nest_refine_(&s->shared, below, p->levels);
     bitstack_drop_(u);
     bitstack_nest_halve_(s);
