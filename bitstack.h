@@ -5113,7 +5113,8 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     bitstack_tables_of_(&strip, kernels->flip);
     strip.group_chunks = view->group_cols / BITSTACK_CHUNK_;
     in.batch = batch, in.parts = exact || view->level > 6 ? 2 : 1, in.group_cols = view->group_cols;
-    streams = kernels->stream && batch * in.parts == 1;
+    /* A group is multiplied whole: where it is wider than what `prepare` has room for, by `dot`. */
+    streams = kernels->stream && batch * in.parts == 1 && (!kernels->prepare || view->group_cols <= BITSTACK_SIGNS_);
     in.bias = streams || bitstack_mixes_(kernels, strip.group_chunks, in.parts > 1 || view->level > 6) ? -(int32_t)kernels->flip : 1;
     strip.odd = streams && bitstack_odd_(&strip);
     step = streams && view->level <= kernels->pairs && BITSTACK_INPUTS_ > 1 ? (tiles + 1) / 2 : tiles; /* two at once, these apart */
@@ -5282,6 +5283,7 @@ BITSTACK_API bitstack_result bitstack_view_gemm_rows(const bitstack_view *view, 
             const size_t sums = view->level > 6 ? 4 : precision == BITSTACK_EXACT ? 2 : 1;
             some = bitstack_mixes_(bitstack_kernels_in_use_(), view->group_cols / BITSTACK_CHUNK_, sums > 1) ? BITSTACK_INPUTS_ : BITSTACK_SUMS_ / sums;
             if (some > BITSTACK_INPUTS_) some = BITSTACK_INPUTS_;
+            while (some * (sums > 1 ? 2 : 1) * view->group_cols > 4 * (size_t)BITSTACK_CHUNK_COLS) some--; /* a group of all */
             if (some > batch - b) some = batch - b;
             bitstack_tables_product_(view, precision == BITSTACK_EXACT, from, x_stride, to, y_stride, some, begin, count);
         } else {

@@ -2076,8 +2076,8 @@ typedef int32_t bitstack_ints_;
             flip = BITSTACK_AS_INTS_(ints, all) & INT32_MIN;                                                    \
             for (uint32_t l = 0; l < levels; l++) {                                                             \
                 a[l] = BITSTACK_AS_FLOATS_(reals, BITSTACK_AS_INTS_(ints, a[l]) ^ flip);                        \
-                const ints far = BITSTACK_AS_INTS_(ints, a[l] + shared->least[l]);                              \
-                const reals t = BITSTACK_AS_FLOATS_(reals, far & ~(far >> 31));                                 \
+                const ints away = BITSTACK_AS_INTS_(ints, a[l] + shared->least[l]);                              \
+                const reals t = BITSTACK_AS_FLOATS_(reals, away & ~(away >> 31));                                 \
                 bound += f[l] * t * t;                                                                          \
             }                                                                                                   \
             bitstack_nest_half_##name##_(shared, levels, a, f, &best);                                          \
@@ -2593,7 +2593,7 @@ typedef struct bitstack_nest_ {
     double (*error)[BITSTACK_NEST_LEVELS_][2]; /* one a panel */
     float *rms;                  /* [row][group] */
     int16_t *h, *factor;
-    float *near, *columns; /* h_near and factor_near; what there is of a column, see bitstack_nest_allocate_ */
+    float *beside, *columns; /* h_near and factor_near; what there is of a column, see bitstack_nest_allocate_ */
     float *diagonal, *innovation, *root, *root_innovation, *reach, *kept;
     unsigned char *twice;
     uint32_t *order;
@@ -2608,13 +2608,13 @@ BITSTACK_PRIVATE_ size_t bitstack_nest_row_(const bitstack_nest_ *s, size_t inde
 
 BITSTACK_PRIVATE_ bitstack_nest_panel_ bitstack_nest_load_(const bitstack_nest_ *s, size_t index, uint32_t worker, int sample) {
     const bitstack_nest_problem_ *p = &s->problem;
-    const size_t n = p->cols, levels = p->levels, near = p->group * levels;
+    const size_t n = p->cols, levels = p->levels, each = p->group * levels;
     bitstack_nest_panel_ panel;
     bitstack_lanes_ *at = s->room + worker * s->room_each;
     panel.w = at, at += n, panel.error = at, at += BITSTACK_MAX_(n, 3 * p->groups) * levels;
     panel.scale = at, at += p->groups * levels, panel.rms = at, at += p->groups;
-    panel.slope = at, at += near, panel.below = at, at += near, panel.push = at, at += near;
-    panel.value = at, at += near, panel.turned = at, at += near, panel.size = at, at += p->groups * levels;
+    panel.slope = at, at += each, panel.below = at, at += each, panel.push = at, at += each;
+    panel.value = at, at += each, panel.turned = at, at += each, panel.size = at, at += p->groups * levels;
     panel.q = (bitstack_codes_ *)(void *)at, at += (n + 1) / 2 * levels, panel.code = (bitstack_codes_ *)(void *)at;
     panel.sum = s->error[sample ? 0 : index];
     if (sample) panel.scale = s->scales + index * p->groups * p->levels;
@@ -2848,7 +2848,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_start_(bitstack_nest_ *s) {
     }
     if (!count) u[count++] = 1;
     qsort(u, count, sizeof *u, bitstack_compare_floats_);
-    result = bitstack_nest_tree_(&s->shared, BITSTACK_MIN_(p->levels, BITSTACK_NEST_TREE_), u, count);
+    result = bitstack_nest_tree_(&s->shared, BITSTACK_MIN_(p->levels, (uint32_t)BITSTACK_NEST_TREE_), u, count);
     for (uint32_t below = BITSTACK_NEST_TREE_; below < p->levels; below += 2) bitstack_nest_refine_(&s->shared, below, p->levels);
     bitstack_drop_(u);
     bitstack_nest_halve_(s);
@@ -3000,9 +3000,9 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_moments_(bitstack_nest_ *s, cons
     bitstack_result result = BITSTACK_OK;
     s->h = (int16_t *)bitstack_zeros_((uint64_t)n * room, sizeof(int16_t));
     s->factor = (int16_t *)bitstack_zeros_((uint64_t)n * room, sizeof(int16_t));
-    s->near = (float *)bitstack_zeros_((uint64_t)n * 2 * group, sizeof(float));
-    h_near = s->near, factor_near = s->near + n * group;
-    if (!a || !s->h || !s->factor || !s->near) result = BITSTACK_ERROR_MEMORY;
+    s->beside = (float *)bitstack_zeros_((uint64_t)n * 2 * group, sizeof(float));
+    h_near = s->beside, factor_near = s->beside + n * group;
+    if (!a || !s->h || !s->factor || !s->beside) result = BITSTACK_ERROR_MEMORY;
     for (size_t i = 0; i < n && result == BITSTACK_OK; i++) s->root[i] = (float)sqrt(BITSTACK_MAX_(h[i * n + i], 0) * unit + ridge);
     for (size_t i = 0; i < n && result == BITSTACK_OK; i++) {
         const double *from = h + (size_t)s->order[i] * n;
@@ -3085,7 +3085,7 @@ BITSTACK_PRIVATE_ bitstack_result bitstack_nest_allocate_(bitstack_nest_ *s, int
 BITSTACK_PRIVATE_ void bitstack_nest_free_(bitstack_nest_ *s) {
     bitstack_drop_(s->room), bitstack_drop_(s->scales), bitstack_drop_(s->sums), bitstack_drop_(s->sums_v);
     bitstack_drop_(s->error), bitstack_drop_(s->rms), bitstack_drop_(s->shared.v), bitstack_drop_(s->h);
-    bitstack_drop_(s->factor), bitstack_drop_(s->near), bitstack_drop_(s->columns), bitstack_drop_(s->order), bitstack_drop_(s->kept), bitstack_drop_(s->twice);
+    bitstack_drop_(s->factor), bitstack_drop_(s->beside), bitstack_drop_(s->columns), bitstack_drop_(s->order), bitstack_drop_(s->kept), bitstack_drop_(s->twice);
 }
 
 /* How much each level counts: as given, only ratios matter. The seventh is on the way to the eighth. */

@@ -226,6 +226,37 @@ static void test_uneven_columns(void) {
     free(w);
 }
 
+/* Scales of a row's groups begin wide enough for its largest weight; else level 6 leaves fifteen times the error there. */
+static void test_large_weight(void) {
+    TEST("a row whose group holds a weight of nine times its root mean square, of an input that counts, has at most a few times the error of the others");
+    enum { ROWS = 128, COLS = 256, ODD = 20 };
+    static float row[COLS];
+    float *w = make_weights(ROWS, COLS, 0.05f, 5);
+    w[ODD * COLS + 4 * 17] = 9 * 0.05f; /* every 17th input is four times as large */
+    bitstack_moments moments = make_moments(COLS, 1024, 0, 6);
+    bitstack_coded coded;
+    CHECK(bitstack_encode_matrix(&coded, w, ROWS, COLS, COLS, &moments, NULL) == BITSTACK_OK, "fails");
+    for (uint32_t level = 3; level <= 8; level++) {
+        bitstack_plane planes[8];
+        bitstack_view view;
+        double odd = 0, others = 0;
+        CHECK(bitstack_coded_view(&coded, level, planes, &view) == BITSTACK_OK, "level %u", level);
+        for (uint32_t i = 0; i < ROWS; i++) {
+            double error = 0;
+            bitstack_view_dequantize(&view, i, 1, row, COLS);
+            for (uint32_t j = 0; j < COLS; j++) row[j] -= w[i * COLS + j];
+            for (uint32_t j = 0; j < COLS; j++)
+                for (uint32_t k = 0; k < COLS; k++) error += (double)row[j] * moments.h[j * COLS + k] * (double)row[k];
+            if (i == ODD) odd = error;
+            else others += error / (ROWS - 1);
+        }
+        CHECK(odd < (level < 7 ? 3 : 12) * others, "level %u: %.3g, of the other rows %.3g", level, odd, others);
+    }
+    bitstack_coded_free(&coded);
+    bitstack_moments_free(&moments);
+    free(w);
+}
+
 static void test_whole_columns(void) {
     TEST("an input that outweighs all others has its column kept whole, and what rounding leaves of it: no level is lost for it, and it is told in the shape");
     const uint32_t rows = 64, cols = 192;
@@ -365,7 +396,8 @@ int main(void) {
         test_real_weights();
         test_outliers();
         test_quality();
-    test_uneven_columns();
+        test_uneven_columns();
+        test_large_weight();
         test_whole_columns();
         test_moments_used();
         test_stride();

@@ -38,6 +38,8 @@ int main(void) {
     CHECK(text && strstr(text, "bitstack: learning: 40 %, 0:1") && strstr(text, " left\n"), "%s", text ? text : "");
     CHECK(object && strstr(object, "{\"phase\": \"learning\", \"share\": 0.4000, \"seconds\": "), "%s", object ? object : "");
     CHECK(nothing && !*nothing, "%s", nothing ? nothing : "");
+    CHECK(text && object && test_only_progress(text) && test_only_progress(object), "%s%s", text ? text : "", object ? object : "");
+    CHECK(!test_only_progress("bitstack: m.gguf: no such file\n"), "a message passes for progress");
     free(text), free(object), free(nothing);
     return TEST_DONE();
 }

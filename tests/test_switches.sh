@@ -3,6 +3,7 @@
 # BITSTACK_FULL=1: with every other, and by clang too.
 pass=0 fail=0 skip=0
 out=${BUILD:-build}/tests/switches; mkdir -p "$out"
+. tests/room.sh
 ok() { echo "ok    $1"; pass=$((pass + 1)); }
 bad() { echo "FAIL  $1"; fail=$((fail + 1)); head -5 "$out/log"; }
 # of at most 512 columns times ranks: BITSTACK_CHUNK_COLS may change last bits of larger ones
@@ -14,7 +15,7 @@ one() { # description, flags
     # shellcheck disable=SC2086
     if ! $cc -std=c99 $warn -I. "$@" tests/switches.c -o "$out/program" -lm -pthread >"$out/log" 2>&1; then bad "$what does not build"; return; fi
     # shellcheck disable=SC2086
-    hash=$("$out/program" $files 2>"$out/log") || { echo "$hash" >"$out/log"; bad "$what: fails"; return; }
+    hash=$(limited 120 "$out/program" $files 2>"$out/log") || { echo "$hash" >"$out/log"; bad "$what: fails"; return; }
     case $hash in *' '*) made=${made:-${hash% *}} # of the compressor, then of the kernels
         [ "${hash% *}" = "$made" ] || { echo "${hash% *}, was $made" >"$out/log"; bad "$what: the compressor makes other bytes"; return; }
         hash=${hash#* } ;;
@@ -23,7 +24,7 @@ one() { # description, flags
     [ "$hash" = "$first" ] || { echo "$hash, was $first" >"$out/log"; bad "$what: other bits"; return; }
     built=$((built + 1))
 }
-switches="NO_STDIO NO_MALLOC NO_THREADS NO_SIMD NO_SSE4 NO_AVX2 NO_AVXVNNI NO_AVX512 NO_AMX NO_NEON NO_DOTPROD CHUNK_COLS=512 STATIC ALLOW_FAST_MATH POOL"
+switches="NO_STDIO NO_MALLOC NO_THREADS NO_SIMD NO_SSE4 NO_AVX2 NO_AVXVNNI NO_AVX512 NO_AMX NO_NEON NO_DOTPROD CHUNK_COLS=512 CHUNK_COLS=4096 STATIC ALLOW_FAST_MATH POOL"
 one "no switch" -O1
 if [ -z "$BITSTACK_FULL" ]; then
     for a in $switches; do one "BITSTACK_$a" -O0 -D"BITSTACK_$a"; done

@@ -2,9 +2,11 @@
 # fuzz.sh replay RUNS       every seed and RUNS deterministic mutations of the seeds, under ASan and UBSan
 # fuzz.sh libfuzzer SECONDS each target under libFuzzer for so long (clang), and what it covers
 # fuzz.sh afl SECONDS       the same under AFL++ (afl-clang-fast)
+# Targets named after that are those that run, in their order; else all.
 # From the project's root. Corpora grow in build/fuzz; findings are left in build/fuzz/*/crash*.
 way=$1 amount=$2 status=0
 targets="reader compressor examples published tokenizer folder files"
+[ $# -gt 2 ] && shift 2 && targets=$*
 out=${BUILD:-build}/fuzz
 # What the targets need of the command; of the rest they hold what they test.
 command=$(printf 'examples/bitstack/%s.c ' cli output line resident session resize journal)
@@ -75,6 +77,6 @@ afl)
         [ "$(get saved_crashes)" = 0 ] && [ "$(get saved_hangs)" = 0 ] || status=1
         echo "$target: $(get execs_done) executions, $(get edges_found) edges of $(get total_edges), $(get corpus_count) inputs kept, $(get saved_crashes) crashes, $(get saved_hangs) hangs"
     done ;;
-*) sed -n '2,5s/^# //p' "$0"; exit 2 ;;
+*) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
 esac
 exit $status
