@@ -70,9 +70,9 @@ pass=0 fail=0 begun=1
 "$build/tests/random_stack" "$out/m.bitstack" 2048 5632 6 4 || skip "no room for a test file"
 chat --auto; auto=$status; info=$(grep -a -o '\[model: [^]]*\]' "$out/said" | tail -1)
 words=$(wc -c <"$out/said")
-chat; fixed=$status
+chat --budget 155MB; fixed=$status
 if [ $begun -eq 1 ] && [ $auto -eq 0 ] && [ $fixed -eq 137 ] && [ -n "$info" ]; then
-    echo "      version $version; limit from 260 to 110 MB; at the end $info, $words bytes said; without --auto: killed"
+    echo "      version $version; limit from 260 to 110 MB; at the end $info, $words bytes said; at 155 MB: killed"
     echo "ok    $name"; pass=1
 else
     echo "FAIL  $name"
