@@ -4964,7 +4964,10 @@ BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitst
                     signed char *q = in->q + b * in->parts * in->stride + (col - in->from);
                     cols = end - col < BITSTACK_BLOCK_ ? end - col : BITSTACK_BLOCK_;
                     if (!once || (b == 0 && pass == 0)) kernels->smalls(v, codes + col, cols);
-                    if (!once || pass == 0) kernels->product(z, v, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * (b * x_stride + col)), cols);
+                    if (!once || pass == 0) { /* in place: factors that are elsewhere would be those of a file, little-endian */
+                        if (z != v) memcpy(z, v, cols * sizeof *z);
+                        kernels->product(z, z, BITSTACK_F32, 0, (const float *)(const void *)((const char *)x + 4 * (b * x_stride + col)), cols);
+                    }
                     if (pass == 0) {
                         const uint32_t bits = kernels->largest(z, cols);
                         if (bits > most) most = bits;

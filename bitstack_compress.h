@@ -2141,7 +2141,7 @@ BITSTACK_NEST_DOT_(plain, , int32_t, 1, 4, 1, BITSTACK_LOAD1_, BITSTACK_ZERO1_, 
 BITSTACK_NEST_CHOOSE_(plain, , float, int32_t, 1, BITSTACK_MIN1_, BITSTACK_ANY1_, BITSTACK_LOOK1_)
 #endif
 
-#ifdef BITSTACK_LINALG_AVX2_
+#if defined(BITSTACK_LINALG_AVX2_) && BITSTACK_NEST_ROWS_ == 16
 typedef float bitstack_floats8_ __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t bitstack_ints8_ __attribute__((vector_size(32), aligned(4), may_alias));
 #define BITSTACK_MIN8_(a, b) ((bitstack_floats8_)_mm256_min_ps((__m256)(a), (__m256)(b)))
@@ -2551,7 +2551,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_work_plain_(const bitstack_nest_problem_ *p
                                                  const bitstack_nest_work_ *work) {
     bitstack_nest_work_body_(p, shared, work);
 }
-#ifdef BITSTACK_LINALG_AVX2_
+#if defined(BITSTACK_LINALG_AVX2_) && BITSTACK_NEST_ROWS_ == 16
 __attribute__((target("avx2,fma"))) BITSTACK_PRIVATE_ void bitstack_nest_work_avx2_(
     const bitstack_nest_problem_ *p, const bitstack_nest_shared_ *shared, const bitstack_nest_work_ *work) {
     bitstack_nest_work_body_(p, shared, work);
@@ -2564,7 +2564,7 @@ __attribute__((target("avx512f,avx512bw,avx512dq,fma"))) BITSTACK_PRIVATE_ void 
 /* The best kernels of this CPU. */
 BITSTACK_PRIVATE_ bitstack_nest_worker_ bitstack_nest_pick_(bitstack_nest_problem_ *p) {
     p->dot = bitstack_nest_dot_plain_, p->choose = bitstack_nest_choose_plain_, p->look = bitstack_nest_look_plain_;
-#ifdef BITSTACK_LINALG_AVX2_
+#if defined(BITSTACK_LINALG_AVX2_) && BITSTACK_NEST_ROWS_ == 16
     if (__builtin_cpu_supports("sse2")) p->dot = bitstack_nest_dot_sse2_;
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return bitstack_nest_work_plain_;
     p->dot = bitstack_nest_dot_avx2_, p->choose = bitstack_nest_choose_avx2_, p->look = bitstack_nest_look_avx2_;
