@@ -194,6 +194,7 @@ static void files_table(void) {
         say(" tokens/s | best fixed size in no more bytes |");
     say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * shown + 6);
     for (int i = 0; i < n; i++) {
+        if (i && line[i]->memory == line[i - 1]->memory) continue; /* two budgets, the same blocks */
         const row *peer = best(1, line[i]->memory, 0);
         char at[64];
         snprintf(at, sizeof at, "stack-at-%s", peer ? peer->setting : "");
