@@ -51,7 +51,7 @@ int main(int argc, char **argv) {
         }
 
         TEST(method ? "iabs: within 1 % of full precision, worse with every step down" : full_run ? "nested: within 1 % of full precision, worse with every step down"
-                                                                                              : "nested: with three levels within 4 % of full precision, worse with every step down");
+                                                                                              : "nested: with three levels a divergence of at most .036, worse with every step down");
         llm_quality before = dense;
         for (int step = steps; step >= 1; step--) {
             llm_quality q;
@@ -64,7 +64,8 @@ int main(int argc, char **argv) {
             /* The divergence is compared as it is. The likelihood of this text scatters about it: a token's ratio of
              * probabilities has a variance of about twice the divergence, so that its mean may fall three deviations. */
             const double scatter = 3 * sqrt(2 * (q.kl + before.kl) / (double)(rows.count * (rows.length - 1)));
-            if (step == steps) CHECK(exp(q.nll - dense.nll) < (full_run ? 1.01 : 1.04), "perplexity %.3f at full size, %.3f at full precision", exp(q.nll), exp(dense.nll));
+            if (step == steps) /* few tokens scatter in perplexity, not in divergence */
+                CHECK(full_run ? exp(q.nll - dense.nll) < 1.01 : q.kl < 0.036, "perplexity %.3f at full size, %.3f at full precision, KL %.4f", exp(q.nll), exp(dense.nll), q.kl);
             else CHECK(q.nll > before.nll - scatter, "perplexity %.3f after %.3f, scatter %.2f %%", exp(q.nll), exp(before.nll), 100 * scatter);
             CHECK(q.kl > before.kl, "KL %g after %g", q.kl, before.kl);
             before = q;
