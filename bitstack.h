@@ -807,14 +807,15 @@ static inline uint64_t bitstack_meta_size_(uint32_t type) {
     return type < sizeof sizes ? sizes[type] : 0;
 }
 static inline int bitstack_tensor_type_ok_(uint32_t type) { return type >= BITSTACK_F32 && type <= BITSTACK_Q8_0; }
-/* Bytes of `rows` times the last dimension's `row` elements. 0: rows are not whole blocks, or it is too large to tell. */
-static inline int bitstack_tensor_bytes_(uint32_t type, uint64_t rows, uint64_t row, uint64_t *bytes) {
+/* Bytes of a tensor of shape[0..dimensions-1]. 0: rows of its last dimension are not whole blocks, or it is too large to tell. */
+static inline int bitstack_tensor_bytes_(uint32_t type, uint32_t dimensions, const uint64_t *shape, uint64_t *bytes) {
     const uint64_t size = type == BITSTACK_F32 ? 4 : type == BITSTACK_F16 || type == BITSTACK_BF16 ? 2 : type == BITSTACK_BYTES ? 1 : 34;
-    if (type == BITSTACK_Q8_0) {
-        if (row % 32) return 0;
-        row /= 32;
-    }
-    return bitstack_mul_(size, row, &row) && bitstack_mul_(rows, row, bytes);
+    const uint64_t block = type == BITSTACK_Q8_0 ? 32 : 1;
+    uint32_t d;
+    if ((dimensions ? shape[dimensions - 1] : 1) % block) return 0;
+    for (d = 0, *bytes = size; d < dimensions; d++)
+        if (!bitstack_mul_(*bytes, d + 1 < dimensions ? shape[d] : shape[d] / block, bytes)) return 0;
+    return 1;
 }
 #ifndef BITSTACK_NO_MALLOC
 static inline void *bitstack_default_allocate_(void *user, size_t bytes) {
@@ -1243,16 +1244,15 @@ static bitstack_result bitstack_check_tensors_(bitstack *stack, uint64_t names_b
     for (i = 0; i < stack->tensors; i++) {
         const unsigned char *r = stack->tensor_records + (size_t)i * BITSTACK_TENSOR_RECORD_;
         const uint32_t type = bitstack_load32_(r + 8), dimensions = bitstack_load32_(r + 12);
-        uint64_t where = (uint64_t)(r - stack->head), rows = 1, bytes;
+        uint64_t where = (uint64_t)(r - stack->head), shape[4], bytes;
         if (!bitstack_name_ok_(r, names_bytes, room)) return bitstack_bad_(error, where, "a tensor's name is outside the names or shares them");
         if (!bitstack_tensor_type_ok_(type)) return bitstack_fail_(error, BITSTACK_ERROR_UNSUPPORTED, where + 8, "the type of tensor '%' is unknown", (const char *)stack->names + bitstack_load32_(r), bitstack_load32_(r + 4));
         if (dimensions > 4) return bitstack_bad_(error, where + 12, "a tensor has more than 4 dimensions");
         for (d = 0; d < 4; d++) {
-            uint64_t n = bitstack_load64_(r + 16 + 8 * d);
-            if (d >= dimensions && n != 1) return bitstack_bad_(error, where + 16 + 8 * d, "an unused tensor dimension is not 1");
-            if (d + 1 != dimensions && !bitstack_mul_(rows, n, &rows)) return bitstack_bad_(error, where + 16, "a tensor's shape overflows");
+            shape[d] = bitstack_load64_(r + 16 + 8 * d);
+            if (d >= dimensions && shape[d] != 1) return bitstack_bad_(error, where + 16 + 8 * d, "an unused tensor dimension is not 1");
         }
-        if (!bitstack_tensor_bytes_(type, rows, dimensions ? bitstack_load64_(r + 8 + 8 * dimensions) : 1, &bytes))
+        if (!bitstack_tensor_bytes_(type, dimensions, shape, &bytes))
             return bitstack_bad_(error, where + 16, "a tensor's shape overflows, or its rows are not whole blocks");
         if (bytes != bitstack_load64_(r + 56)) return bitstack_bad_(error, where + 56, "a tensor's size does not match its shape");
         if (bitstack_load64_(r + 48) != at) return bitstack_bad_(error, where + 48, "a tensor is not where the one before ends");

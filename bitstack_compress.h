@@ -2231,6 +2231,7 @@ BITSTACK_INLINE_ void bitstack_nest_widen_(const bitstack_nest_problem_ *p, cons
     for (size_t g = 0; g < p->groups; g++) {
         const size_t first = g * p->group, end = BITSTACK_MIN_(first + p->group, n);
         bitstack_lanes_ least[BITSTACK_NEST_LEVELS_], best[BITSTACK_NEST_LEVELS_];
+        for (size_t l = 0; l < levels; l++) least[l] = none + FLT_MAX, best[l] = none + wider[0];
         for (size_t q = 0; q < sizeof wider / sizeof *wider; q++) {
             bitstack_lanes_ cost[BITSTACK_NEST_LEVELS_], rounding = none; /* rounding: that of the last level scanned */
             memset(cost, 0, sizeof cost);
@@ -2256,9 +2257,9 @@ BITSTACK_INLINE_ void bitstack_nest_widen_(const bitstack_nest_problem_ *p, cons
             for (size_t l = 0; l < levels; l++) {
                 if (l >= SCANNED) cost[l] += rounding * (float)ldexp(1, -2 * (int)(l + 1 - SCANNED));
                 if (q) cost[l] *= 1.1f; /* what looks better by less is chance */
-                const bitstack_codes_ less = q ? cost[l] < least[l] : none == none;
-                least[l] = BITSTACK_SELECT_LANES_(less, cost[l], q ? least[l] : none);
-                best[l] = BITSTACK_SELECT_LANES_(less, none + wider[q], q ? best[l] : none);
+                const bitstack_codes_ less = cost[l] < least[l];
+                least[l] = BITSTACK_SELECT_LANES_(less, cost[l], least[l]);
+                best[l] = BITSTACK_SELECT_LANES_(less, none + wider[q], best[l]);
             }
         }
         for (size_t l = 0; l < levels; l++) {
@@ -3731,7 +3732,6 @@ BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, con
     bitstack_written_tensor_ tensor;
     bitstack_result result = bitstack_writing_(writer);
     const size_t length = name ? strlen(name) : 0;
-    uint64_t rows = 1;
     int d;
     if (result != BITSTACK_OK) return result;
     memset(&tensor, 0, sizeof tensor);
@@ -3739,12 +3739,8 @@ BITSTACK_API bitstack_result bitstack_writer_tensor(bitstack_writer *writer, con
     tensor.dimensions = dimensions;
     if (!bitstack_tensor_type_ok_((uint32_t)type) || dimensions < 0 || dimensions > 4 || (dimensions && !shape))
         return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the type or dimensions of tensor '%' are out of range", name, length);
-    for (d = 0; d < 4; d++) {
-        tensor.shape[d] = d < dimensions ? shape[d] : 1;
-        if (d + 1 != dimensions && !bitstack_mul_(rows, tensor.shape[d], &rows))
-            return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the size of tensor '%' overflows", name, length);
-    }
-    if (!bitstack_tensor_bytes_((uint32_t)type, rows, dimensions ? shape[dimensions - 1] : 1, &tensor.bytes))
+    for (d = 0; d < 4; d++) tensor.shape[d] = d < dimensions ? shape[d] : 1;
+    if (!bitstack_tensor_bytes_((uint32_t)type, (uint32_t)dimensions, tensor.shape, &tensor.bytes))
         return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "the size of tensor '%' overflows, or its rows are not whole blocks", name, length);
     if (tensor.bytes > SIZE_MAX || (tensor.bytes && !data))
         return bitstack_refuse_(writer, BITSTACK_ERROR_ARGUMENT, "tensor '%' has no data", name, length);

@@ -75,15 +75,17 @@ if has ours; then
   measure full layers="$dir/$stack-layer.bitstack" stack="$dir/$file.bitstack$budgets"
 fi
 # Speed: llama-bench and our stack at the same bytes by turns, three times; the median of each.
+bench_file() { [ -s "$dir/$1.gguf" ] || "$dir/bin/llama-quantize" "$dir/model-f16.gguf" "$dir/$1.gguf" "$1" "$threads" >"$dir/$1.log" 2>&1; }
 bench_runs() { # on some machines it dies in its own kernels; a weaker build of it would be no peer
-  "$dir/bin/llama-bench" -m "$dir/Q4_K_M.gguf" -t 1 -p 16 -n 1 -r 1 >/dev/null 2>&1 && return
+  bench_file Q4_0
+  "$dir/bin/llama-bench" -m "$dir/Q4_0.gguf" -t 1 -p 16 -n 1 -r 1 >/dev/null 2>&1 && return
   say "llama-bench fails on this machine: rows of speed are left as they are"; return 1
 }
 if has speed && [ -z "${QUICK:-}" ] && [ -x "$dir/bin/llama-bench" ] && [ -s "$dir/ours-file.bitstack" ] && bench_runs; then
   [ -z "${SPEED:-}" ] || forget '^speed,'
   for t in Q4_0 $types; do
     case $t in Q4_0 | Q4_K_M | IQ4_XS | Q6_K) ;; *) continue ;; esac
-    [ -s "$dir/$t.gguf" ] || "$dir/bin/llama-quantize" "$dir/model-f16.gguf" "$dir/$t.gguf" "$t" "$threads" >"$dir/$t.log" 2>&1
+    bench_file "$t"
     bytes=$(stat -c %s "$dir/$t.gguf")
     for n in 1 "$threads"; do
       ! grep -q "^speed,file,llama.cpp,$t,.*,$n,[0-9.]*$" "$csv" || continue

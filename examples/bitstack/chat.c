@@ -89,7 +89,6 @@ static int have_line(int wait) {
 
 /* ---- commands ---- */
 
-enum { STRIDE = 64 }; /* tokens that memory is made free for at a time */
 
 typedef struct chat {
     session s;
@@ -208,7 +207,7 @@ static int answer(chat *c, const char *line, size_t bytes, int live) {
             next_line();
             if (c->quit) break;
         }
-        if (i % STRIDE == 0) c->gave = session_fit(&c->s, &c->talk.generator, STRIDE);
+        if (i % SESSION_STRIDE == 0) c->gave = session_fit(&c->s, &c->talk.generator, SESSION_STRIDE);
         more = llm_conversation_next(&c->talk, &c->sampler, text, &some);
         if (c->talk.forgotten > forgotten) {
             printf("%s[the context is full: the oldest %zu turns are forgotten]\n", c->made ? "\n" : "", c->talk.forgotten - forgotten);

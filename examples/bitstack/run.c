@@ -27,7 +27,6 @@ static const char help[] =
     "  --special        marks such as <|im_end|> in the prompt count as marks, not as text\n"
     "  --context N      room for so many tokens; as many as the model was made for, but no more than 4096\n";
 
-enum { STRIDE = 64 }; /* tokens that memory is made free for at a time */
 
 /* Until so much is loaded, or all there is. */
 static void wait_for(session *s, uint64_t bytes) {
@@ -67,12 +66,12 @@ static int write_on(session *s, const char *prompt, int special, uint32_t contex
     llm_generator_add(&generator, ids + gone, (size_t)count - gone);
     free(ids);
     if (!generator.count) llm_generator_add(&generator, &tokenizer->bytes['\n'], 1); /* something to start from */
-    uint64_t gave = session_fit(s, &generator, STRIDE);
+    uint64_t gave = session_fit(s, &generator, SESSION_STRIDE);
     fputs(prompt, stdout);
     fflush(stdout);
     double start = 0;
     while (made < tokens) {
-        if (made && made % STRIDE == 0) gave = session_fit(s, &generator, STRIDE);
+        if (made && made % SESSION_STRIDE == 0) gave = session_fit(s, &generator, SESSION_STRIDE);
         id = llm_generator_next(&generator, sampler);
         if (!made++) start = llm_seconds(); /* the first one pays for the prompt */
         if (id < 0 || llm_token_ends(tokenizer, id)) break;

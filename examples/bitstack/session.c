@@ -61,7 +61,7 @@ static int choose(session *s, const session_options *options, resizer_options *s
     bitstack_error trouble;
     bitstack_result result = bitstack_set_budget(stack, c->weights, &trouble);
     if (result == BITSTACK_ERROR_MEMORY) return llm_fail(error, "%s: out of memory", s->model.source.path);
-    size->budget = size->automatic && options->growing ? 0 : c->weights;
+    size->budget = c->weights;
     return 0;
 }
 

@@ -39,6 +39,7 @@ uint64_t session_other(const session *session);
 /* With one budget: makes the weights give way to `more` tokens of a text, before they are taken, or grow again. Bytes
  * that the weights gave since the session was opened. */
 uint64_t session_fit(session *session, const llm_generator *generator, uint32_t more);
+enum { SESSION_STRIDE = 64 }; /* tokens that memory is made free for at a time */
 /* On the standard error: which size was chosen, and why; nothing if all of the model is there and nobody looks. */
 void session_say(const session *session);
 /* What weights may take with `free` bytes to spare: in *out, whose `all` is the model's. `held` bytes of the weights are

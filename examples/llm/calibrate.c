@@ -230,27 +230,28 @@ static double even_out(float *weights, size_t count) {
  * own mean squares. (Without this the values of late layers, whose gradients are nearly all the first token's, would
  * seem several times as sensitive as measured.) */
 static void weigh_input(llm_calibration *c, const sums *s, size_t layer, int input) {
-    size_t all = s->all, layers = c->model->config.layers;
+    const size_t all = s->all, layers = c->model->config.layers;
     float *weights = c->token_weights + (layer * LLM_INPUTS + (size_t)input) * all;
-    double mean, raw[LLM_LINEARS] = {0}, held[LLM_LINEARS] = {0};
-    for (int i = 0; i < (layer < layers ? LLM_LINEARS : 1); i++) {
-        const float *squares = s->tokens + (layer * LLM_LINEARS + (size_t)i) * all;
-        for (size_t t = 0; t < all && (layer == layers || llm_linear_inputs[i] == input); t++) weights[t] += squares[t];
-    }
-    mean = even_out(weights, all);
+    size_t readers[LLM_LINEARS], count = 0;
+    double raw[LLM_LINEARS] = {0}, held[LLM_LINEARS] = {0};
+    for (size_t i = 0; i < (layer < layers ? LLM_LINEARS : 1); i++)
+        if (layer == layers || llm_linear_inputs[i] == input) readers[count++] = layer * LLM_LINEARS + i;
+    for (size_t k = 0; k < count; k++)
+        for (size_t t = 0; t < all; t++) weights[t] += s->tokens[readers[k] * all + t];
+    const double mean = even_out(weights, all);
+    if (layer == layers) return; /* the head's loss is measured */
     for (size_t t = 0; t < all; t++) {
         double sum = 0;
-        for (int i = 0; i < LLM_LINEARS && layer < layers; i++)
-            if (llm_linear_inputs[i] == input) sum += (double)s->tokens[(layer * LLM_LINEARS + (size_t)i) * all + t];
-        for (int i = 0; i < LLM_LINEARS && sum > 0; i++) {
-            double square = llm_linear_inputs[i] == input ? (double)s->tokens[(layer * LLM_LINEARS + (size_t)i) * all + t] : 0;
-            raw[i] += square, held[i] += square * fmin(1, (double)weights[t] * mean / sum);
+        for (size_t k = 0; k < count; k++) sum += (double)s->tokens[readers[k] * all + t];
+        for (size_t k = 0; k < count && sum > 0; k++) {
+            double square = (double)s->tokens[readers[k] * all + t];
+            raw[k] += square, held[k] += square * fmin(1, (double)weights[t] * mean / sum);
         }
     }
-    for (int i = 0; i < LLM_LINEARS; i++) {
-        uint32_t rows = raw[i] > 0 ? c->model->layers[layer].linears[i].rows : 0;
-        float *squares = c->row_squares + c->row_squares_at[layer < layers ? layer * LLM_LINEARS + (size_t)i : 0];
-        for (uint32_t r = 0; r < rows; r++) squares[r] *= (float)(held[i] / raw[i]);
+    for (size_t k = 0; k < count; k++) {
+        float *squares = c->row_squares + c->row_squares_at[readers[k]];
+        uint32_t rows = raw[k] > 0 ? c->model->layers[layer].linears[readers[k] % LLM_LINEARS].rows : 0;
+        for (uint32_t r = 0; r < rows; r++) squares[r] *= (float)(held[k] / raw[k]);
     }
 }
 
