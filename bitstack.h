@@ -4666,18 +4666,17 @@ BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
     bitstack_smalls_scalar_, bitstack_largest_scalar_, bitstack_round_scalar_, bitstack_decode_scalar_, bitstack_dot_scalar_, \
     bitstack_fold_scalar_, NULL, NULL, NULL, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0
+#define BITSTACK_ROW_AVX512_(mix, tiles) /* AMX is the same but for many inputs */                                               \
+    bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4, bitstack_combine_avx512_,                    \
+    bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_, bitstack_smalls_avx512_, \
+    bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_, mix, tiles, \
+    bitstack_stream_avx512_, NULL, bitstack_times_avx512_, bitstack_whole_avx512_, 128, 2
 static const bitstack_kernels_ bitstack_isas_[] = {
 #ifdef BITSTACK_HAS_AMX_
-    {"amx", bitstack_available_amx_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
-     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
-     bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_amx_, bitstack_tiles_amx_, bitstack_stream_avx512_, NULL, bitstack_times_avx512_, bitstack_whole_avx512_, 128, 2},
+    {"amx", bitstack_available_amx_, BITSTACK_ROW_AVX512_(bitstack_mix_amx_, bitstack_tiles_amx_)},
 #endif
 #ifdef BITSTACK_HAS_AVX512_
-    {"avx512", bitstack_available_avx512_, bitstack_product_avx512_, bitstack_build_avx512_, bitstack_lookup_avx512_, 4,
-     bitstack_combine_avx512_, bitstack_count_avx512_, bitstack_unfold_avx512_, bitstack_panel_avx512_, bitstack_unroll_avx512_,
-     bitstack_smalls_avx512_, bitstack_largest_avx2_, bitstack_round_avx2_, bitstack_decode_avx512_, bitstack_dot_avx512_, bitstack_fold_avx512_,
-     bitstack_mix_avx512_, NULL, bitstack_stream_avx512_, NULL, bitstack_times_avx512_, bitstack_whole_avx512_, 128, 2},
+    {"avx512", bitstack_available_avx512_, BITSTACK_ROW_AVX512_(bitstack_mix_avx512_, NULL)},
 #endif
 #ifdef BITSTACK_HAS_AVXVNNI_
     {"avxvnni", bitstack_available_avxvnni_, bitstack_product_avx2_, bitstack_build_avx2_, bitstack_lookup_avx2_, 4,
