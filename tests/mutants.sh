@@ -52,7 +52,7 @@ build_and_run() {
         grep -q examples/bitstack "tests/$test.c" && needs="$(echo "$made" | tr ' ' '\n' | grep -v '/bitstack\.main\.' | tr '\n' ' ') $needs"
     fi
     (cd "$out" && $command "tests/$test.c" $needs $objects -o build/tests/program -lm) >"$out/log" 2>&1 || return 2
-    (cd "$out" && BITSTACK_RESIZES=60 timeout 300 $still $runner build/tests/program) >"$out/log" 2>&1
+    (cd "$out" && BITSTACK_RESIZES=60 timeout "${MUTANT_LIMIT:-300}" $still $runner build/tests/program) >"$out/log" 2>&1
 }
 
 mutant() {
