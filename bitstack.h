@@ -32,7 +32,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DECODE] [DISPATCH] [GEMV] [POOL] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DECODE] [WASM] [DISPATCH] [GEMV] [POOL] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -4792,6 +4792,316 @@ BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, ui
 BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, float32x4_t, 4)
 #endif
 
+/* ==================================================================================== [WASM]
+ * SIMD128, where the module is built with it (-msimd128): there is no asking at run time, as an engine without it refuses
+ * the module. A look-up of 16 finds 0 beyond them, and nothing is ever fused. In the same way relaxed SIMD (-mrelaxed-simd):
+ * of it what is exact in any engine, a look-up with indices below 16, and a product with bytes of 7 bits. */
+#if defined(__wasm_simd128__) && defined(BITSTACK_GNU_) && !defined(BITSTACK_NO_SIMD)
+#define BITSTACK_HAS_WASM_
+#include <wasm_simd128.h>
+#define BITSTACK_WASM_INLINE_ BITSTACK_FORCED_
+
+BITSTACK_WASM_INLINE_ v128_t bitstack_magnitudes_wasm_(v128_t floats) { return wasm_v128_and(floats, wasm_i32x4_splat(0x7FFFFFFF)); }
+/* As bitstack_round_: of the sum with 1.5 * 2^23 the last bit counts ones. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_integers_wasm_(v128_t floats) {
+    return wasm_i32x4_sub(wasm_f32x4_add(floats, wasm_f32x4_splat(12582912.0f)), wasm_i32x4_splat(0x4B400000));
+}
+/* Four factors as floats; halves as bitstack_f16_to_f32. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_factors_wasm_(const void *from, bitstack_type type, size_t first) {
+    const v128_t least = wasm_i32x4_splat(0x38800000);
+    v128_t half, rest, value, tiny;
+    if (type != BITSTACK_F16) return wasm_v128_load((const char *)from + 4 * first);
+    half = wasm_u32x4_load16x4((const char *)from + 2 * first);
+    rest = wasm_v128_and(half, wasm_i32x4_splat(0x7FFF));
+    value = wasm_i32x4_add(wasm_i32x4_shl(rest, 13), wasm_i32x4_splat(0x38000000));
+    value = wasm_i32x4_add(value, wasm_v128_and(wasm_i32x4_gt(rest, wasm_i32x4_splat(0x7BFF)), wasm_i32x4_splat(0x38000000)));
+    tiny = wasm_f32x4_sub(wasm_v128_or(wasm_i32x4_shl(rest, 13), least), least);
+    value = wasm_v128_bitselect(tiny, value, wasm_i32x4_gt(wasm_i32x4_splat(0x0400), rest));
+    return wasm_v128_or(value, wasm_i32x4_shl(wasm_i32x4_sub(half, rest), 16)); /* and the sign */
+}
+
+static void bitstack_product_wasm_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        wasm_v128_store(z + j, wasm_f32x4_mul(bitstack_factors_wasm_(v, type, first + j), wasm_v128_load((const char *)x + 4 * j)));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+}
+
+static float bitstack_build_wasm_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const v128_t signs = wasm_i16x8_make(-1, -1, 1, -1, -1, 1, 1, 1), bias = wasm_i32x4_splat(257 * BITSTACK_BIAS_), low_byte = wasm_i16x8_splat(255);
+    const size_t cols = (groups + 3) / 4 * 16;
+    v128_t largest = wasm_i32x4_splat(0), inverse;
+    float scale;
+    size_t j;
+    for (j = 0; j < cols; j += 4) {
+        v128_t a = bitstack_magnitudes_wasm_(wasm_v128_load(z + j));
+        a = wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 1, 0, 3, 2));
+        a = wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
+        largest = wasm_i32x4_max(largest, a);
+    }
+    scale = bitstack_block_scale_((uint32_t)wasm_i32x4_extract_lane(largest, 0));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = wasm_f32x4_splat(1.0f / scale);
+    for (j = 0; j < cols; j += 4) { /* sums of q0, q1 and of q2, q3 with all signs, then those of both */
+        v128_t q = bitstack_integers_wasm_(wasm_f32x4_mul(wasm_v128_load(z + j), inverse)), a, b, c, d;
+        q = wasm_i16x8_narrow_i32x4(q, q);
+        a = wasm_i32x4_add(wasm_i32x4_dot_i16x8(wasm_i32x4_shuffle(q, q, 0, 0, 0, 0), signs), bias);
+        b = wasm_i32x4_dot_i16x8(wasm_i32x4_shuffle(q, q, 1, 1, 1, 1), signs);
+        c = wasm_u16x8_narrow_i32x4(wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 0, 0, 0, 0)), wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 1, 1, 1, 1)));
+        d = wasm_u16x8_narrow_i32x4(wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 2, 2, 2, 2)), wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 3, 3, 3, 3)));
+        wasm_v128_store(high + 4 * j, wasm_u8x16_narrow_i16x8(wasm_u16x8_shr(c, 8), wasm_u16x8_shr(d, 8)));
+        if (low) wasm_v128_store(low + 4 * j, wasm_u8x16_narrow_i16x8(wasm_v128_and(c, low_byte), wasm_v128_and(d, low_byte)));
+    }
+    return scale;
+}
+
+/* As for SSE4: `pairs` adds whole lanes of 16 bits, `odd` their high bytes; the even bytes are what is left. */
+BITSTACK_WASM_INLINE_ void bitstack_sum_wasm_(v128_t *pairs, v128_t *odd, v128_t table, v128_t index) {
+    const v128_t found = wasm_i8x16_swizzle(table, wasm_v128_and(index, wasm_i8x16_splat(15)));
+    *pairs = wasm_i16x8_add(*pairs, found);
+    *odd = wasm_i16x8_add(*odd, wasm_u16x8_shr(found, 8));
+}
+BITSTACK_WASM_INLINE_ void bitstack_scale_wasm_(float *to, v128_t sums, v128_t scale, int add) {
+    const v128_t value = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(sums), scale);
+    wasm_v128_store(to, add ? wasm_f32x4_add(wasm_v128_load(to), value) : value);
+}
+/* to[0..15] (+)= scale * (sums - bias) */
+BITSTACK_WASM_INLINE_ void bitstack_widen_wasm_(float *to, v128_t pairs, v128_t odd, size_t groups, float scale, int add) {
+    const v128_t even = wasm_i16x8_sub(pairs, wasm_i16x8_shl(odd, 8)), bias = wasm_i16x8_splat((int16_t)(groups * BITSTACK_BIAS_));
+    const v128_t a = wasm_i16x8_sub(wasm_i16x8_shuffle(even, odd, 0, 8, 1, 9, 2, 10, 3, 11), bias);
+    const v128_t b = wasm_i16x8_sub(wasm_i16x8_shuffle(even, odd, 4, 12, 5, 13, 6, 14, 7, 15), bias), factor = wasm_f32x4_splat(scale);
+    bitstack_scale_wasm_(to, wasm_i32x4_extend_low_i16x8(a), factor, add);
+    bitstack_scale_wasm_(to + 4, wasm_i32x4_extend_high_i16x8(a), factor, add);
+    bitstack_scale_wasm_(to + 8, wasm_i32x4_extend_low_i16x8(b), factor, add);
+    bitstack_scale_wasm_(to + 12, wasm_i32x4_extend_high_i16x8(b), factor, add);
+}
+
+static void bitstack_lookup_wasm_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    const unsigned char *tables = run->tables;
+    size_t from, to, g, t;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++, tables += bitstack_table_bytes_(to - from)) {
+            v128_t p0 = wasm_i32x4_splat(0), p1 = p0, p2 = p0, p3 = p0, o0 = p0, o1 = p0, o2 = p0, o3 = p0;
+            for (g = from; g < to; g++) {
+                const v128_t table = wasm_v128_load(tables + 16 * (g - from));
+                const v128_t a = wasm_v128_load(run->signs + 32 * g), b = wasm_v128_load(run->signs + 32 * g + 16);
+                bitstack_sum_wasm_(&p0, &o0, table, a);
+                bitstack_sum_wasm_(&p1, &o1, table, b);
+                bitstack_sum_wasm_(&p2, &o2, table, wasm_u16x8_shr(a, 4));
+                bitstack_sum_wasm_(&p3, &o3, table, wasm_u16x8_shr(b, 4));
+            }
+            bitstack_widen_wasm_(sums[t], p0, o0, to - from, *scale, from > 0);
+            bitstack_widen_wasm_(sums[t] + 16, p1, o1, to - from, *scale, from > 0);
+            bitstack_widen_wasm_(sums[t] + 32, p2, o2, to - from, *scale, from > 0);
+            bitstack_widen_wasm_(sums[t] + 48, p3, o3, to - from, *scale, from > 0);
+        }
+    }
+}
+
+static void bitstack_combine_wasm_(float *total, const float *base, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4)
+        wasm_v128_store(total + i, wasm_f32x4_add(wasm_v128_load(base + i), wasm_f32x4_mul(bitstack_factors_wasm_(u, type, first + i), wasm_v128_load(sums + i))));
+    if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
+}
+
+static void bitstack_count_wasm_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups, const unsigned char *bits, size_t stride, size_t planes) {
+    const v128_t low = wasm_i8x16_splat(15);
+    BITSTACK_ALIGNED_ unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_], sums[BITSTACK_TILE_];
+    size_t pair, some, t, i, k;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++)
+            for (k = 0; k < 32; k += 16) {
+                const v128_t a = wasm_v128_load(signs + 64 * (pair + i) + k);
+                const v128_t b = 2 * (pair + i) + 1 < groups ? wasm_v128_load(signs + 64 * (pair + i) + 32 + k) : wasm_i8x16_splat(0);
+                wasm_v128_store(rows[i] + k, wasm_v128_bitselect(a, wasm_i16x8_shl(b, 4), low));
+                wasm_v128_store(rows[i] + 32 + k, wasm_v128_bitselect(wasm_u16x8_shr(a, 4), b, low));
+            }
+        for (t = 0; t < planes; t++) {
+            for (k = 0; k < BITSTACK_TILE_; k += 16) {
+                v128_t sum = wasm_i8x16_splat(0);
+                for (i = 0; i < some; i++)
+                    sum = wasm_i8x16_add(sum, wasm_i8x16_popcnt(wasm_v128_and(wasm_v128_load(rows[i] + k), wasm_i8x16_splat((int8_t)bits[t * stride + pair + i]))));
+                wasm_v128_store(sums + k, sum);
+            }
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+
+BITSTACK_WASM_INLINE_ v128_t bitstack_small_values_wasm_(const unsigned char *codes) {
+    const v128_t code = wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(codes)));
+    const v128_t value = wasm_i32x4_add(wasm_i32x4_shl(code, 18), wasm_i32x4_splat(120 << 23));
+    return wasm_v128_andnot(value, wasm_i32x4_eq(code, wasm_i32x4_splat(0)));
+}
+static void bitstack_smalls_wasm_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 4; count -= 4, to += 4, codes += 4) wasm_v128_store(to, bitstack_small_values_wasm_(codes));
+    bitstack_smalls_scalar_(to, codes, count);
+}
+static uint32_t bitstack_largest_wasm_(const float *z, size_t cols) {
+    v128_t most = wasm_i32x4_splat(0);
+    uint32_t lanes[4], rest;
+    size_t j, i;
+    for (j = 0; j + 4 <= cols; j += 4) most = wasm_u32x4_max(most, bitstack_magnitudes_wasm_(wasm_v128_load(z + j)));
+    rest = bitstack_largest_scalar_(z + j, cols - j);
+    wasm_v128_store(lanes, most);
+    for (i = 0; i < 4; i++) rest = lanes[i] > rest ? lanes[i] : rest;
+    return rest;
+}
+static void bitstack_round_wasm_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    const v128_t by = wasm_f32x4_splat(inverse);
+    v128_t sum[2];
+    int32_t lanes[2][4];
+    size_t j, i;
+    sum[0] = sum[1] = wasm_i32x4_splat(0);
+    for (j = 0; j + 4 <= cols; j += 4) {
+        v128_t value = bitstack_integers_wasm_(wasm_f32x4_mul(wasm_v128_load(z + j), by)), high = value, words;
+        if (stride) {
+            high = wasm_i32x4_shr(wasm_i32x4_add(value, wasm_i32x4_splat(128)), 8);
+            value = wasm_i32x4_sub(value, wasm_i32x4_shl(high, 8));
+            sum[1] = wasm_i32x4_add(sum[1], value);
+            words = wasm_i16x8_narrow_i32x4(value, value);
+            wasm_v128_store32_lane(q + stride + j, wasm_i8x16_narrow_i16x8(words, words), 0);
+        }
+        sum[0] = wasm_i32x4_add(sum[0], high);
+        words = wasm_i16x8_narrow_i32x4(high, high);
+        wasm_v128_store32_lane(q + j, wasm_i8x16_narrow_i16x8(words, words), 0);
+    }
+    wasm_v128_store(lanes[0], sum[0]), wasm_v128_store(lanes[1], sum[1]);
+    for (i = 0; i < 4; i++) sums[0] += lanes[0][i], sums[1] += lanes[1][i];
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+
+typedef struct bitstack_entries_wasm_ {
+    v128_t entries[16];
+} bitstack_entries_wasm_;
+/* Products of a row's columns 0 and 1, and 2 and 3, of two rows each. */
+typedef struct bitstack_partial_wasm_ {
+    v128_t low, high;
+} bitstack_partial_wasm_;
+BITSTACK_WASM_INLINE_ bitstack_entries_wasm_ bitstack_table_wasm_(const signed char *table, const uint32_t level) {
+    const v128_t nibbles = wasm_i8x16_make(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    bitstack_entries_wasm_ it;
+    size_t i;
+    it.entries[0] = wasm_v128_load(table);
+    for (i = 1; level <= 2 && i < 4 / level; i++) /* for a nibble's bits from i * level on */
+        it.entries[i] = wasm_i8x16_swizzle(it.entries[0], wasm_v128_and(wasm_u8x16_shr(nibbles, (uint32_t)i * level), wasm_i8x16_splat((int8_t)(2 * level - 1))));
+    for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++) it.entries[i] = wasm_v128_load(table + 16 * i);
+    return it;
+}
+BITSTACK_WASM_INLINE_ v128_t bitstack_look_bytes_wasm_(const bitstack_entries_wasm_ *table, v128_t index, const uint32_t level, const size_t k) {
+    v128_t value;
+    int i;
+    index = wasm_v128_and(index, wasm_i8x16_splat((int8_t)(level < 4 ? 15 : (1 << level) - 1)));
+    value = wasm_i8x16_swizzle(table->entries[level == 1 ? k % 4 : level == 2 ? k / 2 % 2 : 0], index);
+    for (i = 1; i < (level < 5 ? 1 : 1 << (level - 4)); i++)
+        value = wasm_v128_or(value, wasm_i8x16_swizzle(table->entries[i], wasm_i8x16_sub(index, wasm_i8x16_splat((int8_t)(16 * i)))));
+    return value;
+}
+BITSTACK_WASM_INLINE_ bitstack_partial_wasm_ bitstack_start_wasm_(void) {
+    bitstack_partial_wasm_ it;
+    it.low = it.high = wasm_i32x4_splat(0);
+    return it;
+}
+BITSTACK_WASM_INLINE_ void bitstack_dot_bytes_wasm_(bitstack_partial_wasm_ *partial, v128_t bytes, const signed char *q) {
+    const v128_t by = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(q));
+    partial->low = wasm_i32x4_add(partial->low, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(bytes), by));
+    partial->high = wasm_i32x4_add(partial->high, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(bytes), by));
+}
+#define BITSTACK_LOADI_wasm_(from) wasm_v128_load(from)
+#define BITSTACK_STOREI_wasm_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_SHL_wasm_(value, n) wasm_i16x8_shl(value, n)
+#define BITSTACK_SHR_wasm_(value, n) wasm_u16x8_shr(value, n)
+#define BITSTACK_AND_wasm_(a, byte) wasm_v128_and(a, wasm_i8x16_splat(byte))
+#define BITSTACK_XOR_wasm_(a, b) wasm_v128_xor(a, b)
+#define BITSTACK_FIELDS_wasm_ 1
+#define BITSTACK_ALONE_wasm_(a) (a)
+#define BITSTACK_PAIR_wasm_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SWAP_(wasm, V, even, odd, a, b, mask, n)
+#define BITSTACK_LOOK_wasm_ bitstack_look_bytes_wasm_
+#define BITSTACK_START_wasm_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_wasm_())
+#define BITSTACK_DOT_wasm_(partial, which, bytes, q) bitstack_dot_bytes_wasm_(&(partial), bytes, q);
+#define BITSTACK_DOT_READY_wasm_ BITSTACK_DOT_wasm_
+#define BITSTACK_DOT_WORDS_wasm_(partial, bytes, q) bitstack_dot_bytes_wasm_(&(partial), bytes, q);
+#define BITSTACK_SUM_wasm_(partial) \
+    wasm_i32x4_add(wasm_i32x4_shuffle((partial).low, (partial).high, 0, 2, 4, 6), wasm_i32x4_shuffle((partial).low, (partial).high, 1, 3, 5, 7))
+#define BITSTACK_ADD_SUM_wasm_(to, value) wasm_v128_store(to, wasm_i32x4_add(wasm_v128_load(to), value))
+#define BITSTACK_LOAD_wasm_(from) wasm_v128_load(from)
+#define BITSTACK_STORE_wasm_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_ADD_wasm_(a, b) wasm_f32x4_add(a, b)
+#define BITSTACK_MUL_wasm_(a, b) wasm_f32x4_mul(a, b)
+#define BITSTACK_SCALED_wasm_(a, scalar) wasm_f32x4_mul(a, wasm_f32x4_splat(scalar))
+#define BITSTACK_CONVERT_wasm_(sum) wasm_f32x4_convert_i32x4(sum)
+#define BITSTACK_CHAIN_wasm_(many, which) (which)
+#define BITSTACK_FLOATS_wasm_(from) wasm_f32x4_convert_i32x4(wasm_v128_load(from))
+#define BITSTACK_KEEP_wasm_(value)
+BITSTACK_WASM_INLINE_ void bitstack_add_group_wasm_(float *total, v128_t sum, const unsigned char *codes, float input_scale) {
+    const v128_t scale = wasm_f32x4_mul(bitstack_small_values_wasm_(codes), wasm_f32x4_splat(input_scale));
+    wasm_v128_store(total, wasm_f32x4_add(wasm_v128_load(total), wasm_f32x4_mul(wasm_f32x4_convert_i32x4(sum), scale)));
+}
+BITSTACK_DEFINE_FOLD_(wasm, , v128_t, 4)
+BITSTACK_DEFINE_DECODE_(wasm, , BITSTACK_WASM_INLINE_, v128_t, 4)
+BITSTACK_DEFINE_MIX_(wasm, , BITSTACK_WASM_INLINE_, v128_t, v128_t, 4)
+
+#if defined(__wasm_relaxed_simd__) && __clang_major__ >= 16 /* earlier ones write operations that were numbered anew */
+#define BITSTACK_HAS_RELAXED_
+typedef bitstack_entries_wasm_ bitstack_entries_relaxed_;
+typedef v128_t bitstack_partial_relaxed_;
+#define bitstack_table_relaxed_ bitstack_table_wasm_
+#define bitstack_add_group_relaxed_ bitstack_add_group_wasm_
+BITSTACK_WASM_INLINE_ v128_t bitstack_look_bytes_relaxed_(const bitstack_entries_wasm_ *table, v128_t index, const uint32_t level, const size_t k) {
+    typedef signed char bytes_ __attribute__((vector_size(16)));
+    if (level > 4) return bitstack_look_bytes_wasm_(table, index, level, k);
+    return (v128_t)__builtin_wasm_relaxed_swizzle_i8x16((bytes_)table->entries[level == 1 ? k % 4 : level == 2 ? k / 2 % 2 : 0], (bytes_)wasm_v128_and(index, wasm_i8x16_splat(15)));
+}
+/* |inputs| have 7 bits; the table's values, from -127 on, get the inputs' signs. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_dot_bytes_relaxed_(v128_t sum, v128_t bytes, const signed char *q) {
+    typedef signed char bytes_ __attribute__((vector_size(16)));
+    typedef int sums_ __attribute__((vector_size(16)));
+    const v128_t by = wasm_v128_load32_splat(q), minus = wasm_i8x16_lt(by, wasm_i8x16_splat(0));
+    return (v128_t)__builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4((bytes_)wasm_i8x16_sub(wasm_v128_xor(bytes, minus), minus), (bytes_)wasm_i8x16_abs(by), (sums_)sum);
+}
+/* Bytes that may be -128. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_dot_words_relaxed_(v128_t sum, v128_t bytes, const signed char *q) {
+    bitstack_partial_wasm_ partial = bitstack_start_wasm_();
+    bitstack_dot_bytes_wasm_(&partial, bytes, q);
+    return wasm_i32x4_add(sum, BITSTACK_SUM_wasm_(partial));
+}
+#define BITSTACK_LOADI_relaxed_(from) wasm_v128_load(from)
+#define BITSTACK_STOREI_relaxed_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_SHL_relaxed_(value, n) wasm_i16x8_shl(value, n)
+#define BITSTACK_SHR_relaxed_(value, n) wasm_u16x8_shr(value, n)
+#define BITSTACK_AND_relaxed_(a, byte) wasm_v128_and(a, wasm_i8x16_splat(byte))
+#define BITSTACK_XOR_relaxed_(a, b) wasm_v128_xor(a, b)
+#define BITSTACK_FIELDS_relaxed_ 1
+#define BITSTACK_ALONE_relaxed_(a) (a)
+#define BITSTACK_PAIR_relaxed_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SWAP_(relaxed, V, even, odd, a, b, mask, n)
+#define BITSTACK_LOOK_relaxed_ bitstack_look_bytes_relaxed_
+#define BITSTACK_START_relaxed_(sum_of_inputs) ((void)(sum_of_inputs), wasm_i32x4_splat(0))
+#define BITSTACK_DOT_relaxed_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_relaxed_(partial, bytes, q);
+#define BITSTACK_DOT_READY_relaxed_ BITSTACK_DOT_relaxed_
+#define BITSTACK_DOT_WORDS_relaxed_(partial, bytes, q) (partial) = bitstack_dot_words_relaxed_(partial, bytes, q);
+#define BITSTACK_SUM_relaxed_(partial) (partial)
+#define BITSTACK_ADD_SUM_relaxed_(to, value) BITSTACK_ADD_SUM_wasm_(to, value)
+#define BITSTACK_LOAD_relaxed_(from) wasm_v128_load(from)
+#define BITSTACK_STORE_relaxed_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_ADD_relaxed_(a, b) wasm_f32x4_add(a, b)
+#define BITSTACK_MUL_relaxed_(a, b) wasm_f32x4_mul(a, b)
+#define BITSTACK_SCALED_relaxed_(a, scalar) BITSTACK_SCALED_wasm_(a, scalar)
+#define BITSTACK_CONVERT_relaxed_(sum) wasm_f32x4_convert_i32x4(sum)
+#define BITSTACK_CHAIN_relaxed_(many, which) (which)
+#define BITSTACK_KEEP_relaxed_(value)
+BITSTACK_DEFINE_DECODE_(relaxed, , BITSTACK_WASM_INLINE_, v128_t, 4)
+BITSTACK_DEFINE_MIX_(relaxed, , BITSTACK_WASM_INLINE_, v128_t, v128_t, 4)
+#endif
+#endif /* WASM */
+
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
@@ -4835,6 +5145,17 @@ static const bitstack_kernels_ bitstack_isas_[] = {
     {"neon", bitstack_available_neon_, bitstack_product_neon_, bitstack_build_neon_, bitstack_lookup_neon_, 1,
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
      bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
+#endif
+#ifdef BITSTACK_HAS_WASM_
+#define BITSTACK_ROW_WASM_(name, isa)                                                                                             \
+    {name, bitstack_always_, bitstack_product_wasm_, bitstack_build_wasm_, bitstack_lookup_wasm_, 1, bitstack_combine_wasm_,   \
+     bitstack_count_wasm_, NULL, NULL, NULL, bitstack_smalls_wasm_, bitstack_largest_wasm_, bitstack_round_wasm_,              \
+     bitstack_decode_##isa##_, bitstack_dot_##isa##_, bitstack_fold_wasm_, bitstack_mix_##isa##_, NULL, bitstack_stream_##isa##_, \
+     NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
+#ifdef BITSTACK_HAS_RELAXED_
+    BITSTACK_ROW_WASM_("relaxed", relaxed)
+#endif
+    BITSTACK_ROW_WASM_("simd128", wasm)
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
