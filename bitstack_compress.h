@@ -1,6 +1,6 @@
 /* bitstack_compress.h - turn weight matrices into a stack file for bitstack.h.
  * Version 0.2.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm (-lm), and POSIX threads (-pthread)
- * unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
+ * or Windows unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -256,10 +256,16 @@ BITSTACK_API bitstack_result bitstack_recode(const char *from, const char *to, b
 #endif
 
 /* Helpers that a build may leave unused (options, BITSTACK_STATIC). */
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef BITSTACK_GNU_
 #define BITSTACK_PRIVATE_ __attribute__((unused)) static
 #else
 #define BITSTACK_PRIVATE_ static
+#endif
+
+#ifdef _WIN32
+#define BITSTACK_CDECL_ __cdecl /* what the C library calls, whatever the convention of the rest (cl /Gv) */
+#else
+#define BITSTACK_CDECL_
 #endif
 
 #define BITSTACK_MIN_(a, b) ((a) < (b) ? (a) : (b))
@@ -298,7 +304,20 @@ BITSTACK_PRIVATE_ double bitstack_random_signed_(uint64_t *state) {
 /* ================================================================================= [THREADS] */
 
 #ifndef BITSTACK_NO_THREADS
+#ifdef _WIN32
+#include <process.h>
+/* As in windows.h, which would bring thousands of names. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) unsigned long __stdcall WaitForSingleObject(void *handle, unsigned long milliseconds);
+__declspec(dllimport) int __stdcall CloseHandle(void *handle);
+#ifdef __cplusplus
+}
+#endif
+#else
 #include <pthread.h>
+#endif
 #endif
 
 #define BITSTACK_MAX_WORKERS_ 64
@@ -320,7 +339,6 @@ BITSTACK_PRIVATE_ uint32_t bitstack_workers_(int threads, uint64_t tasks) {
 
 #ifndef BITSTACK_NO_THREADS
 typedef struct bitstack_job_ {
-    pthread_mutex_t lock;
     uint32_t next, tasks;
     bitstack_task_ run;
     void *arg;
@@ -331,18 +349,49 @@ typedef struct bitstack_worker_ {
     uint32_t index;
 } bitstack_worker_;
 
-BITSTACK_PRIVATE_ void *bitstack_work_(void *arg) {
-    bitstack_worker_ *worker = (bitstack_worker_ *)arg;
+BITSTACK_PRIVATE_ void bitstack_work_(const bitstack_worker_ *worker) {
     bitstack_job_ *job = worker->job;
     for (;;) {
-        pthread_mutex_lock(&job->lock);
-        uint32_t task = job->next;
-        if (task < job->tasks) job->next++;
-        pthread_mutex_unlock(&job->lock);
-        if (task >= job->tasks) return NULL;
+        uint32_t task = BITSTACK_COUNT_(&job->next, 1u); /* at most a worker's one beyond the last */
+        if (task >= job->tasks) return;
         job->run(job->arg, task, worker->index);
     }
 }
+
+#ifdef _WIN32
+typedef uintptr_t bitstack_worker_thread_;
+BITSTACK_PRIVATE_ unsigned __stdcall bitstack_worker_begin_(void *arg) {
+    bitstack_work_((const bitstack_worker_ *)arg);
+    return 0;
+}
+/* 0x10000: the room is reserved, not taken. */
+BITSTACK_PRIVATE_ int bitstack_worker_start_(bitstack_worker_thread_ *thread, bitstack_worker_ *worker) {
+    *thread = _beginthreadex(NULL, BITSTACK_WORKER_STACK_, bitstack_worker_begin_, worker, 0x10000, NULL);
+    return *thread != 0;
+}
+BITSTACK_PRIVATE_ void bitstack_worker_end_(bitstack_worker_thread_ thread) {
+    WaitForSingleObject((void *)thread, 0xFFFFFFFFu);
+    CloseHandle((void *)thread);
+}
+#else
+typedef pthread_t bitstack_worker_thread_;
+BITSTACK_PRIVATE_ void *bitstack_worker_begin_(void *arg) {
+    bitstack_work_((const bitstack_worker_ *)arg);
+    return NULL;
+}
+BITSTACK_PRIVATE_ int bitstack_worker_start_(bitstack_worker_thread_ *thread, bitstack_worker_ *worker) {
+    pthread_attr_t attributes;
+    size_t stack = 0;
+    int failed;
+    pthread_attr_init(&attributes);
+    if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_WORKER_STACK_) /* musl: 128 KiB */
+        pthread_attr_setstacksize(&attributes, BITSTACK_WORKER_STACK_);
+    failed = pthread_create(thread, &attributes, bitstack_worker_begin_, worker);
+    pthread_attr_destroy(&attributes);
+    return !failed;
+}
+BITSTACK_PRIVATE_ void bitstack_worker_end_(bitstack_worker_thread_ thread) { pthread_join(thread, NULL); }
+#endif
 #endif
 
 /* Runs task(arg, t, worker) for t = 0..tasks-1, each once, in any order, the calling thread taking part.
@@ -354,24 +403,14 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
     if (workers > 1) {
         bitstack_job_ job;
         bitstack_worker_ worker[BITSTACK_MAX_WORKERS_];
-        pthread_t thread[BITSTACK_MAX_WORKERS_];
-        pthread_attr_t attributes;
-        size_t stack = 0;
+        bitstack_worker_thread_ thread[BITSTACK_MAX_WORKERS_];
         uint32_t started = 1;
-        if (pthread_mutex_init(&job.lock, NULL) == 0) {
-            pthread_attr_init(&attributes);
-            if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_WORKER_STACK_) /* musl: 128 KiB */
-                pthread_attr_setstacksize(&attributes, BITSTACK_WORKER_STACK_);
-            job.next = 0, job.tasks = tasks, job.run = task, job.arg = arg;
-            for (uint32_t i = 0; i < workers; i++) worker[i].job = &job, worker[i].index = i;
-            while (started < workers && !pthread_create(&thread[started], &attributes, bitstack_work_, &worker[started]))
-                started++;
-            bitstack_work_(&worker[0]);
-            while (started > 1) pthread_join(thread[--started], NULL);
-            pthread_attr_destroy(&attributes);
-            pthread_mutex_destroy(&job.lock);
-            return;
-        }
+        job.next = 0, job.tasks = tasks, job.run = task, job.arg = arg;
+        for (uint32_t i = 0; i < workers; i++) worker[i].job = &job, worker[i].index = i;
+        while (started < workers && bitstack_worker_start_(&thread[started], &worker[started])) started++;
+        bitstack_work_(&worker[0]);
+        while (started > 1) bitstack_worker_end_(thread[--started]);
+        return;
     }
 #endif
     (void)workers;
@@ -399,7 +438,7 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 /* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none or reckons
  * in a wider type than it stores (x87, s390x). The types for loads and stores ask for no more alignment than
  * their elements. */
-#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+#if defined(BITSTACK_GNU_) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
 typedef float bitstack_floats_ __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double bitstack_doubles_ __attribute__((vector_size(16), aligned(8), may_alias));
 typedef double bitstack_wide_ __attribute__((vector_size(32), aligned(8), may_alias));
@@ -1871,7 +1910,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
 
 /* Sixteen rows: one vector where the CPU has such, several where not; one row where the compiler has no vectors or
  * reckons in a wider type than it stores. */
-#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+#if defined(BITSTACK_GNU_) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
 #define BITSTACK_NEST_ROWS_ 16
 typedef float bitstack_lanes_ __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t bitstack_codes_ __attribute__((vector_size(64), aligned(4), may_alias));
@@ -2691,7 +2730,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_panel_task_(void *arg, uint32_t task, uint3
 
 /* ---- start and fits ---- */
 
-BITSTACK_PRIVATE_ int bitstack_compare_floats_(const void *a, const void *b) {
+BITSTACK_PRIVATE_ int BITSTACK_CDECL_ bitstack_compare_floats_(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;
     return x < y ? -1 : x > y;
 }
@@ -2992,7 +3031,7 @@ typedef struct bitstack_ranked_ {
     double key;
     uint32_t index;
 } bitstack_ranked_;
-BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
+BITSTACK_PRIVATE_ int BITSTACK_CDECL_ bitstack_ranked_compare_(const void *a, const void *b) {
     const bitstack_ranked_ *x = (const bitstack_ranked_ *)a, *y = (const bitstack_ranked_ *)b;
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
@@ -3225,7 +3264,7 @@ BITSTACK_PRIVATE_ uint64_t bitstack_order_count_(const uint32_t *levels, uint32_
     return total;
 }
 
-static int bitstack_order_compare_(const void *x, const void *y) {
+static int BITSTACK_CDECL_ bitstack_order_compare_(const void *x, const void *y) {
     const bitstack_order_key_ *a = (const bitstack_order_key_ *)x, *b = (const bitstack_order_key_ *)y;
     if (a->level != b->level) return a->level < b->level ? -1 : 1;
     if (a->value < b->value) return -1;
@@ -3371,7 +3410,7 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
 #ifdef __cplusplus
 extern "C"
 #endif
-__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *from, const wchar_t *to, unsigned long flags);
 #else
 #include <sys/stat.h>
 #include <unistd.h>
@@ -3386,16 +3425,27 @@ static FILE *bitstack_create_(const char *path) {
     FILE *file = NULL;
     int attempt;
     for (attempt = 0; attempt < 2 && !file; attempt++) {
-        if (attempt && remove(path)) break;
 #ifdef _WIN32
-        int handle = _open(path, _O_CREAT | _O_EXCL | _O_RDWR | _O_BINARY, _S_IREAD | _S_IWRITE);
+        wchar_t wide[BITSTACK_PATH_];
+        int handle;
+        if (!bitstack_wide_path_(wide, path) || (attempt && _wremove(wide))) break;
+        handle = _wopen(wide, _O_CREAT | _O_EXCL | _O_RDWR | _O_BINARY, _S_IREAD | _S_IWRITE);
         file = handle >= 0 ? _fdopen(handle, "w+b") : NULL;
         if (handle >= 0 && !file) _close(handle);
 #else
+        if (attempt && remove(path)) break;
         file = BITSTACK_FOPEN_(path, "w+bx");
 #endif
     }
     return file;
+}
+static int bitstack_remove_(const char *path) {
+#ifdef _WIN32
+    wchar_t wide[BITSTACK_PATH_];
+    return !bitstack_wide_path_(wide, path) || _wremove(wide);
+#else
+    return remove(path);
+#endif
 }
 /* Is it still this file that has the name? (Where stat cannot tell of a file beyond 2 GiB it is taken to be.) */
 static int bitstack_own_(FILE *file, const char *path) {
@@ -3411,7 +3461,9 @@ static int bitstack_own_(FILE *file, const char *path) {
 /* Puts a complete file in the place of an older one, in one step. */
 static int bitstack_replace_(const char *from, const char *to) {
 #ifdef _WIN32
-    return !MoveFileExA(from, to, 1 | 8); /* replace; not before it is on the disk. rename would refuse. */
+    wchar_t wide[BITSTACK_PATH_], wide_to[BITSTACK_PATH_];
+    if (!bitstack_wide_path_(wide, from) || !bitstack_wide_path_(wide_to, to)) return 1;
+    return !MoveFileExW(wide, wide_to, 1 | 8); /* replace; not before it is on the disk. rename would refuse. */
 #else
     return rename(from, to);
 #endif
@@ -3577,7 +3629,7 @@ static void bitstack_writer_free_(bitstack_writer *writer) {
     for (b = 0; b < 4; b++)
         if (buffers[b]->data) writer->allocator.release(writer->allocator.user, buffers[b]->data, buffers[b]->room);
     if (writer->spool) fclose(writer->spool);
-    if (writer->spool_path) remove(writer->spool_path);
+    if (writer->spool_path) bitstack_remove_(writer->spool_path);
     if (writer->path) writer->allocator.release(writer->allocator.user, writer->path, writer->path_bytes);
     writer->allocator.release(writer->allocator.user, writer, sizeof *writer);
 }
@@ -4030,7 +4082,7 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
         own = bitstack_own_(to, writer->part_path);
         if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO, reason = errno;
         if (result == BITSTACK_OK && !own) result = BITSTACK_ERROR_IO;
-        if (result != BITSTACK_OK && own) remove(writer->part_path);
+        if (result != BITSTACK_OK && own) bitstack_remove_(writer->part_path);
     } else result = BITSTACK_ERROR_IO, reason = errno;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);
     if (result == BITSTACK_OK) return result;
@@ -4043,7 +4095,7 @@ static bitstack_result bitstack_put_(bitstack_writer *writer, bitstack_error *er
     errno = 0;
     if (!bitstack_replace_(writer->part_path, writer->path)) return BITSTACK_OK;
     reason = errno;
-    remove(writer->part_path);
+    bitstack_remove_(writer->part_path);
     bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
     return bitstack_reason_(error, BITSTACK_ERROR_IO, reason);
 }

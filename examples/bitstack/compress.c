@@ -11,6 +11,7 @@
 #include "../llm/calibrate.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <float.h>
 #include <math.h>
@@ -581,7 +582,7 @@ int command_compress(int argc, char **argv) {
     report_end(&c.report);
     if (status == CLI_OK && c.parts && !quiet) printf("%s: part %u of %u is done; when all are: bitstack join %s -o %s\n", journal_path, c.part + 1, c.parts, path, a.out);
     journal_close(&c.journal);
-    if (status == CLI_OK && resume && !c.parts) remove(journal_path);
+    if (status == CLI_OK && resume && !c.parts) platform_remove(journal_path);
     free(journal_path);
     llm_rows_free(&rows);
     llm_rows_free(&probe);

@@ -3,9 +3,9 @@
 #include "../llm/dense.h"
 #include "../llm/evaluate.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 machine machine_assumed(int threads) { return (machine){threads, 1e11 * threads, 2e-7, 7e-10, 0.8}; }
 
@@ -50,13 +50,6 @@ static double measure_products(int threads) {
     return best;
 }
 
-/* This thread's own, whatever else the machine does. */
-static double thread_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Seconds to encode a matrix of random numbers. */
 static double measure_encoding(const bitstack_encode_options *options, uint32_t rows, uint32_t cols) {
     bitstack_encode_options one = *options;
@@ -68,9 +61,9 @@ static double measure_encoding(const bitstack_encode_options *options, uint32_t 
     if (w && x && bitstack_moments_init(&moments, cols, 1) == BITSTACK_OK) {
         fill(w, (size_t)rows * cols), fill(x, (size_t)2 * cols * cols);
         bitstack_moments_add(&moments, x, 2 * (size_t)cols, cols);
-        double start = thread_seconds();
+        double start = platform_thread_seconds();
         if (bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, &one) == BITSTACK_OK) {
-            seconds = thread_seconds() - start;
+            seconds = platform_thread_seconds() - start;
             bitstack_coded_free(&coded);
         }
         bitstack_moments_free(&moments);

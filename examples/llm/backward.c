@@ -578,7 +578,7 @@ int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t 
     b->losses = malloc((b->tokens + 1) * sizeof *b->losses);
     int failed = !b->losses;
     b->slab_floats = parts[SLAB_PART], b->turned_floats = parts[SLAB_PART + 1], b->sum_floats = sum_floats(m);
-    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64));
+    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = platform_aligned((parts[i] / 16 + 1) * 64));
     if (failed) {
         llm_backward_free(b);
         return -1;
@@ -588,9 +588,10 @@ int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t 
 }
 
 void llm_backward_free(llm_backward *b) {
-    free(b->inputs), free(b->normed), free(b->q_raw), free(b->k_raw), free(b->q), free(b->k), free(b->v);
-    free(b->attended), free(b->middle), free(b->gate), free(b->up), free(b->act), free(b->out), free(b->g);
-    free(b->rope), free(b->slab), free(b->turned), free(b->logits), free(b->scratch), free(b->losses);
+    float *const all[] = {b->inputs, b->normed, b->q_raw, b->k_raw, b->q, b->k, b->v, b->attended, b->middle, b->gate,
+                          b->up, b->act, b->out, b->g, b->rope, b->slab, b->turned, b->logits, b->scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) platform_aligned_free(all[i]);
+    free(b->losses);
     memset(b, 0, sizeof *b);
 }
 

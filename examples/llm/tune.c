@@ -2,6 +2,7 @@
 #include "bitstack_compress.h"
 #include "dense.h"
 #include "parallel.h"
+#include "platform.h"
 #include "sampling.h"
 
 #include <math.h>
@@ -61,8 +62,8 @@ static int read_codes(const tuner *u, const place *p, uint32_t level, unsigned c
     for (int i = 0; bitstack_get_block(u->student.source.stack, i, &b) == BITSTACK_OK; i++) {
         if (b.matrix != (uint32_t)p->matrix || b.level != level) continue;
         const uint64_t rows_at = b.offset + bitstack_column_bytes(&m.shape, level), cols_at = b.offset + 16 + ((uint64_t)2 << level);
-        return fseeko(u->file, (off_t)rows_at, SEEK_SET) != 0 || fread(to, 1, p->row_codes, u->file) != p->row_codes ||
-                       fseeko(u->file, (off_t)cols_at, SEEK_SET) != 0 || fread(to + p->row_codes, 1, p->cols, u->file) != p->cols ? -1 : 0;
+        return platform_seek(u->file, (int64_t)rows_at, SEEK_SET) != 0 || fread(to, 1, p->row_codes, u->file) != p->row_codes ||
+                       platform_seek(u->file, (int64_t)cols_at, SEEK_SET) != 0 || fread(to + p->row_codes, 1, p->cols, u->file) != p->cols ? -1 : 0;
     }
     return -1;
 }
@@ -162,6 +163,9 @@ static void take_gradient(void *user, uint32_t layer, int linear, const float *g
     llm_parallel(u->t->threads, pieces, rows_share, u);
     for (size_t k = 0; k < pieces; k++)
         for (size_t j = 0; j < p->cols; j++) u->gradient[p->row_codes + j] += u->column_sums[k * p->cols + j];
+    /* The logarithm of the divergence is what goes down: a part of it counts alike at all sizes. */
+    const float scale = (float)(1 / (fabs(u->divergence) + 1e-6) / (double)tokens);
+    for (size_t i = 0; i < p->codes; i++) u->gradient[i] *= scale;
     l->steps++;
     /* Each level has half the error of the one below, and half the way to go. */
     adam a = {l, u->gradient, p->codes, (float)ldexp(u->rate, 1 - (int)m.level), (float)(1 / (1 - pow(0.9, l->steps))), (float)(1 / (1 - pow(0.95, l->steps)))};
@@ -317,7 +321,7 @@ int llm_tune(const char *path, llm_model *full, const llm_rows *rows, llm_tuning
     int status = 0;
     if (!u.student.source.stack || u.student.config.vocabulary != full->config.vocabulary || u.student.config.width != full->config.width)
         status = llm_fail(error, "%s: expected a stack made of the model", path);
-    else if (!(u.file = fopen(path, "rb"))) status = llm_fail(error, "%s: cannot be read", path);
+    else if (!(u.file = platform_open(path, "rb"))) status = llm_fail(error, "%s: cannot be read", path);
     else if (open_places(&u, t->texts * (rows->length - 1)) != 0) status = llm_fail(error, "out of memory");
     if (status == 0) status = all_steps(&u, full, rows, progress, user, error);
     if (u.file) fclose(u.file);
