@@ -8,6 +8,7 @@
 #ifndef LLM_MODEL_H
 #define LLM_MODEL_H
 
+#include "attention.h"
 #include "source.h"
 
 typedef struct llm_config {
@@ -59,7 +60,7 @@ typedef struct llm_model {
     llm_config config;
     llm_layer *layers;
     llm_linear embedding, head;
-    int forget; /* see options */
+    int forget, keep; /* see options */
     float *final_norm;
     double *rope_frequencies; /* rope_width / 2 of them: radians a position */
     double *rope_long;        /* the same in contexts of more than rope_original tokens, or NULL: no others (LongRoPE) */
@@ -79,6 +80,7 @@ typedef struct llm_model_options {
     /* Pages of matrices that are unpacked on the fly are given back after use, so that reading a model that is
      * larger than memory takes no more of it than a matrix a thread. */
     int forget;
+    int keep;    /* how states keep keys and values: LLM_KEEP_F32, LLM_KEEP_F16 or LLM_KEEP_8 */
     int threads; /* that share the work of one text; 0 or 1: the calling one. The result does not depend on it. */
 } llm_model_options;
 
@@ -101,10 +103,10 @@ typedef struct llm_state {
     uint32_t context, batch; /* positions there is room for; tokens taken at once */
     uint32_t position;       /* tokens taken so far; set it back to forget */
     uint32_t texts;          /* 0, or: so many texts side by side, see llm_state_init_texts */
-    float *keys, *values;    /* layers x context x kv width */
+    float *keys, *values;    /* a layer after the other, of each the texts: see llm_kept */
     float *x;                /* batch x width: the residual stream; after llm_forward, normalised */
-    float *normed, *q, *attended, *up, *gate, *rope;
-    float *scores, *unpacked; /* some a thread */
+    float *normed, *q, *k, *v, *attended, *up, *gate, *rope;
+    float *attending, *unpacked; /* some a thread */
     llm_observer observe;
     void *observe_user;
 } llm_state;
