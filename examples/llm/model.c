@@ -239,11 +239,21 @@ void llm_model_close(llm_model *m) {
 
 /* ---- matrices ---- */
 
+static void apply_gains(const llm_gains *gains, uint32_t cols, uint64_t first, uint64_t count, float *w) {
+    for (uint64_t i = first; i < first + count; i++, w += cols)
+        for (uint32_t g = 0; g < gains->groups; g++) {
+            const uint32_t begin = g * gains->group_cols, end = begin + gains->group_cols < cols ? begin + gains->group_cols : cols;
+            const float gain = gains->rows[(i / 16 * gains->groups + g) * 16 + i % 16];
+            for (uint32_t j = begin; j < end; j++) w[j] *= gains->cols[j] > 0 ? gain * gains->cols[j] : 1;
+        }
+}
+
 void llm_linear_rows(const llm_model *m, const llm_linear *linear, uint64_t first, uint64_t count, float *out) {
     if (linear->dense) memcpy(out, linear->dense + first * linear->cols, count * linear->cols * sizeof *out);
-    else if (linear->matrix >= 0)
+    else if (linear->matrix >= 0) {
         bitstack_dequantize_rows(m->source.stack, linear->matrix, (uint32_t)first, (uint32_t)count, out, linear->cols);
-    else {
+        if (linear->gains) apply_gains(linear->gains, linear->cols, first, count, out);
+    } else {
         llm_tensor_read(linear->tensor, first, count, out);
         if (m->forget && count == linear->rows) llm_tensor_forget(&m->source, linear->tensor);
     }

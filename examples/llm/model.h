@@ -29,10 +29,18 @@ extern const char *const llm_linear_names[LLM_LINEARS]; /* "attn_q" ...: blk.LAY
 extern const int llm_linear_inputs[LLM_LINEARS];        /* which input each one reads */
 
 /* A matrix, wherever it is: the first of these that is there is used. */
+/* Factors for the weights of a matrix in a stack of tables as they are unpacked: of a row and group of columns, in the order of a
+ * block's coefficients, and of a column; 0 there: the column stays as it is. */
+typedef struct llm_gains {
+    const float *rows, *cols;
+    uint32_t group_cols, groups;
+} llm_gains;
+
 typedef struct llm_linear {
     uint32_t rows, cols;
     const float *dense;       /* rows * cols floats */
     int matrix;               /* in the stack, or -1 */
+    const llm_gains *gains;   /* of that; or NULL */
     const llm_tensor *tensor; /* unpacked on the fly, a few rows at a time */
     float *owned;             /* what `dense` points to, if it was made on loading */
     float *bias;              /* rows floats to add to the product; or NULL */
