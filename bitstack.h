@@ -195,6 +195,9 @@ extern "C" {
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVXVNNI, _NO_AVX512, _NO_AMX, _NO_NEON, _NO_DOTPROD   (impl)
  *                        leave kernels out
+ * BITSTACK_NO_DOUBLE     (impl) products and dequantize without double-precision arithmetic, which some machines have only
+ *                        as calls of functions: in integers, with the same bits, but that what is infinite becomes NaN.
+ *                        Set by itself on 32-bit ARM and RISC-V without such a unit; leaves the SIMD kernels out
  * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
  *                        differ between machines, NaN in weights may pass for numbers; memory stays safe
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
@@ -656,6 +659,15 @@ BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size
 #endif
 
 /* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
+#if (defined(__arm__) && (!defined(__ARM_FP) || !(__ARM_FP & 8))) || (defined(__riscv) && (!defined(__riscv_flen) || __riscv_flen < 64))
+#ifndef BITSTACK_NO_DOUBLE
+#define BITSTACK_NO_DOUBLE
+#endif
+#endif
+#if defined(BITSTACK_NO_DOUBLE) && !defined(BITSTACK_NO_SIMD)
+#define BITSTACK_NO_SIMD
+#endif
+
 #if !defined(BITSTACK_ALLOW_FAST_MATH) && (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0))
 #error "bitstack: build this file without -ffast-math; see BITSTACK_ALLOW_FAST_MATH"
@@ -2151,8 +2163,134 @@ static void bitstack_row_values_(int32_t to[BITSTACK_CHUNK_], const bitstack_vie
     }
 }
 
-static double bitstack_unit_(const bitstack_view *view) {
-    return (double)view->scale * (double)bitstack_load_f32_(view->planes->columns);
+/* ---- the arithmetic of sums ----
+ * bitstack_real_ is double: products of two floats are exact, sums and other products rounded once. Without a unit for that,
+ * integers give the same bits. bitstack_shift_ is a power of two, the product of two that are floats. */
+#ifndef BITSTACK_NO_DOUBLE
+typedef double bitstack_real_, bitstack_shift_;
+static inline bitstack_real_ bitstack_real_of_(float value) { return (double)value; }
+static inline bitstack_real_ bitstack_plus_(bitstack_real_ a, bitstack_real_ b) { return a + b; }
+static inline bitstack_real_ bitstack_by_(bitstack_real_ a, float b) { return a * (double)b; }
+static inline bitstack_real_ bitstack_shifted_(bitstack_real_ a, bitstack_shift_ by) { return a * by; }
+static inline float bitstack_float_of_(bitstack_real_ a) { return (float)a; }
+static inline bitstack_shift_ bitstack_shift_of_(float a, float b) { return (double)a * (double)b; }
+#else
+/* n * 2^e, negative where minus is 1: n has 53 bits, or is 0. Above BITSTACK_ODD_, beyond all sums of products, e says NaN. */
+typedef struct bitstack_real_ {
+    uint64_t n;
+    int32_t e;
+    uint32_t minus;
+} bitstack_real_;
+typedef int32_t bitstack_shift_; /* its exponent */
+enum { BITSTACK_ODD_ = 2000 };
+
+static inline int32_t bitstack_length_(uint64_t n) { /* of n > 0 in bits */
+#if defined(__GNUC__)
+    return 64 - (int32_t)__builtin_clzll(n);
+#else
+    int32_t length = 0;
+    for (; n; n >>= 1) length++;
+    return length;
+#endif
+}
+
+/* n / 2^drop to the nearest, to even between two. */
+static inline uint64_t bitstack_drop_bits_(uint64_t n, int32_t drop) {
+    uint64_t kept, rest, half;
+    if (drop > 63) return 0;
+    if (drop <= 0) return n << -drop;
+    kept = n >> drop, rest = n & (((uint64_t)1 << drop) - 1), half = (uint64_t)1 << (drop - 1);
+    return kept + (rest > half || (rest == half && (kept & 1)));
+}
+
+/* Rounded to 53 bits. The last bit of an n of more than 54 may stand for any that were below it. */
+static bitstack_real_ bitstack_real_make_(uint64_t n, int32_t e, uint32_t minus) {
+    bitstack_real_ a;
+    a.n = n, a.e = e, a.minus = minus;
+    if (n) {
+        const int32_t drop = bitstack_length_(n) - 53;
+        a.n = bitstack_drop_bits_(n, drop), a.e = e + drop;
+        if (a.n >> 53) a.n >>= 1, a.e++;
+    }
+    if (e > BITSTACK_ODD_) a.n = (uint64_t)1 << 52;
+    return a;
+}
+
+/* The float nearest to n * 2^e, subnormal or infinite where it is that. n < 2^62. */
+static float bitstack_float_make_(uint64_t n, int32_t e, uint32_t minus) {
+    uint32_t bits = 0;
+    if (n) {
+        int32_t drop = bitstack_length_(n) - 24;
+        if (drop < -149 - e) drop = -149 - e;
+        n = bitstack_drop_bits_(n, drop), e += drop;
+        if (n >> 24) n >>= 1, e++;
+        bits = n >> 23 ? ((uint32_t)(e + 150) << 23) | ((uint32_t)n & 0x7FFFFFu) : (uint32_t)n;
+        if (e > 127 - 23 && n) bits = 0x7F800000u;
+    }
+    return bitstack_float_from_bits_(minus << 31 | bits);
+}
+
+static int32_t bitstack_float_parts_(float value, uint32_t *n, uint32_t *minus) {
+    const uint32_t bits = bitstack_bits_from_float_(value), exponent = bits >> 23 & 255u;
+    *n = (bits & 0x7FFFFFu) | (exponent ? 0x800000u : 0), *minus = bits >> 31;
+    return exponent == 255 ? 2 * BITSTACK_ODD_ : exponent ? (int32_t)exponent - 150 : -149;
+}
+
+static bitstack_real_ bitstack_real_of_(float value) {
+    uint32_t n, minus;
+    const int32_t e = bitstack_float_parts_(value, &n, &minus);
+    return bitstack_real_make_(n, e, minus);
+}
+
+static bitstack_real_ bitstack_by_(bitstack_real_ a, float b) {
+    uint32_t n, minus;
+    int32_t e = a.e + bitstack_float_parts_(b, &n, &minus);
+    uint64_t high, low;
+    for (; n && n < 0x800000u; e--) n <<= 1; /* 24 bits */
+    high = (a.n >> 29) * n, low = (a.n & 0x1FFFFFFFu) * n;
+    return bitstack_real_make_(((high << 9) + (low >> 20)) | ((low & 0xFFFFFu) != 0), e + 20, a.minus ^ minus);
+}
+
+static bitstack_real_ bitstack_plus_(bitstack_real_ a, bitstack_real_ b) {
+    bitstack_real_ least;
+    uint64_t large, small;
+    int32_t apart;
+    if (a.e > BITSTACK_ODD_) return a;
+    if (b.e > BITSTACK_ODD_) return b;
+    if (!a.n && !b.n) return a.minus &= b.minus, a;
+    if (!a.n) return b;
+    if (!b.n) return a;
+    if (a.e < b.e) least = a, a = b, b = least;
+    apart = a.e - b.e, large = a.n << 9, small = b.n << 9;
+    if (apart > 62) return a;
+    if (apart) small = small >> apart | ((small & (((uint64_t)1 << apart) - 1)) != 0);
+    if (a.minus == b.minus) return bitstack_real_make_(large + small, a.e - 9, a.minus);
+    if (large >= small) return bitstack_real_make_(large - small, a.e - 9, large == small ? 0 : a.minus);
+    return bitstack_real_make_(small - large, a.e - 9, b.minus);
+}
+
+static inline bitstack_real_ bitstack_shifted_(bitstack_real_ a, bitstack_shift_ by) { return a.e += by, a; }
+static float bitstack_float_of_(bitstack_real_ a) {
+    return a.e > BITSTACK_ODD_ ? bitstack_float_from_bits_(0x7FC00000u) : bitstack_float_make_(a.n, a.e, a.minus);
+}
+static inline bitstack_shift_ bitstack_shift_of_(float a, float b) {
+    return (int32_t)(bitstack_bits_from_float_(a) >> 23) + (int32_t)(bitstack_bits_from_float_(b) >> 23) - 254; /* both are normal */
+}
+#endif
+
+/* Encoding TABLES: the weight of a table's value and two codes of scales, rounded once. */
+static inline float bitstack_weight_(int32_t value, unsigned row_code, unsigned col_code, bitstack_shift_ unit) {
+#ifndef BITSTACK_NO_DOUBLE
+    return (float)((double)value * (double)bitstack_small_value_(row_code) * (double)bitstack_small_value_(col_code) * unit);
+#else
+    const uint32_t size = value < 0 ? 0u - (uint32_t)value : (uint32_t)value;
+    const uint32_t n = row_code && col_code ? size * (32u + row_code % 32) * (32u + col_code % 32) : 0;
+    return bitstack_float_make_(n, (int32_t)(row_code / 32 + col_code / 32) - 24 + unit, value < 0);
+#endif
+}
+
+static bitstack_shift_ bitstack_unit_(const bitstack_view *view) {
+    return bitstack_shift_of_(view->scale, bitstack_load_f32_(view->planes->columns));
 }
 /* The code of a row's scale for a group of columns; the codes of all columns. */
 static const unsigned char *bitstack_row_scale_(const bitstack_view *view, size_t row, size_t group) {
@@ -2178,50 +2316,50 @@ static const signed char *bitstack_kept_(const bitstack_view *view, size_t k, si
 }
 
 static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin, size_t count, float *out, size_t out_stride) {
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
     size_t row, col, j, k, last = 0;
     float scale;
     for (row = begin; row < begin + count; row++) {
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
-            const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+            const unsigned s = *bitstack_row_scale_(view, row, col / view->group_cols);
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
-            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
-                const double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* exact */
-                bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
-            }
+            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
+                bitstack_put_float_(out, (row - begin) * out_stride + col + j, bitstack_weight_(value[j], s, scales[col + j], unit));
         }
         for (k = 0; k < view->kept; k++) {
             const signed char *values = bitstack_kept_(view, k, &col, &scale);
             const size_t at = (row - begin) * out_stride + col;
-            const double before = k && col == last ? (double)bitstack_get_float_(out, at) : 0; /* a column may stand there twice */
-            bitstack_put_float_(out, at, (float)(before + (double)view->scale * (double)scale * values[row]));
+            const bitstack_real_ before = bitstack_real_of_(k && col == last ? bitstack_get_float_(out, at) : 0); /* a column may stand there twice */
+            const bitstack_real_ product = bitstack_by_(bitstack_by_(bitstack_real_of_(view->scale), scale), values[row]);
+            bitstack_put_float_(out, at, bitstack_float_of_(bitstack_plus_(before, product)));
             last = col;
         }
     }
 }
 
 static void bitstack_tables_reference_(const bitstack_view *view, const float *x, float *y, size_t begin, size_t count) {
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
+    const bitstack_real_ nothing = bitstack_real_of_(0);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
     size_t row, col, j, k;
     float scale;
     for (row = begin; row < begin + count; row++) {
-        double total = 0, whole = 0;
+        bitstack_real_ total = nothing, whole = nothing;
         for (k = 0; k < view->kept; k++) {
             const signed char *values = bitstack_kept_(view, k, &col, &scale);
-            whole += (double)scale * values[row] * (double)bitstack_get_float_(x, col);
+            whole = bitstack_plus_(whole, bitstack_by_(bitstack_by_(bitstack_real_of_(scale), values[row]), bitstack_get_float_(x, col)));
         }
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
-            double sum = 0;
+            bitstack_real_ sum = nothing;
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
-                sum += (double)value[j] * (double)bitstack_small_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
-            total += sum * (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+                sum = bitstack_plus_(sum, bitstack_by_(bitstack_real_of_((float)value[j] * bitstack_small_value_(scales[col + j])), bitstack_get_float_(x, col + j)));
+            total = bitstack_plus_(total, bitstack_by_(sum, bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols))));
         }
-        bitstack_put_float_(y, row - begin, (float)(unit * total + (double)view->scale * whole));
+        bitstack_put_float_(y, row - begin, bitstack_float_of_(bitstack_plus_(bitstack_shifted_(total, unit), bitstack_by_(whole, view->scale))));
     }
 }
 
@@ -2230,7 +2368,7 @@ static void bitstack_tables_reference_(const bitstack_view *view, const float *x
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
     const size_t most_rows = BITSTACK_PATCH_, most_cols = 64;
-    double sum[BITSTACK_PATCH_][64];
+    bitstack_real_ sum[BITSTACK_PATCH_][64];
     float u[BITSTACK_PATCH_], v[64];
     size_t row, col, rows, cols, i, j, r;
     uint32_t p;
@@ -2256,16 +2394,16 @@ BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view,
                         const unsigned char *bits = plane->signs + (row + i) / BITSTACK_TILE_ * bitstack_tile_bytes_(view) +
                                                     col / 4 * 32 + in_tile % 32;
                         unsigned shift = in_tile < 32 ? 0 : 4;
-                        const double with_sign[2] = {-(double)u[i], (double)u[i]};
+                        const bitstack_real_ with_sign[2] = {bitstack_real_of_(-u[i]), bitstack_real_of_(u[i])};
                         for (j = 0; j < cols; j++)
-                            sum[i][j] += with_sign[bits[j / 4 * 32] >> (shift + j % 4) & 1] * (double)v[j];
+                            sum[i][j] = bitstack_plus_(sum[i][j], bitstack_by_(with_sign[bits[j / 4 * 32] >> (shift + j % 4) & 1], v[j]));
                     }
                 }
             }
             for (i = 0; i < rows; i++)
                 for (j = 0; j < cols; j++)
                     bitstack_put_float_(out, (row - begin + i) * out_stride + col + j,
-                                        (float)((double)view->scale * sum[i][j]));
+                                        bitstack_float_of_(bitstack_by_(sum[i][j], view->scale)));
         }
     }
     return BITSTACK_OK;
@@ -2278,27 +2416,25 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
     uint32_t p;
     for (row = begin; row < begin + count; row++) {
         size_t in_tile = row % BITSTACK_TILE_;
-        double total = 0;
+        bitstack_real_ total = bitstack_real_of_(0);
         for (p = 0; p < view->level; p++)
             for (r = 0; r < view->rank; r++)
                 for (col = 0; col < view->cols; col += cols) {
                     const unsigned char *bits = view->planes[p].signs + row / BITSTACK_TILE_ * bitstack_tile_bytes_(view) +
                                                 col / 4 * 32 + in_tile % 32;
                     unsigned shift = in_tile < 32 ? 0 : 4;
-                    double sum = 0;
+                    bitstack_real_ sum = bitstack_real_of_(0);
                     cols = bitstack_span_cols_(view, col, view->cols);
                     if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
                     bitstack_factors_(v, view->planes[p].columns, view->factor_type, r * view->cols + col, cols);
                     bitstack_factors_(&u, view->planes[p].coefficients, view->factor_type,
                                       bitstack_coefficient_at_(view, col, r) + row, 1);
                     memcpy(z, (const char *)x + 4 * col, 4 * cols);
-                    for (j = 0; j < cols; j++) {
-                        double product = (double)v[j] * (double)z[j];
-                        sum += bits[j / 4 * 32] >> (shift + j % 4) & 1 ? product : -product;
-                    }
-                    total += (double)u * sum;
+                    for (j = 0; j < cols; j++)
+                        sum = bitstack_plus_(sum, bitstack_by_(bitstack_real_of_(bits[j / 4 * 32] >> (shift + j % 4) & 1 ? v[j] : -v[j]), z[j]));
+                    total = bitstack_plus_(total, bitstack_by_(sum, u));
                 }
-        bitstack_put_float_(y, row - begin, (float)((double)view->scale * total));
+        bitstack_put_float_(y, row - begin, bitstack_float_of_(bitstack_by_(total, view->scale)));
     }
 }
 
@@ -2433,7 +2569,7 @@ typedef struct bitstack_kernels_ {
     void (*tiles)(int on);                                      /* called before `mix` is, and after; or NULL */
     void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
     void (*prepare)(signed char *q, size_t count); /* puts behind q what `stream` needs of the inputs beside; or NULL */
-    void (*times)(float *total, double by); /* 16 rows: total * by, rounded once */
+    void (*times)(float *total, bitstack_shift_ by); /* 16 rows: total * by, rounded once */
     void (*whole)(float *total, const signed char *values, float by); /* 16 rows of a whole column: total + values * by, rounded once */
     unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
     unsigned char pairs; /* up to this level `stream` may take two tiles at once: where memory, not operations, bounds it */
@@ -3663,12 +3799,11 @@ static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_
     for (i = 0; i < count; i++) to[i] = bitstack_small_value_(codes[i]);
 }
 static inline float bitstack_add_exact_(float total, float by, signed char value) {
-    const double product = (double)by * value; /* exact */
-    return (float)((double)total + product);
+    return bitstack_float_of_(bitstack_plus_(bitstack_real_of_(total), bitstack_by_(bitstack_real_of_(by), value)));
 }
-static void bitstack_times_scalar_(float *total, double by) {
+static void bitstack_times_scalar_(float *total, bitstack_shift_ by) {
     size_t i;
-    for (i = 0; i < BITSTACK_LANES_; i++) total[i] = (float)((double)total[i] * by);
+    for (i = 0; i < BITSTACK_LANES_; i++) total[i] = bitstack_float_of_(bitstack_shifted_(bitstack_real_of_(total[i]), by));
 }
 static void bitstack_whole_scalar_(float *total, const signed char *values, float by) {
     size_t i;
@@ -5519,7 +5654,7 @@ static void bitstack_add_kept_(const bitstack_view *view, const float *x, size_t
     for (k = 0; k < view->kept; k++) {
         const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
         for (b = 0; b < batch; b++) {
-            const float by = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_((const char *)x + 4 * b * x_stride, column));
+            const float by = bitstack_float_of_(bitstack_by_(bitstack_by_(bitstack_real_of_(view->scale), scale), bitstack_get_float_((const char *)x + 4 * b * x_stride, column)));
             if (high - low == BITSTACK_LANES_) kernels->whole(total[b], values, by);
             else
                 for (i = low; i < high; i++) total[b][i] = bitstack_add_exact_(total[b][i], by, values[i]);
@@ -5540,7 +5675,7 @@ static void bitstack_take_up_(float (*total)[BITSTACK_LANES_], const bitstack_in
 static void bitstack_put_down_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride,
                                float *y, size_t y_stride, size_t tile, size_t begin, size_t end) {
     const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
     size_t b;
     for (b = 0; in->to == view->cols && b < in->batch; b++) bitstack_kernels_in_use_()->times(total[b], unit);
     if (in->to == view->cols) bitstack_add_kept_(view, x, x_stride, total, in->batch, row, low, high);
@@ -5606,12 +5741,12 @@ static void bitstack_unroll_panel_(float (*w)[BITSTACK_TILE_], const bitstack_vi
     const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = row + BITSTACK_TILE_;
     BITSTACK_ALIGNED_ signed char bytes[2][BITSTACK_PANEL_COLS_ * BITSTACK_LANES_];
     BITSTACK_ALIGNED_ float u[BITSTACK_LANES_], v[BITSTACK_PANEL_COLS_];
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
     bitstack_strip_ strip = *all;
     size_t j, h, r = row;
     uint32_t p;
     kernels->smalls(v, bitstack_col_scales_(view) + col, cols);
-    for (j = 0; j < cols; j++) v[j] = (float)((double)v[j] * unit);
+    for (j = 0; j < cols; j++) v[j] = bitstack_float_of_(bitstack_shifted_(bitstack_real_of_(v[j]), unit));
     for (; r < end && r < view->rows; r += BITSTACK_LANES_) {
         for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (r / BITSTACK_LANES_ * chunks + col / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
         for (h = 0; h < (view->level > 6 ? 2u : 1u); h++)
@@ -5704,12 +5839,12 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
 /* Whether to multiply in floats. Measured on AVX2 and AVX-512: one table's look-up costs a fifth of the
  * fused multiply-adds that it stands for; rebuilding costs each plane about rank + 6 of them. */
 static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision precision, size_t batch) {
-    const double tables = (double)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = (double)batch;
+    const uint64_t tables = (uint64_t)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = batch;
     if (view->encoding == BITSTACK_TABLES)
         return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel && batch > 8 &&
                !bitstack_mixes_(bitstack_kernels_in_use_(), view->group_cols / BITSTACK_CHUNK_, precision == BITSTACK_EXACT || view->level > 6);
     return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
-           tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
+           tables * inputs > 5 * (inputs + view->level * (view->rank + (uint64_t)6));
 }
 #endif
 

@@ -146,6 +146,11 @@ BITSTACK_API bitstack_result bitstack_moments_merge(bitstack_moments *into, cons
 BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j);
 BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
+/* Scales and column factors of tables are small floats of one byte (bitstack.h, [FORMAT]): the value of a code, 0 to 255, and the
+ * code whose value is nearest. */
+BITSTACK_API float bitstack_small_value(uint32_t code);
+BITSTACK_API uint32_t bitstack_small_code(float value);
+
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
@@ -217,6 +222,13 @@ BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, con
 BITSTACK_API void bitstack_writer_abort(bitstack_writer *writer);
 /* Write the stack at `from` again to `to` (may be the same path) with its blocks in another order. */
 BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries, bitstack_error *error);
+
+/* May change the codes of one block of a matrix of tables: `columns`, one a column (0: the column stands whole), and
+ * `coefficients`, as [FORMAT] lays them out. Called twice a block: both times it must do the same. */
+typedef void (*bitstack_recoder)(void *user, uint32_t matrix, uint32_t level, unsigned char *columns, unsigned char *coefficients);
+/* Write the stack at `from` again to `to` (may be the same path) with other scales and column factors, of the same sizes and in the
+ * same order. What is said of its errors stays as it was. */
+BITSTACK_API bitstack_result bitstack_recode(const char *from, const char *to, bitstack_recoder recoder, void *user, bitstack_error *error);
 #endif
 
 #ifdef __cplusplus
@@ -2007,8 +2019,8 @@ typedef struct bitstack_nest_panel_ {
 
 static const bitstack_lanes_ bitstack_nest_none_ = BITSTACK_NO_LANES_;
 
-/* The code whose value (bitstack_small_value_) is nearest. */
-BITSTACK_PRIVATE_ uint32_t bitstack_small_code_(float value) {
+BITSTACK_API float bitstack_small_value(uint32_t code) { return bitstack_small_value_(code & 255); }
+BITSTACK_API uint32_t bitstack_small_code(float value) {
     if (!(value > 0.5f * bitstack_small_value_(1))) return 0;
     if (value >= bitstack_small_value_(255)) return 255;
     if (value <= bitstack_small_value_(1)) return 1;
@@ -2244,7 +2256,7 @@ __attribute__((target("avx2,avx512f"))) BITSTACK_PRIVATE_ void bitstack_nest_loo
 /* Scales as they are stored. */
 BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
     for (int r = 0; unit > 0 && r < BITSTACK_NEST_ROWS_; r++)
-        ((float *)scale)[r] = unit * bitstack_small_value_(bitstack_small_code_(((float *)scale)[r] / unit));
+        ((float *)scale)[r] = unit * bitstack_small_value_(bitstack_small_code(((float *)scale)[r] / unit));
 }
 
 /* The weights of a column that is kept whole, as they are stored. */
@@ -2688,7 +2700,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_(const bitstack_nest_ *s, const bitst
             const size_t i = bitstack_nest_row_(s, index, r, 0), tile = i / 16, lane = i % 16;
             if (i >= p->rows) break;
             for (size_t g = 0; g < p->groups; g++)
-                codes[(tile * p->groups + g) * 16 + lane] = (unsigned char)bitstack_small_code_(
+                codes[(tile * p->groups + g) * 16 + lane] = (unsigned char)bitstack_small_code(
                     ((const float *)(panel->scale + g * p->levels + l))[r] / s->shared.unit[l]);
             unsigned char *to = signs + tile * chunks * 64 + 4 * lane;
             for (size_t j = 0; j < p->cols; j++) {
@@ -2956,7 +2968,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
         }
         for (size_t j = 0; j < p->cols; j++) widest = BITSTACK_MAX_(widest, v[j]);
         for (size_t j = 0; j < p->cols; j++) {
-            const uint32_t code = bitstack_small_code_(widest > 0 ? v[j] / widest * 1.9f : 0);
+            const uint32_t code = bitstack_small_code(widest > 0 ? v[j] / widest * 1.9f : 0);
             v[j] = bitstack_small_value_(code || !(v[j] > 0) ? code : 1);
         }
         shared->ratio[l] *= top / most * widest / 1.9f;
@@ -2978,7 +2990,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_columns_(const bitstack_nest_ *s) {
             const int32_t value = (int32_t)table[e];
             *to++ = (unsigned char)((uint32_t)value & 255), *to++ = (unsigned char)((uint32_t)value >> 8 & 255);
         }
-        for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code_(s->shared.v[l * p->cols + j]);
+        for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code(s->shared.v[l * p->cols + j]);
     }
 }
 
@@ -3506,6 +3518,8 @@ struct bitstack_writer {
     uint64_t *seen;        /* checksums of keys and names, by open addressing; 0 = free */
     size_t seen_room, seen_used; /* a power of two */
     uint32_t metas;
+    bitstack_recoder recoder; /* of blocks as they are copied; or NULL */
+    void *recoder_user;
 };
 
 /* Notes a failure, unless there was one before. A '%' in `text` stands for the name. */
@@ -3994,6 +4008,50 @@ static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_
     return BITSTACK_OK;
 }
 
+/* Of a block that is recoded, column and coefficient parts as they are to be; the caller releases `parts`. */
+static bitstack_result bitstack_recoded_(const bitstack_writer *writer, FILE *source, uint32_t matrix, uint32_t level, unsigned char **parts, size_t *bytes) {
+    const bitstack_written_matrix_ *m = bitstack_written_(writer, matrix);
+    const uint64_t columns = bitstack_part_bytes_(&m->shape, level, BITSTACK_COLUMN_PART_);
+    *bytes = (size_t)(columns + bitstack_part_bytes_(&m->shape, level, BITSTACK_COEFFICIENT_PART_));
+    *parts = (unsigned char *)writer->allocator.allocate(writer->allocator.user, *bytes);
+    if (!*parts) return BITSTACK_ERROR_MEMORY;
+    if (bitstack_seek_(source, m->blocks[level - 1].at) || fread(*parts, 1, *bytes, source) != *bytes) {
+        writer->allocator.release(writer->allocator.user, *parts, *bytes);
+        return BITSTACK_ERROR_IO;
+    }
+    writer->recoder(writer->recoder_user, matrix, level, *parts + BITSTACK_SCALES_AT_(level), *parts + columns);
+    return BITSTACK_OK;
+}
+
+static bitstack_result bitstack_copy_block_(const bitstack_writer *writer, FILE *source, uint32_t matrix, uint32_t level, FILE *to) {
+    const bitstack_written_matrix_ *m = bitstack_written_(writer, matrix);
+    const bitstack_written_block_ *b = m->blocks + level - 1;
+    unsigned char *parts = NULL;
+    size_t bytes = 0;
+    bitstack_result result = BITSTACK_OK;
+    if (writer->recoder && m->shape.encoding == BITSTACK_TABLES) result = bitstack_recoded_(writer, source, matrix, level, &parts, &bytes);
+    if (result == BITSTACK_OK && bytes && fwrite(parts, 1, bytes, to) != bytes) result = BITSTACK_ERROR_IO;
+    if (parts) writer->allocator.release(writer->allocator.user, parts, bytes);
+    return result == BITSTACK_OK ? bitstack_copy_(source, b->at + bytes, b->bytes - bytes, to) : result;
+}
+
+/* Checksums of what recoding makes of a matrix's blocks. */
+static bitstack_result bitstack_recode_matrix_(bitstack_writer *writer, FILE *source, uint32_t matrix) {
+    bitstack_written_matrix_ *m = bitstack_written_(writer, matrix);
+    bitstack_result result = BITSTACK_OK;
+    for (uint32_t level = 1; level <= m->shape.levels && m->shape.encoding == BITSTACK_TABLES && result == BITSTACK_OK; level++) {
+        const size_t columns = (size_t)bitstack_part_bytes_(&m->shape, level, BITSTACK_COLUMN_PART_);
+        unsigned char *parts;
+        size_t bytes;
+        result = bitstack_recoded_(writer, source, matrix, level, &parts, &bytes);
+        if (result != BITSTACK_OK) break;
+        m->blocks[level - 1].checksums[BITSTACK_COLUMN_PART_] = bitstack_checksum(parts, columns);
+        m->blocks[level - 1].checksums[BITSTACK_COEFFICIENT_PART_] = bitstack_checksum(parts + columns, bytes - columns);
+        writer->allocator.release(writer->allocator.user, parts, bytes);
+    }
+    return result;
+}
+
 /* Writes path.part from `source`, complete and on the disk. */
 static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source, const bitstack_order_entry *order, size_t entries,
                                           bitstack_error *error) {
@@ -4017,8 +4075,7 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             result = bitstack_copy_(source, t->at, t->bytes, to);
         }
         for (i = 0; i < entries && result == BITSTACK_OK; i++) {
-            const bitstack_written_block_ *b = bitstack_written_(writer, order[i].matrix)->blocks + order[i].level - 1;
-            result = bitstack_copy_(source, b->at, b->bytes, to);
+            result = bitstack_copy_block_(writer, source, order[i].matrix, order[i].level, to);
         }
         if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
         if (result != BITSTACK_OK) reason = errno;
@@ -4111,14 +4168,16 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
     return result;
 }
 
-BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
-                                              bitstack_error *error) {
+/* The stack at `from` again, with its blocks in another order (NULL: the same) and other codes (NULL: the same). */
+static bitstack_result bitstack_rewrite_(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
+                                         bitstack_recoder recoder, void *user, bitstack_error *error) {
     bitstack_options options;
     bitstack_error local;
     bitstack_writer *writer = NULL;
+    bitstack_order_entry *own = NULL;
     bitstack_result result;
     bitstack *stack;
-    if (!from || !to || !order) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no order", NULL, 0);
+    uint32_t i;
     if (!error) error = &local;
     memset(&options, 0, sizeof options);
     options.load_nothing = 1;
@@ -4127,16 +4186,41 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
     if (stack->available != stack->blocks) result = bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "'%' is not complete", from, strlen(from));
     else if ((writer = bitstack_writer_new_(to, NULL, error)) == NULL) result = error->code;
     else {
-        result = bitstack_adopt_(writer, stack);
-        if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "no memory to reorder", NULL, 0);
+        if (!order) {
+            own = (bitstack_order_entry *)bitstack_array_((uint64_t)stack->blocks + 1, sizeof *own);
+            if (!own) result = BITSTACK_ERROR_MEMORY;
+            for (i = 0; own && i < stack->blocks; i++) {
+                bitstack_block b;
+                bitstack_get_block(stack, (int)i, &b);
+                own[i].matrix = b.matrix, own[i].level = b.level, own[i].score = b.score;
+            }
+            order = own, entries = stack->blocks;
+        }
+        writer->recoder = recoder, writer->recoder_user = user;
+        if (result == BITSTACK_OK) result = bitstack_adopt_(writer, stack);
+        for (i = 0; i < stack->matrices && recoder && result == BITSTACK_OK; i++) result = bitstack_recode_matrix_(writer, stack->file, i);
+        if (result == BITSTACK_ERROR_IO) bitstack_fail_(error, result, 0, "reading '%' failed", from, strlen(from));
+        else if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "no memory to write the stack again", NULL, 0);
         else result = bitstack_assemble_(writer, stack->file, order, entries, error);
     }
+    if (own) bitstack_drop_(own);
     bitstack_close(stack);
     if (writer) {
         if (result == BITSTACK_OK) result = bitstack_put_(writer, error);
         bitstack_writer_free_(writer);
     }
     return result;
+}
+
+BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
+                                              bitstack_error *error) {
+    if (!from || !to || !order) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no order", NULL, 0);
+    return bitstack_rewrite_(from, to, order, entries, NULL, NULL, error);
+}
+
+BITSTACK_API bitstack_result bitstack_recode(const char *from, const char *to, bitstack_recoder recoder, void *user, bitstack_error *error) {
+    if (!from || !to || !recoder) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no codes", NULL, 0);
+    return bitstack_rewrite_(from, to, NULL, 0, recoder, user, error);
 }
 #endif /* BITSTACK_NO_STDIO */
 

@@ -20,6 +20,7 @@ int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_error(int argc, char **argv);
 int command_cut(int argc, char **argv);
+int command_tune(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_plot(int argc, char **argv);

@@ -1,4 +1,5 @@
 #include "estimate.h"
+#include "tune.h"
 #include "../llm/dense.h"
 #include "../llm/evaluate.h"
 #include "../llm/parallel.h"
@@ -95,7 +96,7 @@ machine machine_measured(int threads, const bitstack_encode_options *options) {
 /* Second moments are factored in double precision: some 40 times the speed of coding, a multiplication. */
 static double factoring(const machine *m, double cols) { return cols * cols * cols * m->encode_column / 40; }
 
-estimate estimate_time(const llm_model *model, const machine *m, double tokens, double own) {
+estimate estimate_time(const llm_model *model, const machine *m, double tokens, double own, double steps) {
     const llm_config *c = &model->config;
     const double cols[LLM_INPUTS] = {c->width, (double)c->heads * c->head_width, c->width, c->hidden};
     const double head = (double)c->vocabulary * c->width;
@@ -116,6 +117,8 @@ estimate estimate_time(const llm_model *model, const machine *m, double tokens, 
     double probes = 5.0 * LLM_LINEARS * 900 * 2 * (layers / 2 + head) / (0.5 * m->products);
     double vocabulary = (model->head.tensor == model->embedding.tensor ? 1 : 2) * head * (m->encode_weight + m->encode_column * c->width);
     e.encoding = gathering + probes + (encoding * c->layers + vocabulary) / m->threads;
-    e.all = e.writing + e.learning + e.encoding;
+    /* Forward with the model; forward twice, back and with respect to the weights with the stack. */
+    e.tuning = steps * TUNE_TEXTS * (TUNE_LENGTH - 1) * 2 * (4.75 * layers + 3 * head) / (0.5 * m->products);
+    e.all = e.writing + e.learning + e.encoding + e.tuning;
     return e;
 }

@@ -17,6 +17,7 @@ static const struct {
     {"info", "what a stack holds", command_info},
     {"verify", "check every checksum of a stack", command_verify},
     {"error", "distance of a stack's matrices from the originals, at every level", command_error},
+    {"tune", "a stack, so that the whole model predicts what it does at full precision", command_tune},
     {"cut", "a smaller file: what a budget loads of a stack", command_cut},
     {"plot", "quality against memory, and where a budget's planes go, as a picture", command_plot},
     {"run", "continue a prompt", command_run},
