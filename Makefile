@@ -16,6 +16,7 @@ LIBS = -lm -pthread
 ifneq ($(findstring mingw,$(CC)),) # make CC=x86_64-w64-mingw32-gcc build/bitstack.exe
 EXE = .exe
 LIBS = -lm -static -pthread -lpsapi
+FLAGS += -Wa,-muse-unaligned-vector-move # as the headers do for themselves: GCC's bug 54412
 endif
 HEADERS = bitstack.h bitstack_compress.h
 
