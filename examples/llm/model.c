@@ -416,7 +416,7 @@ static int allocate(llm_state *s, const llm_model *m, uint32_t context, uint32_t
                                &s->attending, &s->rope, &s->unpacked};
     state_parts(m, context, s->batch, texts ? texts : 1, parts);
     for (int i = 0; i < STATE_PARTS; i++)
-        if (!(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64))) {
+        if (!(*at[i] = platform_aligned((parts[i] / 16 + 1) * 64))) {
             llm_state_free(s);
             return -1;
         }
@@ -433,8 +433,9 @@ int llm_state_init_texts(llm_state *s, const llm_model *m, uint32_t context, uin
 }
 
 void llm_state_free(llm_state *s) {
-    free(s->keys), free(s->values), free(s->x), free(s->normed), free(s->q), free(s->k), free(s->v), free(s->attended);
-    free(s->up), free(s->gate), free(s->attending), free(s->rope), free(s->unpacked);
+    float *const all[STATE_PARTS] = {s->keys, s->values, s->x, s->normed, s->q, s->k, s->v, s->attended, s->up, s->gate,
+                                     s->attending, s->rope, s->unpacked};
+    for (int i = 0; i < STATE_PARTS; i++) platform_aligned_free(all[i]);
     memset(s, 0, sizeof *s);
 }
 
