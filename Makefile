@@ -12,6 +12,10 @@ BUILD ?= build
 WARN = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-align -Wstrict-prototypes
 FLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -I. -Iexamples -pthread
 LIBS = -lm -pthread
+ifneq ($(findstring mingw,$(CC)),) # make CC=x86_64-w64-mingw32-gcc build/bitstack.exe
+EXE = .exe
+LIBS = -lm -static -pthread -lpsapi
+endif
 HEADERS = bitstack.h bitstack_compress.h
 
 LIB = $(BUILD)/bitstack.o $(BUILD)/bitstack_compress.o
@@ -33,7 +37,7 @@ $(BUILD)/bitstack_compress.o: bitstack_compress.h bitstack.h
 $(BUILD)/llm/%.o: examples/llm/%.c $(wildcard examples/llm/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
-$(BUILD)/llm/dense.o: FLAGS += -ffp-contract=fast
+$(BUILD)/llm/dense.o $(BUILD)/llm/attention.o: FLAGS += -ffp-contract=fast
 $(BUILD)/peers/%.o: bench/peers/%.c $(wildcard bench/peers/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -O3 -c $< -o $@
@@ -41,7 +45,7 @@ $(BUILD)/command/%.o: examples/bitstack/%.c $(wildcard examples/bitstack/*.h exa
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -c $< -o $@
 $(BUILD)/command/plot.o: bench/svg.h
-$(BUILD)/bitstack: $(COMMAND) $(LLM) $(LIB)
+$(BUILD)/bitstack$(EXE): $(COMMAND) $(LLM) $(LIB)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 # Each of these holds the implementation itself, as a user's program would.
 $(BUILD)/%: examples/%.c $(HEADERS)

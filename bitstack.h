@@ -32,7 +32,7 @@
  *   [CONFIG]     macros                [TYPES]    types and results
  *   [API]        functions             [STOP]     stop here if you only want the API
  *   [PLATFORM] [INTERNAL] [BYTES] [CHECKSUM] [ERRORS] [READER] [BUDGET] [RECONSTRUCT]
- *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DECODE] [DISPATCH] [GEMV] [POOL] [LICENCE]
+ *   [TABLES] [SCALAR] [SSE4] [AVX2] [AVX512] [NEON] [POPCOUNT] [GEMM] [DECODE] [WASM] [DISPATCH] [GEMV] [POOL] [LICENCE]
  */
 #ifndef BITSTACK_H
 #define BITSTACK_H
@@ -191,10 +191,13 @@ extern "C" {
  * BITSTACK_YIELD         (impl) what a thread that resizes does, as BITSTACK_YIELD(), while products that began
  *                        before are still at work. Default: sched_yield where there is one. With fixed
  *                        priorities it must let lower ones run: a delay
- * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads
+ * BITSTACK_POOL          bitstack_pool_open and its kin: needs POSIX threads, or Windows
  * BITSTACK_NO_THREADS    (impl) no atomics: nothing may multiply while a budget is being set
  * BITSTACK_NO_SIMD, BITSTACK_NO_SSE4, _NO_AVX2, _NO_AVXVNNI, _NO_AVX512, _NO_AMX, _NO_NEON, _NO_DOTPROD   (impl)
  *                        leave kernels out
+ * BITSTACK_NO_DOUBLE     (impl) products and dequantize without double-precision arithmetic, which some machines have only
+ *                        as calls of functions: in integers, with the same bits, but that what is infinite becomes NaN.
+ *                        Set by itself on 32-bit ARM and RISC-V without such a unit; leaves the SIMD kernels out
  * BITSTACK_ALLOW_FAST_MATH   (impl) -ffast-math and its parts are refused unless this is defined: results then
  *                        differ between machines, NaN in weights may pass for numbers; memory stays safe
  * BITSTACK_CHUNK_COLS    (impl) columns whose lookup tables are held at once on the C stack, a
@@ -203,7 +206,7 @@ extern "C" {
  *                        cols * rank is larger
  */
 #ifndef BITSTACK_API
-#if defined(BITSTACK_STATIC) && defined(__GNUC__)
+#if defined(BITSTACK_STATIC) && (defined(__GNUC__) || defined(__clang__))
 #define BITSTACK_API __attribute__((unused)) static
 #elif defined(BITSTACK_STATIC)
 #define BITSTACK_API static
@@ -608,8 +611,8 @@ BITSTACK_API int bitstack_version(void);
 #ifdef __cplusplus
 extern "C" {
 #endif
-/* A small pool of POSIX threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
- * and link with -pthread where that is needed.
+/* A small pool of POSIX or Windows threads, for options.parallel: define BITSTACK_POOL (with the implementation too)
+ * and link with -pthread where that is needed; on Windows the implementation includes windows.h.
  *     bitstack_pool *pool;
  *     if (bitstack_pool_open(&pool, 0, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
  * `threads` counts the calling one; 0 means one a processor. Where fewer can be started (at most 256), the pool
@@ -641,6 +644,10 @@ BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size
 #ifndef BITSTACK_NO_STDIO
 #include <errno.h>
 #include <stdio.h>
+#ifdef _WIN32
+#include <stdlib.h>
+#include <wchar.h>
+#endif
 #endif
 #ifndef BITSTACK_NO_MALLOC
 #include <stdlib.h>
@@ -651,19 +658,70 @@ BITSTACK_API void bitstack_pool_run(void *pool, void (*task)(void *context, size
 #endif
 
 /* NaN must be seen and sums keep their order. (GCC and clang tell of these options by these macros.) */
+#if (defined(__arm__) && (!defined(__ARM_FP) || !(__ARM_FP & 8))) || (defined(__riscv) && (!defined(__riscv_flen) || __riscv_flen < 64))
+#ifndef BITSTACK_NO_DOUBLE
+#define BITSTACK_NO_DOUBLE
+#endif
+#endif
+#if defined(BITSTACK_NO_DOUBLE) && !defined(BITSTACK_NO_SIMD)
+#define BITSTACK_NO_SIMD
+#endif
+
 #if !defined(BITSTACK_ALLOW_FAST_MATH) && (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0))
 #error "bitstack: build this file without -ffast-math; see BITSTACK_ALLOW_FAST_MATH"
 #endif
 
-#ifndef BITSTACK_NO_THREADS
-#if !defined(__GNUC__)
-#error "bitstack.h: define BITSTACK_NO_THREADS; the atomics are those of gcc and clang"
+/* What the compiler understands: attributes, builtins and assembly of gcc (clang's, too, also as clang-cl), or cl 2019 and
+ * later, which builds any intrinsic anywhere. */
+#if defined(__GNUC__) || defined(__clang__)
+#define BITSTACK_GNU_
+#define BITSTACK_TARGET_(isa) __attribute__((target(isa)))
+#define BITSTACK_FORCED_ static inline __attribute__((always_inline))
+#elif defined(_MSC_VER) && _MSC_VER >= 1920
+#define BITSTACK_CL_
+#define BITSTACK_TARGET_(isa)
+#define BITSTACK_FORCED_ static __forceinline
+#include <intrin.h>
+#if defined(_M_FP_FAST) && !defined(BITSTACK_ALLOW_FAST_MATH)
+#error "bitstack: build this file with /fp:precise; see BITSTACK_ALLOW_FAST_MATH"
 #endif
+#pragma fp_contract(off) /* products are rounded before they are added */
+#endif
+
+/* GCC keeps the stack of Windows aligned to 16 bytes only and yet spills wider registers with moves that want more (its
+ * bug 54412). On the CPUs that have such registers the other moves are as fast. */
+#if defined(__MINGW32__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(BITSTACK_NO_SIMD)
+#define BITSTACK_MOVE_(aligned, unaligned) ".macro " aligned " a:vararg\n\t" unaligned " \\a\n.endm\n"
+#define BITSTACK_MOVES_ \
+    BITSTACK_MOVE_("vmovaps", "vmovups") BITSTACK_MOVE_("vmovapd", "vmovupd") BITSTACK_MOVE_("vmovdqa", "vmovdqu") \
+    BITSTACK_MOVE_("vmovdqa32", "vmovdqu32") BITSTACK_MOVE_("vmovdqa64", "vmovdqu64")
+__asm__(".ifndef bitstack_moves_\n.set bitstack_moves_, 1\n" BITSTACK_MOVES_ ".endif\n");
+#endif
+
+#if defined(BITSTACK_GNU_)
+#define BITSTACK_GET_(address) __atomic_load_n(address, __ATOMIC_SEQ_CST)
+#define BITSTACK_PUT_(address, value) __atomic_store_n(address, value, __ATOMIC_SEQ_CST)
+#define BITSTACK_COUNT_(address, by) __atomic_fetch_add(address, by, __ATOMIC_SEQ_CST)
+#elif defined(BITSTACK_CL_) /* of 32 bits; each is a full barrier */
+#define BITSTACK_GET_(address) ((uint32_t)_InterlockedOr((volatile long *)(address), 0))
+#define BITSTACK_PUT_(address, value) ((void)_InterlockedExchange((volatile long *)(address), (long)(value)))
+#define BITSTACK_COUNT_(address, by) ((uint32_t)_InterlockedExchangeAdd((volatile long *)(address), (long)(by)))
+#elif !defined(BITSTACK_NO_THREADS)
+#error "bitstack.h: define BITSTACK_NO_THREADS; the atomics are those of gcc, clang and cl 2019"
+#endif
+#ifndef BITSTACK_NO_THREADS
 #ifndef BITSTACK_YIELD
 #if defined(__unix__) || defined(__APPLE__)
 #include <sched.h>
 #define BITSTACK_YIELD() ((void)sched_yield())
+#elif defined(_WIN32)
+/* As in windows.h, which would bring thousands of names. */
+#ifdef __cplusplus
+extern "C"
+#endif
+__declspec(dllimport) int __stdcall SwitchToThread(void);
+#define BITSTACK_YIELD() ((void)SwitchToThread())
 #else
 #define BITSTACK_YIELD() ((void)0)
 #endif
@@ -891,7 +949,39 @@ static inline const char *bitstack_name_(const bitstack *stack, const unsigned c
 /* Files beyond 2 GiB where long has 32 bits, whatever feature macros there are: glibc's own functions, declared here
  * in case <stdio.h> does not, or steps that a long can hold. */
 #if defined(_WIN32)
-#define BITSTACK_FOPEN_ fopen
+#define BITSTACK_PATH_ 4096 /* units of a path, at most */
+/* Paths are UTF-8 on Windows, too, and may be long. 0: it is neither that nor of a length that a file can have. */
+static inline int bitstack_wide_path_(wchar_t *to, const char *path) {
+    const unsigned char *at = (const unsigned char *)path;
+    size_t used = 0;
+    while (*at) {
+        uint32_t point = *at, more = point < 0x80 ? 0 : point < 0xC2 ? 4 : point < 0xE0 ? 1 : point < 0xF0 ? 2 : point < 0xF5 ? 3 : 4, i;
+        if (more == 4) return 0;
+        point &= more ? 0x3Fu >> more : 0x7Fu;
+        for (i = 0, at++; i < more; i++, at++) {
+            if ((*at & 0xC0) != 0x80) return 0;
+            point = point << 6 | (*at & 0x3Fu);
+        }
+        if (used + 3 > BITSTACK_PATH_ || (point >= 0xD800 && point < 0xE000) || point > 0x10FFFF) return 0;
+        if (point >= 0x10000) to[used++] = (wchar_t)(0xD7C0 + (point >> 10)), point = 0xDC00 + (point & 0x3FF);
+        to[used++] = (wchar_t)point;
+    }
+    to[used] = 0;
+    if (used >= 240 && wcsncmp(to, L"\\\\", 2) != 0) { /* beyond the classic limit only the whole path will do, and no '/' */
+        wchar_t whole[BITSTACK_PATH_];
+        size_t length;
+        if (!_wfullpath(whole, to, BITSTACK_PATH_) || (length = wcslen(whole)) + 5 > BITSTACK_PATH_) return 0;
+        memcpy(to, L"\\\\?\\", 4 * sizeof *to), memcpy(to + 4, whole, (length + 1) * sizeof *to);
+    }
+    return 1;
+}
+static inline FILE *bitstack_fopen_(const char *path, const char *mode) {
+    wchar_t wide[BITSTACK_PATH_], how[8] = {0};
+    size_t i;
+    for (i = 0; mode[i] && i < 7; i++) how[i] = (wchar_t)(unsigned char)mode[i];
+    return bitstack_wide_path_(wide, path) ? _wfopen(wide, how) : (errno = EINVAL, (FILE *)NULL);
+}
+#define BITSTACK_FOPEN_ bitstack_fopen_
 static inline int bitstack_seek_(FILE *file, uint64_t offset) {
     return offset > INT64_MAX || _fseeki64(file, (int64_t)offset, SEEK_SET);
 }
@@ -1776,27 +1866,31 @@ static bitstack_result bitstack_take_part_(bitstack *stack, const bitstack_state
 #ifndef BITSTACK_NO_THREADS
 static unsigned bitstack_enter_(const bitstack *stack) {
     unsigned char here;
-    unsigned parity = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
+    unsigned parity = BITSTACK_GET_(stack->readers) & 1u;
     unsigned stripe = (((uint32_t)((uintptr_t)&here >> 12) * 2654435769u) >> 29) % BITSTACK_READER_STRIPES_; /* stacks lie regularly */
     unsigned ticket = (1 + parity * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_;
-    __atomic_fetch_add(stack->readers + ticket, 1u, __ATOMIC_SEQ_CST);
+    BITSTACK_COUNT_(stack->readers + ticket, 1u);
     return ticket;
 }
 static void bitstack_leave_(const bitstack *stack, unsigned ticket) {
+#ifdef BITSTACK_GNU_
     __atomic_fetch_sub(stack->readers + ticket, 1u, __ATOMIC_RELEASE);
+#else
+    BITSTACK_COUNT_(stack->readers + ticket, -1);
+#endif
 }
 static void bitstack_wait_for_readers_(const bitstack *stack) {
     unsigned turn, stripe;
     for (turn = 0; turn < 2; turn++) {
-        unsigned old = __atomic_load_n(stack->readers, __ATOMIC_SEQ_CST) & 1u;
-        __atomic_store_n(stack->readers, old ^ 1u, __ATOMIC_SEQ_CST);
+        unsigned old = BITSTACK_GET_(stack->readers) & 1u;
+        BITSTACK_PUT_(stack->readers, old ^ 1u);
         for (stripe = 0; stripe < BITSTACK_READER_STRIPES_; stripe++)
-            while (__atomic_load_n(stack->readers + (1 + old * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_, __ATOMIC_SEQ_CST))
+            while (BITSTACK_GET_(stack->readers + (1 + old * BITSTACK_READER_STRIPES_ + stripe) * BITSTACK_READER_STEP_))
                 BITSTACK_YIELD();
     }
 }
-#define BITSTACK_SHOWN_(state) __atomic_load_n(&(state)->shown, __ATOMIC_SEQ_CST)
-#define BITSTACK_SHOW_(state, value) __atomic_store_n(&(state)->shown, value, __ATOMIC_SEQ_CST)
+#define BITSTACK_SHOWN_(state) BITSTACK_GET_(&(state)->shown)
+#define BITSTACK_SHOW_(state, value) BITSTACK_PUT_(&(state)->shown, value)
 #else
 static unsigned bitstack_enter_(const bitstack *stack) { return (void)stack, 0; }
 static void bitstack_leave_(const bitstack *stack, unsigned ticket) { (void)stack, (void)ticket; }
@@ -2068,8 +2162,134 @@ static void bitstack_row_values_(int32_t to[BITSTACK_CHUNK_], const bitstack_vie
     }
 }
 
-static double bitstack_unit_(const bitstack_view *view) {
-    return (double)view->scale * (double)bitstack_load_f32_(view->planes->columns);
+/* ---- the arithmetic of sums ----
+ * bitstack_real_ is double: products of two floats are exact, sums and other products rounded once. Without a unit for that,
+ * integers give the same bits. bitstack_shift_ is a power of two, the product of two that are floats. */
+#ifndef BITSTACK_NO_DOUBLE
+typedef double bitstack_real_, bitstack_shift_;
+static inline bitstack_real_ bitstack_real_of_(float value) { return (double)value; }
+static inline bitstack_real_ bitstack_plus_(bitstack_real_ a, bitstack_real_ b) { return a + b; }
+static inline bitstack_real_ bitstack_by_(bitstack_real_ a, float b) { return a * (double)b; }
+static inline bitstack_real_ bitstack_shifted_(bitstack_real_ a, bitstack_shift_ by) { return a * by; }
+static inline float bitstack_float_of_(bitstack_real_ a) { return (float)a; }
+static inline bitstack_shift_ bitstack_shift_of_(float a, float b) { return (double)a * (double)b; }
+#else
+/* n * 2^e, negative where minus is 1: n has 53 bits, or is 0. Above BITSTACK_ODD_, beyond all sums of products, e says NaN. */
+typedef struct bitstack_real_ {
+    uint64_t n;
+    int32_t e;
+    uint32_t minus;
+} bitstack_real_;
+typedef int32_t bitstack_shift_; /* its exponent */
+enum { BITSTACK_ODD_ = 2000 };
+
+static inline int32_t bitstack_length_(uint64_t n) { /* of n > 0 in bits */
+#if defined(__GNUC__)
+    return 64 - (int32_t)__builtin_clzll(n);
+#else
+    int32_t length = 0;
+    for (; n; n >>= 1) length++;
+    return length;
+#endif
+}
+
+/* n / 2^drop to the nearest, to even between two. */
+static inline uint64_t bitstack_drop_bits_(uint64_t n, int32_t drop) {
+    uint64_t kept, rest, half;
+    if (drop > 63) return 0;
+    if (drop <= 0) return n << -drop;
+    kept = n >> drop, rest = n & (((uint64_t)1 << drop) - 1), half = (uint64_t)1 << (drop - 1);
+    return kept + (rest > half || (rest == half && (kept & 1)));
+}
+
+/* Rounded to 53 bits. The last bit of an n of more than 54 may stand for any that were below it. */
+static bitstack_real_ bitstack_real_make_(uint64_t n, int32_t e, uint32_t minus) {
+    bitstack_real_ a;
+    a.n = n, a.e = e, a.minus = minus;
+    if (n) {
+        const int32_t drop = bitstack_length_(n) - 53;
+        a.n = bitstack_drop_bits_(n, drop), a.e = e + drop;
+        if (a.n >> 53) a.n >>= 1, a.e++;
+    }
+    if (e > BITSTACK_ODD_) a.n = (uint64_t)1 << 52;
+    return a;
+}
+
+/* The float nearest to n * 2^e, subnormal or infinite where it is that. n < 2^62. */
+static float bitstack_float_make_(uint64_t n, int32_t e, uint32_t minus) {
+    uint32_t bits = 0;
+    if (n) {
+        int32_t drop = bitstack_length_(n) - 24;
+        if (drop < -149 - e) drop = -149 - e;
+        n = bitstack_drop_bits_(n, drop), e += drop;
+        if (n >> 24) n >>= 1, e++;
+        bits = n >> 23 ? ((uint32_t)(e + 150) << 23) | ((uint32_t)n & 0x7FFFFFu) : (uint32_t)n;
+        if (e > 127 - 23 && n) bits = 0x7F800000u;
+    }
+    return bitstack_float_from_bits_(minus << 31 | bits);
+}
+
+static int32_t bitstack_float_parts_(float value, uint32_t *n, uint32_t *minus) {
+    const uint32_t bits = bitstack_bits_from_float_(value), exponent = bits >> 23 & 255u;
+    *n = (bits & 0x7FFFFFu) | (exponent ? 0x800000u : 0), *minus = bits >> 31;
+    return exponent == 255 ? 2 * BITSTACK_ODD_ : exponent ? (int32_t)exponent - 150 : -149;
+}
+
+static bitstack_real_ bitstack_real_of_(float value) {
+    uint32_t n, minus;
+    const int32_t e = bitstack_float_parts_(value, &n, &minus);
+    return bitstack_real_make_(n, e, minus);
+}
+
+static bitstack_real_ bitstack_by_(bitstack_real_ a, float b) {
+    uint32_t n, minus;
+    int32_t e = a.e + bitstack_float_parts_(b, &n, &minus);
+    uint64_t high, low;
+    for (; n && n < 0x800000u; e--) n <<= 1; /* 24 bits */
+    high = (a.n >> 29) * n, low = (a.n & 0x1FFFFFFFu) * n;
+    return bitstack_real_make_(((high << 9) + (low >> 20)) | ((low & 0xFFFFFu) != 0), e + 20, a.minus ^ minus);
+}
+
+static bitstack_real_ bitstack_plus_(bitstack_real_ a, bitstack_real_ b) {
+    bitstack_real_ least;
+    uint64_t large, small;
+    int32_t apart;
+    if (a.e > BITSTACK_ODD_) return a;
+    if (b.e > BITSTACK_ODD_) return b;
+    if (!a.n && !b.n) return a.minus &= b.minus, a;
+    if (!a.n) return b;
+    if (!b.n) return a;
+    if (a.e < b.e) least = a, a = b, b = least;
+    apart = a.e - b.e, large = a.n << 9, small = b.n << 9;
+    if (apart > 62) return a;
+    if (apart) small = small >> apart | ((small & (((uint64_t)1 << apart) - 1)) != 0);
+    if (a.minus == b.minus) return bitstack_real_make_(large + small, a.e - 9, a.minus);
+    if (large >= small) return bitstack_real_make_(large - small, a.e - 9, large == small ? 0 : a.minus);
+    return bitstack_real_make_(small - large, a.e - 9, b.minus);
+}
+
+static inline bitstack_real_ bitstack_shifted_(bitstack_real_ a, bitstack_shift_ by) { return a.e += by, a; }
+static float bitstack_float_of_(bitstack_real_ a) {
+    return a.e > BITSTACK_ODD_ ? bitstack_float_from_bits_(0x7FC00000u) : bitstack_float_make_(a.n, a.e, a.minus);
+}
+static inline bitstack_shift_ bitstack_shift_of_(float a, float b) {
+    return (int32_t)(bitstack_bits_from_float_(a) >> 23) + (int32_t)(bitstack_bits_from_float_(b) >> 23) - 254; /* both are normal */
+}
+#endif
+
+/* Encoding TABLES: the weight of a table's value and two codes of scales, rounded once. */
+static inline float bitstack_weight_(int32_t value, unsigned row_code, unsigned col_code, bitstack_shift_ unit) {
+#ifndef BITSTACK_NO_DOUBLE
+    return (float)((double)value * (double)bitstack_small_value_(row_code) * (double)bitstack_small_value_(col_code) * unit);
+#else
+    const uint32_t size = value < 0 ? 0u - (uint32_t)value : (uint32_t)value;
+    const uint32_t n = row_code && col_code ? size * (32u + row_code % 32) * (32u + col_code % 32) : 0;
+    return bitstack_float_make_(n, (int32_t)(row_code / 32 + col_code / 32) - 24 + unit, value < 0);
+#endif
+}
+
+static bitstack_shift_ bitstack_unit_(const bitstack_view *view) {
+    return bitstack_shift_of_(view->scale, bitstack_load_f32_(view->planes->columns));
 }
 /* The code of a row's scale for a group of columns; the codes of all columns. */
 static const unsigned char *bitstack_row_scale_(const bitstack_view *view, size_t row, size_t group) {
@@ -2095,50 +2315,50 @@ static const signed char *bitstack_kept_(const bitstack_view *view, size_t k, si
 }
 
 static void bitstack_tables_dequantize_(const bitstack_view *view, size_t begin, size_t count, float *out, size_t out_stride) {
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
     size_t row, col, j, k, last = 0;
     float scale;
     for (row = begin; row < begin + count; row++) {
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
-            const double s = (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+            const unsigned s = *bitstack_row_scale_(view, row, col / view->group_cols);
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
-            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++) {
-                const double w = (double)value[j] * s * (double)bitstack_small_value_(scales[col + j]); /* exact */
-                bitstack_put_float_(out, (row - begin) * out_stride + col + j, (float)(w * unit));
-            }
+            for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
+                bitstack_put_float_(out, (row - begin) * out_stride + col + j, bitstack_weight_(value[j], s, scales[col + j], unit));
         }
         for (k = 0; k < view->kept; k++) {
             const signed char *values = bitstack_kept_(view, k, &col, &scale);
             const size_t at = (row - begin) * out_stride + col;
-            const double before = k && col == last ? (double)bitstack_get_float_(out, at) : 0; /* a column may stand there twice */
-            bitstack_put_float_(out, at, (float)(before + (double)view->scale * (double)scale * values[row]));
+            const bitstack_real_ before = bitstack_real_of_(k && col == last ? bitstack_get_float_(out, at) : 0); /* a column may stand there twice */
+            const bitstack_real_ product = bitstack_by_(bitstack_by_(bitstack_real_of_(view->scale), scale), values[row]);
+            bitstack_put_float_(out, at, bitstack_float_of_(bitstack_plus_(before, product)));
             last = col;
         }
     }
 }
 
 static void bitstack_tables_reference_(const bitstack_view *view, const float *x, float *y, size_t begin, size_t count) {
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
+    const bitstack_real_ nothing = bitstack_real_of_(0);
     const unsigned char *scales = bitstack_col_scales_(view);
     int32_t value[BITSTACK_CHUNK_];
     size_t row, col, j, k;
     float scale;
     for (row = begin; row < begin + count; row++) {
-        double total = 0, whole = 0;
+        bitstack_real_ total = nothing, whole = nothing;
         for (k = 0; k < view->kept; k++) {
             const signed char *values = bitstack_kept_(view, k, &col, &scale);
-            whole += (double)scale * values[row] * (double)bitstack_get_float_(x, col);
+            whole = bitstack_plus_(whole, bitstack_by_(bitstack_by_(bitstack_real_of_(scale), values[row]), bitstack_get_float_(x, col)));
         }
         for (col = 0; col < view->cols; col += BITSTACK_CHUNK_) {
-            double sum = 0;
+            bitstack_real_ sum = nothing;
             bitstack_row_values_(value, view, row, col / BITSTACK_CHUNK_);
             for (j = 0; j < BITSTACK_CHUNK_ && col + j < view->cols; j++)
-                sum += (double)value[j] * (double)bitstack_small_value_(scales[col + j]) * (double)bitstack_get_float_(x, col + j);
-            total += sum * (double)bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols));
+                sum = bitstack_plus_(sum, bitstack_by_(bitstack_real_of_((float)value[j] * bitstack_small_value_(scales[col + j])), bitstack_get_float_(x, col + j)));
+            total = bitstack_plus_(total, bitstack_by_(sum, bitstack_small_value_(*bitstack_row_scale_(view, row, col / view->group_cols))));
         }
-        bitstack_put_float_(y, row - begin, (float)(unit * total + (double)view->scale * whole));
+        bitstack_put_float_(y, row - begin, bitstack_float_of_(bitstack_plus_(bitstack_shifted_(total, unit), bitstack_by_(whole, view->scale))));
     }
 }
 
@@ -2147,7 +2367,7 @@ static void bitstack_tables_reference_(const bitstack_view *view, const float *x
 BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view, uint32_t begin, uint32_t count,
                                                       float *out, size_t out_stride) {
     const size_t most_rows = BITSTACK_PATCH_, most_cols = 64;
-    double sum[BITSTACK_PATCH_][64];
+    bitstack_real_ sum[BITSTACK_PATCH_][64];
     float u[BITSTACK_PATCH_], v[64];
     size_t row, col, rows, cols, i, j, r;
     uint32_t p;
@@ -2173,16 +2393,16 @@ BITSTACK_API bitstack_result bitstack_view_dequantize(const bitstack_view *view,
                         const unsigned char *bits = plane->signs + (row + i) / BITSTACK_TILE_ * bitstack_tile_bytes_(view) +
                                                     col / 4 * 32 + in_tile % 32;
                         unsigned shift = in_tile < 32 ? 0 : 4;
-                        const double with_sign[2] = {-(double)u[i], (double)u[i]};
+                        const bitstack_real_ with_sign[2] = {bitstack_real_of_(-u[i]), bitstack_real_of_(u[i])};
                         for (j = 0; j < cols; j++)
-                            sum[i][j] += with_sign[bits[j / 4 * 32] >> (shift + j % 4) & 1] * (double)v[j];
+                            sum[i][j] = bitstack_plus_(sum[i][j], bitstack_by_(with_sign[bits[j / 4 * 32] >> (shift + j % 4) & 1], v[j]));
                     }
                 }
             }
             for (i = 0; i < rows; i++)
                 for (j = 0; j < cols; j++)
                     bitstack_put_float_(out, (row - begin + i) * out_stride + col + j,
-                                        (float)((double)view->scale * sum[i][j]));
+                                        bitstack_float_of_(bitstack_by_(sum[i][j], view->scale)));
         }
     }
     return BITSTACK_OK;
@@ -2195,27 +2415,25 @@ static void bitstack_reference_gemv_(const bitstack_view *view, const float *x, 
     uint32_t p;
     for (row = begin; row < begin + count; row++) {
         size_t in_tile = row % BITSTACK_TILE_;
-        double total = 0;
+        bitstack_real_ total = bitstack_real_of_(0);
         for (p = 0; p < view->level; p++)
             for (r = 0; r < view->rank; r++)
                 for (col = 0; col < view->cols; col += cols) {
                     const unsigned char *bits = view->planes[p].signs + row / BITSTACK_TILE_ * bitstack_tile_bytes_(view) +
                                                 col / 4 * 32 + in_tile % 32;
                     unsigned shift = in_tile < 32 ? 0 : 4;
-                    double sum = 0;
+                    bitstack_real_ sum = bitstack_real_of_(0);
                     cols = bitstack_span_cols_(view, col, view->cols);
                     if (cols > BITSTACK_BLOCK_) cols = BITSTACK_BLOCK_;
                     bitstack_factors_(v, view->planes[p].columns, view->factor_type, r * view->cols + col, cols);
                     bitstack_factors_(&u, view->planes[p].coefficients, view->factor_type,
                                       bitstack_coefficient_at_(view, col, r) + row, 1);
                     memcpy(z, (const char *)x + 4 * col, 4 * cols);
-                    for (j = 0; j < cols; j++) {
-                        double product = (double)v[j] * (double)z[j];
-                        sum += bits[j / 4 * 32] >> (shift + j % 4) & 1 ? product : -product;
-                    }
-                    total += (double)u * sum;
+                    for (j = 0; j < cols; j++)
+                        sum = bitstack_plus_(sum, bitstack_by_(bitstack_real_of_(bits[j / 4 * 32] >> (shift + j % 4) & 1 ? v[j] : -v[j]), z[j]));
+                    total = bitstack_plus_(total, bitstack_by_(sum, u));
                 }
-        bitstack_put_float_(y, row - begin, (float)((double)view->scale * total));
+        bitstack_put_float_(y, row - begin, bitstack_float_of_(bitstack_by_(total, view->scale)));
     }
 }
 
@@ -2269,11 +2487,16 @@ static inline const char *bitstack_ahead_(const bitstack_run_ *run, size_t at, s
 }
 
 /* Nothing relies on the alignment, but vectors that straddle cache lines are slow. */
-#if defined(__GNUC__)
+#if defined(BITSTACK_GNU_)
 #define BITSTACK_PREFETCH_(address) __builtin_prefetch(address, 0, 2)
 #define BITSTACK_ALIGNED_ __attribute__((aligned(64)))
 #define BITSTACK_RESTRICT_ __restrict__
 #define BITSTACK_APART_ __attribute__((noinline)) /* so that its place on the stack is taken only while it runs */
+#elif defined(BITSTACK_CL_)
+#define BITSTACK_PREFETCH_(address) ((void)(address))
+#define BITSTACK_ALIGNED_ __declspec(align(64))
+#define BITSTACK_RESTRICT_ __restrict
+#define BITSTACK_APART_ __declspec(noinline)
 #else
 #define BITSTACK_PREFETCH_(address) ((void)(address))
 #define BITSTACK_ALIGNED_
@@ -2301,7 +2524,7 @@ typedef struct bitstack_inputs_ {
     size_t from, to, groups, group_cols;          /* columns */
     size_t batch, parts;                          /* inputs; bytes of an integer: 1 or 2 */
     size_t stride;                                /* bytes from one part to the next, and, times `parts`, to the next input */
-    signed char q[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ signed char q[BITSTACK_CHUNK_COLS * 4];
     int32_t bias;                                 /* what sums are multiplied with: where kernels->flip is 128, all bytes of the table are 128 too large */
     float scales[BITSTACK_CHUNK_COLS / 8];        /* [group][input] */
     int32_t sums[BITSTACK_CHUNK_COLS / 8];        /* of q: [group][input][part] */
@@ -2345,7 +2568,7 @@ typedef struct bitstack_kernels_ {
     void (*tiles)(int on);                                      /* called before `mix` is, and after; or NULL */
     void (*stream)(float *total, const bitstack_strip_ *strip); /* NULL: decode, dot and fold do it */
     void (*prepare)(signed char *q, size_t count); /* puts behind q what `stream` needs of the inputs beside; or NULL */
-    void (*times)(float *total, double by); /* 16 rows: total * by, rounded once */
+    void (*times)(float *total, bitstack_shift_ by); /* 16 rows: total * by, rounded once */
     void (*whole)(float *total, const signed char *values, float by); /* 16 rows of a whole column: total + values * by, rounded once */
     unsigned char flip; /* what each byte of a table is combined with (exclusive or) before `decode` sees it: 0, or 128 */
     unsigned char pairs; /* up to this level `stream` may take two tiles at once: where memory, not operations, bounds it */
@@ -2461,23 +2684,62 @@ static void bitstack_combine_scalar_(float *total, const float *base, const floa
 
 /* ==================================================================================== [SSE4]
  * Functions carry their own target, so no flag is needed to build them. */
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(BITSTACK_NO_SIMD)
+#if !defined(BITSTACK_NO_SIMD) && ((defined(BITSTACK_GNU_) && (defined(__x86_64__) || defined(__i386__))) || (defined(BITSTACK_CL_) && defined(_M_X64)))
 #define BITSTACK_X86_
-#include <cpuid.h>
 #include <immintrin.h>
+#ifdef BITSTACK_CL_
+/* As those of <cpuid.h>, and without the assembly that keeps gcc from fusing a product with its sum. */
+static int bitstack_cpuid_(unsigned leaf, unsigned part, unsigned *a, unsigned *b, unsigned *c, unsigned *d) {
+    int words[4];
+    __cpuid(words, 0);
+    if ((unsigned)words[0] < leaf) return 0;
+    __cpuidex(words, (int)leaf, (int)part);
+    *a = (unsigned)words[0], *b = (unsigned)words[1], *c = (unsigned)words[2], *d = (unsigned)words[3];
+    return 1;
+}
+static unsigned bitstack_states_(void) { return (unsigned)_xgetbv(0); }
+#define BITSTACK_KEEP_X86_(value)
+#define BITSTACK_PREFETCH_BOTH_(soon, later) (_mm_prefetch(soon, _MM_HINT_T0), _mm_prefetch(later, _MM_HINT_T1))
+#else
+#include <cpuid.h>
+#ifdef _MSC_VER /* clang-cl: immintrin.h leaves out what the flags of the whole file do not name */
+#include <tmmintrin.h>
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <fmaintrin.h>
+#include <f16cintrin.h>
+#include <avx512fintrin.h>
+#include <avx512vlintrin.h>
+#include <avx512bwintrin.h>
+#include <avx512dqintrin.h>
+#include <avx512vlbwintrin.h>
+#include <avx512vbmiintrin.h>
+#include <avx512vnniintrin.h>
+#include <avx512bitalgintrin.h>
+#include <gfniintrin.h>
+#if __clang_major__ >= 12
+#include <avxvnniintrin.h>
+#endif
+#endif
+#define bitstack_cpuid_(leaf, part, a, b, c, d) __get_cpuid_count(leaf, part, a, b, c, d)
+static unsigned bitstack_states_(void) {
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+#define BITSTACK_KEEP_X86_(value) __asm__("" : "+v"(value));
+#define BITSTACK_PREFETCH_BOTH_(soon, later) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(soon)), "m"(*(later)))
+#endif
 
 /* What CPU and operating system both support: bits of leaf 1 ECX, leaf 7 EBX and ECX, and the states in
  * XCR0. */
 static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned leaf7_ecx, unsigned xcr0) {
-    unsigned a, b, c, d, low, high;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx) return 0;
-    if (xcr0) {
-        if (!(c & 1u << 27)) return 0; /* OSXSAVE */
-        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-        if ((low & xcr0) != xcr0) return 0;
-    }
+    unsigned a, b, c, d;
+    if (!bitstack_cpuid_(1, 0, &a, &b, &c, &d) || (c & leaf1_ecx) != leaf1_ecx) return 0;
+    if (xcr0 && (!(c & 1u << 27) || (bitstack_states_() & xcr0) != xcr0)) return 0; /* 27: OSXSAVE */
     if (!(leaf7_ebx | leaf7_ecx)) return 1;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
+    return bitstack_cpuid_(7, 0, &a, &b, &c, &d) && (b & leaf7_ebx) == leaf7_ebx && (c & leaf7_ecx) == leaf7_ecx;
 }
 
 /* Of four tiles at a time, signs 1 KiB ahead go to L1 and those 2 KiB ahead to L2. Measured on a Sapphire Rapids
@@ -2487,13 +2749,12 @@ static int bitstack_x86_has_(unsigned leaf1_ecx, unsigned leaf7_ebx, unsigned le
  * row cost 1 %. */
 #define BITSTACK_NEAR_(tiles) ((tiles) > 1 ? 1024u : 2048u)
 #define BITSTACK_FAR_(tiles) (8192u / (tiles))
-#define BITSTACK_PREFETCH_BOTH_(soon, later) __asm__ volatile("prefetcht0 %0\n\tprefetcht1 %1" : : "m"(*(soon)), "m"(*(later)))
 #endif
 
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_SSE4)
 #define BITSTACK_HAS_SSE4_
-#define BITSTACK_SSE4_ __attribute__((target("sse4.1")))
-#define BITSTACK_SSE4_INLINE_ static inline __attribute__((target("sse4.1"), always_inline))
+#define BITSTACK_SSE4_ BITSTACK_TARGET_("sse4.1")
+#define BITSTACK_SSE4_INLINE_ BITSTACK_SSE4_ BITSTACK_FORCED_
 
 static int bitstack_available_sse4_(void) { return bitstack_x86_has_(1u << 9 | 1u << 19, 0, 0, 0); } /* SSSE3, SSE4.1 */
 
@@ -2610,7 +2871,7 @@ BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *bas
     size_t i;
     for (i = 0; i + 4 <= rows; i += 4) {
         __m128 product = _mm_mul_ps(bitstack_factors_sse4_(u, type, first + i), _mm_loadu_ps(sums + i));
-        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        BITSTACK_KEEP_X86_(product) /* so that no compiler fuses it with the sum */
         _mm_storeu_ps(total + i, _mm_add_ps(_mm_loadu_ps(base + i), product));
     }
     if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
@@ -2620,8 +2881,8 @@ BITSTACK_SSE4_ static void bitstack_combine_sse4_(float *total, const float *bas
 /* ==================================================================================== [AVX2] */
 #if defined(BITSTACK_X86_) && !defined(BITSTACK_NO_AVX2)
 #define BITSTACK_HAS_AVX2_
-#define BITSTACK_AVX2_ __attribute__((target("avx2,f16c")))
-#define BITSTACK_AVX2_INLINE_ static inline __attribute__((target("avx2,f16c"), always_inline))
+#define BITSTACK_AVX2_ BITSTACK_TARGET_("avx2,f16c")
+#define BITSTACK_AVX2_INLINE_ BITSTACK_AVX2_ BITSTACK_FORCED_
 
 /* FMA, AVX, F16C; AVX2; the SSE and AVX state. */
 static int bitstack_available_avx2_(void) { return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 0, 6); }
@@ -2718,7 +2979,9 @@ BITSTACK_AVX2_INLINE_ void bitstack_find_avx2_(__m256i *low, __m256i *high, cons
 /* sum += two groups; their average. The order is kept by force, for GCC's needs more registers than there are. */
 BITSTACK_AVX2_INLINE_ __m256i bitstack_two_avx2_(bitstack_sums_avx2_ *sum, __m256i a, __m256i b) {
     sum->bytes = _mm256_add_epi8(sum->bytes, a);
+#ifdef BITSTACK_GNU_
     __asm__ volatile("" : "+x"(sum->bytes));
+#endif
     sum->bytes = _mm256_add_epi8(sum->bytes, b);
     return _mm256_avg_epu8(a, b);
 }
@@ -2806,7 +3069,7 @@ BITSTACK_AVX2_ static void bitstack_lookup_avx2_(float (*sums)[BITSTACK_TILE_], 
         }
         if (BITSTACK_TABLES_ <= 2 || run->count <= 2) continue;
         for (i = 0; i < run->tiles; i++, signs += run->stride, soon += run->stride, later += run->stride) {
-            unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64] BITSTACK_ALIGNED_;
+            BITSTACK_ALIGNED_ unsigned char nibbles[BITSTACK_BLOCK_ / 4 * 64];
             for (g = 0; g < groups; g++) {
                 const __m256i both = bitstack_load_avx2_(signs + 32 * g);
                 bitstack_store_avx2_(nibbles + 64 * g, _mm256_and_si256(both, nibble));
@@ -2836,7 +3099,7 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *bas
     size_t i;
     for (i = 0; i + 8 <= rows; i += 8) {
         __m256 product = _mm256_mul_ps(bitstack_factors_avx2_(u, type, first + i), _mm256_loadu_ps(sums + i));
-        __asm__("" : "+x"(product)); /* so that no compiler fuses it with the sum */
+        BITSTACK_KEEP_X86_(product) /* so that no compiler fuses it with the sum */
         _mm256_storeu_ps(total + i, _mm256_add_ps(_mm256_loadu_ps(base + i), product));
     }
     if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
@@ -2844,14 +3107,15 @@ BITSTACK_AVX2_ static void bitstack_combine_avx2_(float *total, const float *bas
 #endif /* AVX2 */
 
 /* AVX-VNNI with GFNI (Alder Lake, Zen 5 and later): products of encoding TABLES of its own, in [DECODE]. */
-#if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVXVNNI) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#if defined(BITSTACK_HAS_AVX2_) && !defined(BITSTACK_NO_AVXVNNI) && \
+    (defined(BITSTACK_CL_) ? _MSC_VER >= 1930 : defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 #define BITSTACK_HAS_AVXVNNI_
-#define BITSTACK_AVXVNNI_ __attribute__((target("avx2,f16c,gfni,avxvnni")))
-#define BITSTACK_AVXVNNI_INLINE_ static inline __attribute__((target("avx2,f16c,gfni,avxvnni"), always_inline))
+#define BITSTACK_AVXVNNI_ BITSTACK_TARGET_("avx2,f16c,gfni,avxvnni")
+#define BITSTACK_AVXVNNI_INLINE_ BITSTACK_AVXVNNI_ BITSTACK_FORCED_
 static int bitstack_available_avxvnni_(void) { /* as for AVX2, and GFNI (8); of leaf 7's subleaf 1 AVX-VNNI (4) */
     unsigned a, b, c, d;
-    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 1u << 8, 6) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 &&
-           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
+    return bitstack_x86_has_(1u << 12 | 1u << 28 | 1u << 29, 1u << 5, 1u << 8, 6) && bitstack_cpuid_(7, 0, &a, &b, &c, &d) && a >= 1 &&
+           bitstack_cpuid_(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
 }
 #endif
 
@@ -2865,9 +3129,8 @@ static int bitstack_available_avxvnni_(void) { /* as for AVX2, and GFNI (8); of 
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#define BITSTACK_AVX512_ __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg")))
-#define BITSTACK_AVX512_INLINE_ \
-    static inline __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg"), always_inline))
+#define BITSTACK_AVX512_ BITSTACK_TARGET_("avx2,f16c,avx512f,avx512bw,avx512vbmi,avx512vnni,avx512bitalg")
+#define BITSTACK_AVX512_INLINE_ BITSTACK_AVX512_ BITSTACK_FORCED_
 
 /* As for AVX2, and F (16), BW (30); VBMI (1), VNNI (11), BITALG (12); the mask and 512-bit state too. */
 static int bitstack_available_avx512_(void) {
@@ -2943,7 +3206,7 @@ BITSTACK_AVX512_ static void bitstack_combine_avx512_(float *total, const float 
     size_t i;
     for (i = 0; i + 16 <= rows; i += 16) {
         __m512 product = _mm512_mul_ps(bitstack_factors_avx512_(u, type, first + i), _mm512_loadu_ps(sums + i));
-        __asm__("" : "+v"(product)); /* so that no compiler fuses it with the sum */
+        BITSTACK_KEEP_X86_(product) /* so that no compiler fuses it with the sum */
         _mm512_storeu_ps(total + i, _mm512_add_ps(_mm512_loadu_ps(base + i), product));
     }
     if (i < rows) bitstack_combine_avx2_(total + i, base + i, sums + i, u, type, first + i, rows - i);
@@ -2970,9 +3233,13 @@ BITSTACK_AVX512_INLINE_ void bitstack_index_avx512_(__m512i index[4], const unsi
 /* sum[i] += the four entries at the indices of each row. As assembly, for GCC makes copies of all sums otherwise. */
 BITSTACK_AVX512_INLINE_ void bitstack_look_avx512_(__m512i sum[4], const __m512i index[4], __m512i table) {
     const __m512i ones = _mm512_set1_epi8(1);
+#ifdef BITSTACK_GNU_
 #define BITSTACK_LOOK_(i)                                                                           \
     __asm__ volatile("{vpdpbusd %2, %1, %0|vpdpbusd %0, %1, %2}"                                             \
             : "+v"(sum[i]) : "v"(_mm512_permutexvar_epi8(index[i], table)), "v"(ones));
+#else
+#define BITSTACK_LOOK_(i) sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_permutexvar_epi8(index[i], table), ones);
+#endif
     BITSTACK_LOOK_(0) BITSTACK_LOOK_(1) BITSTACK_LOOK_(2) BITSTACK_LOOK_(3)
 #undef BITSTACK_LOOK_
 }
@@ -3053,7 +3320,7 @@ BITSTACK_AVX512_INLINE_ void bitstack_lookup_ready_avx512_(float (*sums)[BITSTAC
 BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
     const float *scale = run->scales;
     const unsigned char *tables = run->tables;
-    unsigned char indices[BITSTACK_TABLES_ > 4 ? BITSTACK_BLOCK_ / 4 * 64 : 512] BITSTACK_ALIGNED_; /* 512: for the last groups */
+    BITSTACK_ALIGNED_ unsigned char indices[BITSTACK_TABLES_ > 4 ? BITSTACK_BLOCK_ / 4 * 64 : 512]; /* 512: for the last groups */
     const size_t near_by = BITSTACK_NEAR_(run->tiles), far_off = BITSTACK_FAR_(run->tiles);
     size_t from, groups, g, t, stride;
     for (from = 0; from < run->groups; from += groups, scale += run->count, tables += run->count * stride) {
@@ -3092,7 +3359,7 @@ BITSTACK_AVX512_ static void bitstack_lookup_avx512_(float (*sums)[BITSTACK_TILE
 /* ==================================================================================== [NEON]
  * 64-bit ARM always has it. On 32-bit ARM it flushes denormals, so there it does the integer work only
  * and floats stay with the scalar unit, to give the same bits. */
-#if defined(__GNUC__) && !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_NEON) && defined(__BYTE_ORDER__) && \
+#if defined(BITSTACK_GNU_) && !defined(BITSTACK_NO_SIMD) && !defined(BITSTACK_NO_NEON) && defined(__BYTE_ORDER__) && \
     __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #if defined(__aarch64__) || (defined(__arm__) && defined(__ARM_NEON))
 #define BITSTACK_HAS_NEON_
@@ -3268,7 +3535,7 @@ BITSTACK_AVX2_ static void bitstack_count_avx2_(uint32_t (*counts)[BITSTACK_TILE
                                                 const unsigned char *bits, size_t stride, size_t planes) {
     const __m256i low = _mm256_set1_epi8(15);
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_], sums[BITSTACK_TILE_];
     size_t pair, some, t, i, half;
     for (pair = 0; pair * 2 < groups; pair += some) {
         some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
@@ -3300,7 +3567,7 @@ BITSTACK_AVX512_ static void bitstack_count_avx512_(uint32_t (*counts)[BITSTACK_
                                                     const unsigned char *bits, size_t stride, size_t planes) {
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(-16);
     const __m512i halves = _mm512_setr_epi64(0, 1, 2, 3, 8, 9, 10, 11), others = _mm512_setr_epi64(4, 5, 6, 7, 12, 13, 14, 15);
-    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_], sums[BITSTACK_TILE_];
     size_t pair, some, t, i;
     for (pair = 0; pair * 2 < groups; pair += some) {
         some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
@@ -3325,7 +3592,7 @@ BITSTACK_AVX512_ static void bitstack_count_avx512_(uint32_t (*counts)[BITSTACK_
 #ifdef BITSTACK_HAS_NEON_
 BITSTACK_NEON_ static void bitstack_count_neon_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups,
                                                 const unsigned char *bits, size_t stride, size_t planes) {
-    unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, sums[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_], sums[BITSTACK_TILE_];
     size_t pair, some, t, i, k;
     for (pair = 0; pair * 2 < groups; pair += some) {
         some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
@@ -3448,7 +3715,7 @@ BITSTACK_API size_t bitstack_pack_bits(void *planes, const int32_t *values, size
     _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(bytes))), _mm_cvtsi32_si128(shift))
 #define BITSTACK_FLIP_avx2_(value, bits, left) \
     _mm256_xor_ps(value, _mm256_and_ps(_mm256_set1_ps(-0.0f), _mm256_castsi256_ps(_mm256_slli_epi32(bits, left))))
-BITSTACK_DEFINE_PANELS_(avx2, __attribute__((target("avx2,fma"))), __m256, __m256i, 8)
+BITSTACK_DEFINE_PANELS_(avx2, BITSTACK_TARGET_("avx2,fma"), __m256, __m256i, 8)
 #define BITSTACK_SET_avx2_(scalar) _mm256_set1_ps(scalar)
 #define BITSTACK_PRODUCT_avx2_(a, b) _mm256_mul_ps(a, b)
 #define BITSTACK_TIMES_avx2_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
@@ -3531,12 +3798,11 @@ static void bitstack_smalls_scalar_(float *to, const unsigned char *codes, size_
     for (i = 0; i < count; i++) to[i] = bitstack_small_value_(codes[i]);
 }
 static inline float bitstack_add_exact_(float total, float by, signed char value) {
-    const double product = (double)by * value; /* exact */
-    return (float)((double)total + product);
+    return bitstack_float_of_(bitstack_plus_(bitstack_real_of_(total), bitstack_by_(bitstack_real_of_(by), value)));
 }
-static void bitstack_times_scalar_(float *total, double by) {
+static void bitstack_times_scalar_(float *total, bitstack_shift_ by) {
     size_t i;
-    for (i = 0; i < BITSTACK_LANES_; i++) total[i] = (float)((double)total[i] * by);
+    for (i = 0; i < BITSTACK_LANES_; i++) total[i] = bitstack_float_of_(bitstack_shifted_(bitstack_real_of_(total[i]), by));
 }
 static void bitstack_whole_scalar_(float *total, const signed char *values, float by) {
     size_t i;
@@ -3921,7 +4187,7 @@ BITSTACK_SSE4_INLINE_ __m128i bitstack_dot_words_sse4_(__m128i sum, __m128i byte
 #define BITSTACK_CONVERT_sse4_(sum) _mm_cvtepi32_ps(sum)
 #define BITSTACK_CHAIN_sse4_(many, which) (which)
 #define BITSTACK_FLOATS_sse4_(from) _mm_cvtepi32_ps(bitstack_load_sse4_(from))
-#define BITSTACK_KEEP_sse4_(value) __asm__("" : "+x"(value));
+#define BITSTACK_KEEP_sse4_(value) BITSTACK_KEEP_X86_(value)
 BITSTACK_SSE4_INLINE_ void bitstack_add_group_sse4_(float *total, __m128i sum, const unsigned char *codes, float input_scale) {
     const __m128i code = _mm_cvtepu8_epi32(_mm_cvtsi32_si128((int)bitstack_load32_(codes)));
     const __m128i value = _mm_add_epi32(_mm_slli_epi32(code, 18), _mm_set1_epi32(120 << 23));
@@ -4018,7 +4284,7 @@ BITSTACK_AVX2_ static void bitstack_smalls_avx2_(float *to, const unsigned char 
 #define BITSTACK_CONVERT_avx2_(sum) _mm256_cvtepi32_ps(sum)
 #define BITSTACK_CHAIN_avx2_(many, which) (which)
 #define BITSTACK_FLOATS_avx2_(from) _mm256_cvtepi32_ps(bitstack_load_avx2_(from))
-#define BITSTACK_KEEP_avx2_(value) __asm__("" : "+x"(value));
+#define BITSTACK_KEEP_avx2_(value) BITSTACK_KEEP_X86_(value)
 BITSTACK_AVX2_INLINE_ void bitstack_add_group_avx2_(float *total, __m256i sum, const unsigned char *codes, float input_scale) {
     const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)codes));
     const __m256i value = _mm256_add_epi32(_mm256_slli_epi32(code, 18), _mm256_set1_epi32(120 << 23));
@@ -4203,7 +4469,7 @@ BITSTACK_DEFINE_DECODE_(avxvnni, BITSTACK_AVXVNNI_, BITSTACK_AVXVNNI_INLINE_, __
 #define BITSTACK_ADD_avxvnni_(a, b) _mm256_add_ps(a, b)
 #define BITSTACK_MUL_avxvnni_(a, b) _mm256_mul_ps(a, b)
 #define BITSTACK_SCALED_avxvnni_(a, scalar) _mm256_mul_ps(a, _mm256_set1_ps(scalar))
-#define BITSTACK_KEEP_avxvnni_(value) __asm__("" : "+x"(value));
+#define BITSTACK_KEEP_avxvnni_(value) BITSTACK_KEEP_X86_(value)
 BITSTACK_DEFINE_MIX_(avxvnni, BITSTACK_AVXVNNI_, BITSTACK_AVXVNNI_INLINE_, __m256i, __m256, 2)
 
 BITSTACK_AVX2_ static void bitstack_prepare_avxvnni_(signed char *q, size_t count) {
@@ -4336,7 +4602,7 @@ BITSTACK_AVX512_INLINE_ __m512i bitstack_four_inputs_avx512_(const signed char *
 #define BITSTACK_CONVERT_avx512_(sum) _mm512_cvtepi32_ps(sum)
 #define BITSTACK_CHAIN_avx512_(many, which) ((many) > 2 ? 0 : (which))
 #define BITSTACK_FLOATS_avx512_(from) _mm512_cvtepi32_ps(_mm512_loadu_si512(from))
-#define BITSTACK_KEEP_avx512_(value) __asm__("" : "+v"(value));
+#define BITSTACK_KEEP_avx512_(value) BITSTACK_KEEP_X86_(value)
 #define BITSTACK_DOT_avx512_(partial, which, bytes, q) (partial).sum[which] = _mm512_dpbusd_epi32((partial).sum[which], bytes, bitstack_four_inputs_avx512_(q));
 #define BITSTACK_DOT_READY_avx512_ BITSTACK_DOT_avx512_
 #define BITSTACK_DOT_WORDS_avx512_(partial, bytes, q) BITSTACK_DOT_avx512_(partial, 0, bytes, q)
@@ -4398,7 +4664,7 @@ BITSTACK_AMX_INLINE_ void bitstack_fold_tile_amx_(float (*total)[BITSTACK_LANES_
 BITSTACK_AMX_ static void bitstack_mix_amx_(float (*total)[BITSTACK_LANES_], const signed char *bytes, size_t chunks, const float *scales,
                                             const bitstack_inputs_ *in, size_t group, size_t first) {
     const long stride = (long)in->stride;
-    int32_t sums[16][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ int32_t sums[16][BITSTACK_LANES_];
     __asm__ volatile("" ::: "memory"); /* loads of tiles do not tell the compiler what they read */
     if (chunks % 2 == 0 && in->batch - first >= 16) {
         _tile_loadd(4, bytes, 64);
@@ -4661,6 +4927,316 @@ BITSTACK_DEFINE_DECODE_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, ui
 BITSTACK_DEFINE_MIX_(dotprod, BITSTACK_DOTPROD_, BITSTACK_DOTPROD_INLINE_, uint8x16_t, float32x4_t, 4)
 #endif
 
+/* ==================================================================================== [WASM]
+ * SIMD128, where the module is built with it (-msimd128): there is no asking at run time, as an engine without it refuses
+ * the module. A look-up of 16 finds 0 beyond them, and nothing is ever fused. In the same way relaxed SIMD (-mrelaxed-simd):
+ * of it what is exact in any engine, a look-up with indices below 16, and a product with bytes of 7 bits. */
+#if defined(__wasm_simd128__) && defined(BITSTACK_GNU_) && !defined(BITSTACK_NO_SIMD)
+#define BITSTACK_HAS_WASM_
+#include <wasm_simd128.h>
+#define BITSTACK_WASM_INLINE_ BITSTACK_FORCED_
+
+BITSTACK_WASM_INLINE_ v128_t bitstack_magnitudes_wasm_(v128_t floats) { return wasm_v128_and(floats, wasm_i32x4_splat(0x7FFFFFFF)); }
+/* As bitstack_round_: of the sum with 1.5 * 2^23 the last bit counts ones. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_integers_wasm_(v128_t floats) {
+    return wasm_i32x4_sub(wasm_f32x4_add(floats, wasm_f32x4_splat(12582912.0f)), wasm_i32x4_splat(0x4B400000));
+}
+/* Four factors as floats; halves as bitstack_f16_to_f32. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_factors_wasm_(const void *from, bitstack_type type, size_t first) {
+    const v128_t least = wasm_i32x4_splat(0x38800000);
+    v128_t half, rest, value, tiny;
+    if (type != BITSTACK_F16) return wasm_v128_load((const char *)from + 4 * first);
+    half = wasm_u32x4_load16x4((const char *)from + 2 * first);
+    rest = wasm_v128_and(half, wasm_i32x4_splat(0x7FFF));
+    value = wasm_i32x4_add(wasm_i32x4_shl(rest, 13), wasm_i32x4_splat(0x38000000));
+    value = wasm_i32x4_add(value, wasm_v128_and(wasm_i32x4_gt(rest, wasm_i32x4_splat(0x7BFF)), wasm_i32x4_splat(0x38000000)));
+    tiny = wasm_f32x4_sub(wasm_v128_or(wasm_i32x4_shl(rest, 13), least), least);
+    value = wasm_v128_bitselect(tiny, value, wasm_i32x4_gt(wasm_i32x4_splat(0x0400), rest));
+    return wasm_v128_or(value, wasm_i32x4_shl(wasm_i32x4_sub(half, rest), 16)); /* and the sign */
+}
+
+static void bitstack_product_wasm_(float *z, const void *v, bitstack_type type, size_t first, const float *x, size_t cols) {
+    size_t j;
+    for (j = 0; j + 4 <= cols; j += 4)
+        wasm_v128_store(z + j, wasm_f32x4_mul(bitstack_factors_wasm_(v, type, first + j), wasm_v128_load((const char *)x + 4 * j)));
+    if (j < cols) bitstack_product_scalar_(z + j, v, type, first + j, (const float *)(const void *)((const char *)x + 4 * j), cols - j);
+}
+
+static float bitstack_build_wasm_(const float *z, size_t groups, unsigned char *high, unsigned char *low) {
+    const v128_t signs = wasm_i16x8_make(-1, -1, 1, -1, -1, 1, 1, 1), bias = wasm_i32x4_splat(257 * BITSTACK_BIAS_), low_byte = wasm_i16x8_splat(255);
+    const size_t cols = (groups + 3) / 4 * 16;
+    v128_t largest = wasm_i32x4_splat(0), inverse;
+    float scale;
+    size_t j;
+    for (j = 0; j < cols; j += 4) {
+        v128_t a = bitstack_magnitudes_wasm_(wasm_v128_load(z + j));
+        a = wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 1, 0, 3, 2));
+        a = wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
+        largest = wasm_i32x4_max(largest, a);
+    }
+    scale = bitstack_block_scale_((uint32_t)wasm_i32x4_extract_lane(largest, 0));
+    if (!(scale > 0)) {
+        memset(high, BITSTACK_BIAS_, cols * 4);
+        if (low) memset(low, BITSTACK_BIAS_, cols * 4);
+        return scale;
+    }
+    inverse = wasm_f32x4_splat(1.0f / scale);
+    for (j = 0; j < cols; j += 4) { /* sums of q0, q1 and of q2, q3 with all signs, then those of both */
+        v128_t q = bitstack_integers_wasm_(wasm_f32x4_mul(wasm_v128_load(z + j), inverse)), a, b, c, d;
+        q = wasm_i16x8_narrow_i32x4(q, q);
+        a = wasm_i32x4_add(wasm_i32x4_dot_i16x8(wasm_i32x4_shuffle(q, q, 0, 0, 0, 0), signs), bias);
+        b = wasm_i32x4_dot_i16x8(wasm_i32x4_shuffle(q, q, 1, 1, 1, 1), signs);
+        c = wasm_u16x8_narrow_i32x4(wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 0, 0, 0, 0)), wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 1, 1, 1, 1)));
+        d = wasm_u16x8_narrow_i32x4(wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 2, 2, 2, 2)), wasm_i32x4_add(a, wasm_i32x4_shuffle(b, b, 3, 3, 3, 3)));
+        wasm_v128_store(high + 4 * j, wasm_u8x16_narrow_i16x8(wasm_u16x8_shr(c, 8), wasm_u16x8_shr(d, 8)));
+        if (low) wasm_v128_store(low + 4 * j, wasm_u8x16_narrow_i16x8(wasm_v128_and(c, low_byte), wasm_v128_and(d, low_byte)));
+    }
+    return scale;
+}
+
+/* As for SSE4: `pairs` adds whole lanes of 16 bits, `odd` their high bytes; the even bytes are what is left. */
+BITSTACK_WASM_INLINE_ void bitstack_sum_wasm_(v128_t *pairs, v128_t *odd, v128_t table, v128_t index) {
+    const v128_t found = wasm_i8x16_swizzle(table, wasm_v128_and(index, wasm_i8x16_splat(15)));
+    *pairs = wasm_i16x8_add(*pairs, found);
+    *odd = wasm_i16x8_add(*odd, wasm_u16x8_shr(found, 8));
+}
+BITSTACK_WASM_INLINE_ void bitstack_scale_wasm_(float *to, v128_t sums, v128_t scale, int add) {
+    const v128_t value = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(sums), scale);
+    wasm_v128_store(to, add ? wasm_f32x4_add(wasm_v128_load(to), value) : value);
+}
+/* to[0..15] (+)= scale * (sums - bias) */
+BITSTACK_WASM_INLINE_ void bitstack_widen_wasm_(float *to, v128_t pairs, v128_t odd, size_t groups, float scale, int add) {
+    const v128_t even = wasm_i16x8_sub(pairs, wasm_i16x8_shl(odd, 8)), bias = wasm_i16x8_splat((int16_t)(groups * BITSTACK_BIAS_));
+    const v128_t a = wasm_i16x8_sub(wasm_i16x8_shuffle(even, odd, 0, 8, 1, 9, 2, 10, 3, 11), bias);
+    const v128_t b = wasm_i16x8_sub(wasm_i16x8_shuffle(even, odd, 4, 12, 5, 13, 6, 14, 7, 15), bias), factor = wasm_f32x4_splat(scale);
+    bitstack_scale_wasm_(to, wasm_i32x4_extend_low_i16x8(a), factor, add);
+    bitstack_scale_wasm_(to + 4, wasm_i32x4_extend_high_i16x8(a), factor, add);
+    bitstack_scale_wasm_(to + 8, wasm_i32x4_extend_low_i16x8(b), factor, add);
+    bitstack_scale_wasm_(to + 12, wasm_i32x4_extend_high_i16x8(b), factor, add);
+}
+
+static void bitstack_lookup_wasm_(float (*sums)[BITSTACK_TILE_], const bitstack_run_ *run) {
+    const float *scale = run->scales;
+    const unsigned char *tables = run->tables;
+    size_t from, to, g, t;
+    for (from = 0; from < run->groups; from = to) {
+        to = run->groups - from < BITSTACK_BLOCK_ / 4 ? run->groups : from + BITSTACK_BLOCK_ / 4;
+        for (t = 0; t < run->count; t++, scale++, tables += bitstack_table_bytes_(to - from)) {
+            v128_t p0 = wasm_i32x4_splat(0), p1 = p0, p2 = p0, p3 = p0, o0 = p0, o1 = p0, o2 = p0, o3 = p0;
+            for (g = from; g < to; g++) {
+                const v128_t table = wasm_v128_load(tables + 16 * (g - from));
+                const v128_t a = wasm_v128_load(run->signs + 32 * g), b = wasm_v128_load(run->signs + 32 * g + 16);
+                bitstack_sum_wasm_(&p0, &o0, table, a);
+                bitstack_sum_wasm_(&p1, &o1, table, b);
+                bitstack_sum_wasm_(&p2, &o2, table, wasm_u16x8_shr(a, 4));
+                bitstack_sum_wasm_(&p3, &o3, table, wasm_u16x8_shr(b, 4));
+            }
+            bitstack_widen_wasm_(sums[t], p0, o0, to - from, *scale, from > 0);
+            bitstack_widen_wasm_(sums[t] + 16, p1, o1, to - from, *scale, from > 0);
+            bitstack_widen_wasm_(sums[t] + 32, p2, o2, to - from, *scale, from > 0);
+            bitstack_widen_wasm_(sums[t] + 48, p3, o3, to - from, *scale, from > 0);
+        }
+    }
+}
+
+static void bitstack_combine_wasm_(float *total, const float *base, const float *sums, const void *u, bitstack_type type, size_t first, size_t rows) {
+    size_t i;
+    for (i = 0; i + 4 <= rows; i += 4)
+        wasm_v128_store(total + i, wasm_f32x4_add(wasm_v128_load(base + i), wasm_f32x4_mul(bitstack_factors_wasm_(u, type, first + i), wasm_v128_load(sums + i))));
+    if (i < rows) bitstack_combine_scalar_(total + i, base + i, sums + i, u, type, first + i, rows - i);
+}
+
+static void bitstack_count_wasm_(uint32_t (*counts)[BITSTACK_TILE_], const unsigned char *signs, size_t groups, const unsigned char *bits, size_t stride, size_t planes) {
+    const v128_t low = wasm_i8x16_splat(15);
+    BITSTACK_ALIGNED_ unsigned char rows[BITSTACK_PAIRS_][BITSTACK_TILE_], sums[BITSTACK_TILE_];
+    size_t pair, some, t, i, k;
+    for (pair = 0; pair * 2 < groups; pair += some) {
+        some = (groups + 1) / 2 - pair < BITSTACK_PAIRS_ ? (groups + 1) / 2 - pair : BITSTACK_PAIRS_;
+        for (i = 0; i < some; i++)
+            for (k = 0; k < 32; k += 16) {
+                const v128_t a = wasm_v128_load(signs + 64 * (pair + i) + k);
+                const v128_t b = 2 * (pair + i) + 1 < groups ? wasm_v128_load(signs + 64 * (pair + i) + 32 + k) : wasm_i8x16_splat(0);
+                wasm_v128_store(rows[i] + k, wasm_v128_bitselect(a, wasm_i16x8_shl(b, 4), low));
+                wasm_v128_store(rows[i] + 32 + k, wasm_v128_bitselect(wasm_u16x8_shr(a, 4), b, low));
+            }
+        for (t = 0; t < planes; t++) {
+            for (k = 0; k < BITSTACK_TILE_; k += 16) {
+                v128_t sum = wasm_i8x16_splat(0);
+                for (i = 0; i < some; i++)
+                    sum = wasm_i8x16_add(sum, wasm_i8x16_popcnt(wasm_v128_and(wasm_v128_load(rows[i] + k), wasm_i8x16_splat((int8_t)bits[t * stride + pair + i]))));
+                wasm_v128_store(sums + k, sum);
+            }
+            bitstack_add_counts_(counts[t], sums);
+        }
+    }
+}
+
+BITSTACK_WASM_INLINE_ v128_t bitstack_small_values_wasm_(const unsigned char *codes) {
+    const v128_t code = wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(codes)));
+    const v128_t value = wasm_i32x4_add(wasm_i32x4_shl(code, 18), wasm_i32x4_splat(120 << 23));
+    return wasm_v128_andnot(value, wasm_i32x4_eq(code, wasm_i32x4_splat(0)));
+}
+static void bitstack_smalls_wasm_(float *to, const unsigned char *codes, size_t count) {
+    for (; count >= 4; count -= 4, to += 4, codes += 4) wasm_v128_store(to, bitstack_small_values_wasm_(codes));
+    bitstack_smalls_scalar_(to, codes, count);
+}
+static uint32_t bitstack_largest_wasm_(const float *z, size_t cols) {
+    v128_t most = wasm_i32x4_splat(0);
+    uint32_t lanes[4], rest;
+    size_t j, i;
+    for (j = 0; j + 4 <= cols; j += 4) most = wasm_u32x4_max(most, bitstack_magnitudes_wasm_(wasm_v128_load(z + j)));
+    rest = bitstack_largest_scalar_(z + j, cols - j);
+    wasm_v128_store(lanes, most);
+    for (i = 0; i < 4; i++) rest = lanes[i] > rest ? lanes[i] : rest;
+    return rest;
+}
+static void bitstack_round_wasm_(signed char *q, size_t stride, int32_t *sums, const float *z, float inverse, size_t cols) {
+    const v128_t by = wasm_f32x4_splat(inverse);
+    v128_t sum[2];
+    int32_t lanes[2][4];
+    size_t j, i;
+    sum[0] = sum[1] = wasm_i32x4_splat(0);
+    for (j = 0; j + 4 <= cols; j += 4) {
+        v128_t value = bitstack_integers_wasm_(wasm_f32x4_mul(wasm_v128_load(z + j), by)), high = value, words;
+        if (stride) {
+            high = wasm_i32x4_shr(wasm_i32x4_add(value, wasm_i32x4_splat(128)), 8);
+            value = wasm_i32x4_sub(value, wasm_i32x4_shl(high, 8));
+            sum[1] = wasm_i32x4_add(sum[1], value);
+            words = wasm_i16x8_narrow_i32x4(value, value);
+            wasm_v128_store32_lane(q + stride + j, wasm_i8x16_narrow_i16x8(words, words), 0);
+        }
+        sum[0] = wasm_i32x4_add(sum[0], high);
+        words = wasm_i16x8_narrow_i32x4(high, high);
+        wasm_v128_store32_lane(q + j, wasm_i8x16_narrow_i16x8(words, words), 0);
+    }
+    wasm_v128_store(lanes[0], sum[0]), wasm_v128_store(lanes[1], sum[1]);
+    for (i = 0; i < 4; i++) sums[0] += lanes[0][i], sums[1] += lanes[1][i];
+    bitstack_round_scalar_(q + j, stride, sums, z + j, inverse, cols - j);
+}
+
+typedef struct bitstack_entries_wasm_ {
+    v128_t entries[16];
+} bitstack_entries_wasm_;
+/* Products of a row's columns 0 and 1, and 2 and 3, of two rows each. */
+typedef struct bitstack_partial_wasm_ {
+    v128_t low, high;
+} bitstack_partial_wasm_;
+BITSTACK_WASM_INLINE_ bitstack_entries_wasm_ bitstack_table_wasm_(const signed char *table, const uint32_t level) {
+    const v128_t nibbles = wasm_i8x16_make(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    bitstack_entries_wasm_ it;
+    size_t i;
+    it.entries[0] = wasm_v128_load(table);
+    for (i = 1; level <= 2 && i < 4 / level; i++) /* for a nibble's bits from i * level on */
+        it.entries[i] = wasm_i8x16_swizzle(it.entries[0], wasm_v128_and(wasm_u8x16_shr(nibbles, (uint32_t)i * level), wasm_i8x16_splat((int8_t)(2 * level - 1))));
+    for (i = 1; i < (size_t)(level < 5 ? 1 : 1 << (level - 4)); i++) it.entries[i] = wasm_v128_load(table + 16 * i);
+    return it;
+}
+BITSTACK_WASM_INLINE_ v128_t bitstack_look_bytes_wasm_(const bitstack_entries_wasm_ *table, v128_t index, const uint32_t level, const size_t k) {
+    v128_t value;
+    int i;
+    index = wasm_v128_and(index, wasm_i8x16_splat((int8_t)(level < 4 ? 15 : (1 << level) - 1)));
+    value = wasm_i8x16_swizzle(table->entries[level == 1 ? k % 4 : level == 2 ? k / 2 % 2 : 0], index);
+    for (i = 1; i < (level < 5 ? 1 : 1 << (level - 4)); i++)
+        value = wasm_v128_or(value, wasm_i8x16_swizzle(table->entries[i], wasm_i8x16_sub(index, wasm_i8x16_splat((int8_t)(16 * i)))));
+    return value;
+}
+BITSTACK_WASM_INLINE_ bitstack_partial_wasm_ bitstack_start_wasm_(void) {
+    bitstack_partial_wasm_ it;
+    it.low = it.high = wasm_i32x4_splat(0);
+    return it;
+}
+BITSTACK_WASM_INLINE_ void bitstack_dot_bytes_wasm_(bitstack_partial_wasm_ *partial, v128_t bytes, const signed char *q) {
+    const v128_t by = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(q));
+    partial->low = wasm_i32x4_add(partial->low, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(bytes), by));
+    partial->high = wasm_i32x4_add(partial->high, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(bytes), by));
+}
+#define BITSTACK_LOADI_wasm_(from) wasm_v128_load(from)
+#define BITSTACK_STOREI_wasm_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_SHL_wasm_(value, n) wasm_i16x8_shl(value, n)
+#define BITSTACK_SHR_wasm_(value, n) wasm_u16x8_shr(value, n)
+#define BITSTACK_AND_wasm_(a, byte) wasm_v128_and(a, wasm_i8x16_splat(byte))
+#define BITSTACK_XOR_wasm_(a, b) wasm_v128_xor(a, b)
+#define BITSTACK_FIELDS_wasm_ 1
+#define BITSTACK_ALONE_wasm_(a) (a)
+#define BITSTACK_PAIR_wasm_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SWAP_(wasm, V, even, odd, a, b, mask, n)
+#define BITSTACK_LOOK_wasm_ bitstack_look_bytes_wasm_
+#define BITSTACK_START_wasm_(sum_of_inputs) ((void)(sum_of_inputs), bitstack_start_wasm_())
+#define BITSTACK_DOT_wasm_(partial, which, bytes, q) bitstack_dot_bytes_wasm_(&(partial), bytes, q);
+#define BITSTACK_DOT_READY_wasm_ BITSTACK_DOT_wasm_
+#define BITSTACK_DOT_WORDS_wasm_(partial, bytes, q) bitstack_dot_bytes_wasm_(&(partial), bytes, q);
+#define BITSTACK_SUM_wasm_(partial) \
+    wasm_i32x4_add(wasm_i32x4_shuffle((partial).low, (partial).high, 0, 2, 4, 6), wasm_i32x4_shuffle((partial).low, (partial).high, 1, 3, 5, 7))
+#define BITSTACK_ADD_SUM_wasm_(to, value) wasm_v128_store(to, wasm_i32x4_add(wasm_v128_load(to), value))
+#define BITSTACK_LOAD_wasm_(from) wasm_v128_load(from)
+#define BITSTACK_STORE_wasm_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_ADD_wasm_(a, b) wasm_f32x4_add(a, b)
+#define BITSTACK_MUL_wasm_(a, b) wasm_f32x4_mul(a, b)
+#define BITSTACK_SCALED_wasm_(a, scalar) wasm_f32x4_mul(a, wasm_f32x4_splat(scalar))
+#define BITSTACK_CONVERT_wasm_(sum) wasm_f32x4_convert_i32x4(sum)
+#define BITSTACK_CHAIN_wasm_(many, which) (which)
+#define BITSTACK_FLOATS_wasm_(from) wasm_f32x4_convert_i32x4(wasm_v128_load(from))
+#define BITSTACK_KEEP_wasm_(value)
+BITSTACK_WASM_INLINE_ void bitstack_add_group_wasm_(float *total, v128_t sum, const unsigned char *codes, float input_scale) {
+    const v128_t scale = wasm_f32x4_mul(bitstack_small_values_wasm_(codes), wasm_f32x4_splat(input_scale));
+    wasm_v128_store(total, wasm_f32x4_add(wasm_v128_load(total), wasm_f32x4_mul(wasm_f32x4_convert_i32x4(sum), scale)));
+}
+BITSTACK_DEFINE_FOLD_(wasm, , v128_t, 4)
+BITSTACK_DEFINE_DECODE_(wasm, , BITSTACK_WASM_INLINE_, v128_t, 4)
+BITSTACK_DEFINE_MIX_(wasm, , BITSTACK_WASM_INLINE_, v128_t, v128_t, 4)
+
+#if defined(__wasm_relaxed_simd__) && __clang_major__ >= 16 /* earlier ones write operations that were numbered anew */
+#define BITSTACK_HAS_RELAXED_
+typedef bitstack_entries_wasm_ bitstack_entries_relaxed_;
+typedef v128_t bitstack_partial_relaxed_;
+#define bitstack_table_relaxed_ bitstack_table_wasm_
+#define bitstack_add_group_relaxed_ bitstack_add_group_wasm_
+BITSTACK_WASM_INLINE_ v128_t bitstack_look_bytes_relaxed_(const bitstack_entries_wasm_ *table, v128_t index, const uint32_t level, const size_t k) {
+    typedef signed char bytes_ __attribute__((vector_size(16)));
+    if (level > 4) return bitstack_look_bytes_wasm_(table, index, level, k);
+    return (v128_t)__builtin_wasm_relaxed_swizzle_i8x16((bytes_)table->entries[level == 1 ? k % 4 : level == 2 ? k / 2 % 2 : 0], (bytes_)wasm_v128_and(index, wasm_i8x16_splat(15)));
+}
+/* |inputs| have 7 bits; the table's values, from -127 on, get the inputs' signs. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_dot_bytes_relaxed_(v128_t sum, v128_t bytes, const signed char *q) {
+    typedef signed char bytes_ __attribute__((vector_size(16)));
+    typedef int sums_ __attribute__((vector_size(16)));
+    const v128_t by = wasm_v128_load32_splat(q), minus = wasm_i8x16_lt(by, wasm_i8x16_splat(0));
+    return (v128_t)__builtin_wasm_relaxed_dot_i8x16_i7x16_add_s_i32x4((bytes_)wasm_i8x16_sub(wasm_v128_xor(bytes, minus), minus), (bytes_)wasm_i8x16_abs(by), (sums_)sum);
+}
+/* Bytes that may be -128. */
+BITSTACK_WASM_INLINE_ v128_t bitstack_dot_words_relaxed_(v128_t sum, v128_t bytes, const signed char *q) {
+    bitstack_partial_wasm_ partial = bitstack_start_wasm_();
+    bitstack_dot_bytes_wasm_(&partial, bytes, q);
+    return wasm_i32x4_add(sum, BITSTACK_SUM_wasm_(partial));
+}
+#define BITSTACK_LOADI_relaxed_(from) wasm_v128_load(from)
+#define BITSTACK_STOREI_relaxed_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_SHL_relaxed_(value, n) wasm_i16x8_shl(value, n)
+#define BITSTACK_SHR_relaxed_(value, n) wasm_u16x8_shr(value, n)
+#define BITSTACK_AND_relaxed_(a, byte) wasm_v128_and(a, wasm_i8x16_splat(byte))
+#define BITSTACK_XOR_relaxed_(a, b) wasm_v128_xor(a, b)
+#define BITSTACK_FIELDS_relaxed_ 1
+#define BITSTACK_ALONE_relaxed_(a) (a)
+#define BITSTACK_PAIR_relaxed_(V, even, odd, a, b, mask, n) BITSTACK_PAIR_SWAP_(relaxed, V, even, odd, a, b, mask, n)
+#define BITSTACK_LOOK_relaxed_ bitstack_look_bytes_relaxed_
+#define BITSTACK_START_relaxed_(sum_of_inputs) ((void)(sum_of_inputs), wasm_i32x4_splat(0))
+#define BITSTACK_DOT_relaxed_(partial, which, bytes, q) (partial) = bitstack_dot_bytes_relaxed_(partial, bytes, q);
+#define BITSTACK_DOT_READY_relaxed_ BITSTACK_DOT_relaxed_
+#define BITSTACK_DOT_WORDS_relaxed_(partial, bytes, q) (partial) = bitstack_dot_words_relaxed_(partial, bytes, q);
+#define BITSTACK_SUM_relaxed_(partial) (partial)
+#define BITSTACK_ADD_SUM_relaxed_(to, value) BITSTACK_ADD_SUM_wasm_(to, value)
+#define BITSTACK_LOAD_relaxed_(from) wasm_v128_load(from)
+#define BITSTACK_STORE_relaxed_(to, value) wasm_v128_store(to, value)
+#define BITSTACK_ADD_relaxed_(a, b) wasm_f32x4_add(a, b)
+#define BITSTACK_MUL_relaxed_(a, b) wasm_f32x4_mul(a, b)
+#define BITSTACK_SCALED_relaxed_(a, scalar) BITSTACK_SCALED_wasm_(a, scalar)
+#define BITSTACK_CONVERT_relaxed_(sum) wasm_f32x4_convert_i32x4(sum)
+#define BITSTACK_CHAIN_relaxed_(many, which) (which)
+#define BITSTACK_KEEP_relaxed_(value)
+BITSTACK_DEFINE_DECODE_(relaxed, , BITSTACK_WASM_INLINE_, v128_t, 4)
+BITSTACK_DEFINE_MIX_(relaxed, , BITSTACK_WASM_INLINE_, v128_t, v128_t, 4)
+#endif
+#endif /* WASM */
+
 /* ================================================================================ [DISPATCH]
  * One line per ISA, best first. */
 #define BITSTACK_DECODE_SCALAR_                                                                                            \
@@ -4705,13 +5281,24 @@ static const bitstack_kernels_ bitstack_isas_[] = {
      bitstack_combine_neon_, bitstack_count_neon_, BITSTACK_PANELS_NEON_, bitstack_smalls_scalar_, bitstack_largest_neon_, bitstack_round_neon_,
      bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
 #endif
+#ifdef BITSTACK_HAS_WASM_
+#define BITSTACK_ROW_WASM_(name, isa)                                                                                             \
+    {name, bitstack_always_, bitstack_product_wasm_, bitstack_build_wasm_, bitstack_lookup_wasm_, 1, bitstack_combine_wasm_,   \
+     bitstack_count_wasm_, NULL, NULL, NULL, bitstack_smalls_wasm_, bitstack_largest_wasm_, bitstack_round_wasm_,              \
+     bitstack_decode_##isa##_, bitstack_dot_##isa##_, bitstack_fold_wasm_, bitstack_mix_##isa##_, NULL, bitstack_stream_##isa##_, \
+     NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
+#ifdef BITSTACK_HAS_RELAXED_
+    BITSTACK_ROW_WASM_("relaxed", relaxed)
+#endif
+    BITSTACK_ROW_WASM_("simd128", wasm)
+#endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},
 };
 #define BITSTACK_ISA_COUNT_ ((int)(sizeof bitstack_isas_ / sizeof bitstack_isas_[0]))
 
 /* Threads that arrive first at the same time all store the same value. */
-#if defined(__GNUC__)
+#if defined(BITSTACK_GNU_)
 static int bitstack_isa_chosen_ = -1;
 #define BITSTACK_ISA_LOAD_() __atomic_load_n(&bitstack_isa_chosen_, __ATOMIC_RELAXED)
 #define BITSTACK_ISA_STORE_(value) __atomic_store_n(&bitstack_isa_chosen_, value, __ATOMIC_RELAXED)
@@ -4772,14 +5359,15 @@ typedef struct bitstack_pass_ {
     size_t rank, ranks;      /* the first and how many */
     size_t batch, halves;    /* inputs; tables of each vector: 1 FAST, 2 EXACT */
     size_t tables;           /* batch * ranks * halves */
-    unsigned char space[BITSTACK_CHUNK_COLS * 4] BITSTACK_ALIGNED_; /* the tables */
+    BITSTACK_ALIGNED_ unsigned char space[BITSTACK_CHUNK_COLS * 4]; /* the tables */
     float scales[BITSTACK_CHUNK_COLS / 64]; /* of each block, of each table */
 } bitstack_pass_;
 
 static void bitstack_tabulate_(bitstack_pass_ *pass, uint32_t plane, const float *x, size_t x_stride) {
     const bitstack_view *view = pass->view;
     unsigned char *table = pass->space;
-    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, *scale = pass->scales;
+    BITSTACK_ALIGNED_ float z[BITSTACK_BLOCK_];
+    float *scale = pass->scales;
     size_t col, cols, b, r, j;
     for (col = pass->from; col < pass->to; col += cols) {
         size_t bytes;
@@ -4820,7 +5408,7 @@ static const float bitstack_no_sums_[BITSTACK_STREAMS_ * BITSTACK_TILE_] = {0};
 static void bitstack_sweep_(const bitstack_pass_ *pass, const bitstack_plane *plane, size_t tile, size_t tiles,
                             const unsigned char *next, float *total, size_t stride, int start) {
     const bitstack_view *view = pass->view;
-    float sums[BITSTACK_TABLES_][BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ float sums[BITSTACK_TABLES_][BITSTACK_TILE_];
     const size_t factor = (size_t)bitstack_factor_size_(view->factor_type);
     const size_t rows = pass->tables == 1 ? tiles * BITSTACK_TILE_ : BITSTACK_TILE_; /* whose sums stand together */
     bitstack_run_ run;
@@ -4859,7 +5447,7 @@ static void bitstack_finish_(const bitstack_pass_ *pass, const float *sum, size_
                              float *y, size_t y_stride, size_t begin, size_t count, int add) {
     const size_t row = tile * BITSTACK_TILE_, low = row < begin ? begin - row : 0;
     const size_t high = begin + count - row < BITSTACK_TILE_ ? begin + count - row : BITSTACK_TILE_;
-    float line[BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ float line[BITSTACK_TILE_];
     size_t b, s;
     for (b = 0; b < pass->batch; b++, sum += stride) {
         const float *all = sum;
@@ -4886,7 +5474,7 @@ static void bitstack_sweep_planes_(const bitstack_pass_ *pass, uint32_t plane, u
     const size_t most = BITSTACK_BAND_ / (spans * pass->batch), all = tiles - begin / BITSTACK_TILE_;
     const size_t band = all < most ? all : most, stride = band * BITSTACK_TILE_;
     const size_t streams = pass->kernels->streams < BITSTACK_STREAMS_ ? pass->kernels->streams : BITSTACK_STREAMS_;
-    float total[BITSTACK_BAND_ * BITSTACK_TILE_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ float total[BITSTACK_BAND_ * BITSTACK_TILE_];
     size_t tile, after, k, i, n;
     uint32_t p;
     for (tile = begin / BITSTACK_TILE_; tile < tiles; tile = after) {
@@ -4947,7 +5535,7 @@ static void bitstack_lookup_product_(const bitstack_view *view, int exact, const
 BITSTACK_APART_ static void bitstack_quantize_(bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const unsigned char *codes = bitstack_col_scales_(view);
-    float z[BITSTACK_BLOCK_] BITSTACK_ALIGNED_, own[BITSTACK_INPUTS_ > 1 ? BITSTACK_BLOCK_ : 1] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ float z[BITSTACK_BLOCK_], own[BITSTACK_INPUTS_ > 1 ? BITSTACK_BLOCK_ : 1];
     float *v = BITSTACK_INPUTS_ > 1 ? own : z; /* small stacks have one input, and then z takes v's place */
     size_t b, g, begin, col, cols, end, some;
     for (g = 0; g < in->groups; g++)
@@ -5022,7 +5610,7 @@ BITSTACK_APART_ static void bitstack_group_product_(float (*total)[BITSTACK_LANE
                                                     const float *scales, size_t g, size_t chunk, size_t end) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t halves = strip->level > 6 ? 2 : 1, vectors = in->batch * in->parts;
-    int32_t sums[BITSTACK_SUMS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ int32_t sums[BITSTACK_SUMS_][BITSTACK_LANES_];
     size_t some, v, h, i;
     for (v = 0; v < vectors; v++)
         for (h = 0; h < halves; h++) {
@@ -5044,8 +5632,8 @@ BITSTACK_APART_ static void bitstack_group_product_(float (*total)[BITSTACK_LANE
 BITSTACK_APART_ static void bitstack_strip_product_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_strip_ *strip) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const int mix = bitstack_mixes_(kernels, strip->group_chunks, in->parts > 1 || strip->level > 6);
-    signed char bytes[BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_] BITSTACK_ALIGNED_;
-    float scales[BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ signed char bytes[BITSTACK_PIECE_ * 8 * BITSTACK_CHUNK_BYTES_];
+    BITSTACK_ALIGNED_ float scales[BITSTACK_LANES_];
     size_t g, chunk, end;
     for (g = 0; g < in->groups; g++) {
         chunk = g * strip->group_chunks, end = strip->chunks - chunk < strip->group_chunks ? strip->chunks : chunk + strip->group_chunks;
@@ -5065,7 +5653,7 @@ static void bitstack_add_kept_(const bitstack_view *view, const float *x, size_t
     for (k = 0; k < view->kept; k++) {
         const signed char *values = bitstack_kept_(view, k, &column, &scale) + row;
         for (b = 0; b < batch; b++) {
-            const float by = (float)((double)view->scale * (double)scale * (double)bitstack_get_float_((const char *)x + 4 * b * x_stride, column));
+            const float by = bitstack_float_of_(bitstack_by_(bitstack_by_(bitstack_real_of_(view->scale), scale), bitstack_get_float_((const char *)x + 4 * b * x_stride, column)));
             if (high - low == BITSTACK_LANES_) kernels->whole(total[b], values, by);
             else
                 for (i = low; i < high; i++) total[b][i] = bitstack_add_exact_(total[b][i], by, values[i]);
@@ -5086,7 +5674,7 @@ static void bitstack_take_up_(float (*total)[BITSTACK_LANES_], const bitstack_in
 static void bitstack_put_down_(float (*total)[BITSTACK_LANES_], const bitstack_inputs_ *in, const bitstack_view *view, const float *x, size_t x_stride,
                                float *y, size_t y_stride, size_t tile, size_t begin, size_t end) {
     const size_t row = tile * BITSTACK_LANES_, low = row < begin ? begin - row : 0, high = end - row < BITSTACK_LANES_ ? end - row : BITSTACK_LANES_;
-    const double unit = bitstack_unit_(view);
+    const bitstack_shift_ unit = bitstack_unit_(view);
     size_t b;
     for (b = 0; in->to == view->cols && b < in->batch; b++) bitstack_kernels_in_use_()->times(total[b], unit);
     if (in->to == view->cols) bitstack_add_kept_(view, x, x_stride, total, in->batch, row, low, high);
@@ -5103,8 +5691,8 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = begin + count;
     const size_t first = begin / BITSTACK_LANES_, tiles = (end + BITSTACK_LANES_ - 1) / BITSTACK_LANES_ - first;
-    signed char table[BITSTACK_HALVES_ * 256] BITSTACK_ALIGNED_;
-    float total[BITSTACK_INPUTS_][BITSTACK_LANES_] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ signed char table[BITSTACK_HALVES_ * 256];
+    BITSTACK_ALIGNED_ float total[BITSTACK_INPUTS_][BITSTACK_LANES_];
     bitstack_inputs_ in;
     bitstack_strip_ strip;
     size_t tile, i, most, step;
@@ -5150,14 +5738,14 @@ static void bitstack_tables_product_(const bitstack_view *view, int exact, const
 static void bitstack_unroll_panel_(float (*w)[BITSTACK_TILE_], const bitstack_view *view, const bitstack_strip_ *all, size_t row, size_t col, size_t cols) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
     const size_t chunks = ((size_t)view->cols + BITSTACK_CHUNK_ - 1) / BITSTACK_CHUNK_, end = row + BITSTACK_TILE_;
-    signed char bytes[2][BITSTACK_PANEL_COLS_ * BITSTACK_LANES_] BITSTACK_ALIGNED_;
-    float u[BITSTACK_LANES_] BITSTACK_ALIGNED_, v[BITSTACK_PANEL_COLS_] BITSTACK_ALIGNED_;
-    const double unit = bitstack_unit_(view);
+    BITSTACK_ALIGNED_ signed char bytes[2][BITSTACK_PANEL_COLS_ * BITSTACK_LANES_];
+    BITSTACK_ALIGNED_ float u[BITSTACK_LANES_], v[BITSTACK_PANEL_COLS_];
+    const bitstack_shift_ unit = bitstack_unit_(view);
     bitstack_strip_ strip = *all;
     size_t j, h, r = row;
     uint32_t p;
     kernels->smalls(v, bitstack_col_scales_(view) + col, cols);
-    for (j = 0; j < cols; j++) v[j] = (float)((double)v[j] * unit);
+    for (j = 0; j < cols; j++) v[j] = bitstack_float_of_(bitstack_shifted_(bitstack_real_of_(v[j]), unit));
     for (; r < end && r < view->rows; r += BITSTACK_LANES_) {
         for (p = 0; p < view->level; p++) strip.planes[p] = view->planes[p].signs + (r / BITSTACK_LANES_ * chunks + col / BITSTACK_CHUNK_) * BITSTACK_CHUNK_BYTES_;
         for (h = 0; h < (view->level > 6 ? 2u : 1u); h++)
@@ -5183,13 +5771,13 @@ static void bitstack_put_kept_(float (*w)[BITSTACK_TILE_], const bitstack_view *
 static void bitstack_float_product_(const bitstack_view *view, const float *x, size_t x_stride, float *y, size_t y_stride,
                                     size_t batch, size_t begin, size_t count) {
     const bitstack_kernels_ *kernels = bitstack_kernels_in_use_();
-    float w[BITSTACK_PANEL_COLS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, v[BITSTACK_PANEL_RANKS_][BITSTACK_PANEL_COLS_];
-    float u[BITSTACK_PANEL_RANKS_][BITSTACK_TILE_] BITSTACK_ALIGNED_, spare[BITSTACK_PANEL_INPUTS_][BITSTACK_TILE_];
+    BITSTACK_ALIGNED_ float w[BITSTACK_PANEL_COLS_][BITSTACK_TILE_], v[BITSTACK_PANEL_RANKS_][BITSTACK_PANEL_COLS_];
+    BITSTACK_ALIGNED_ float u[BITSTACK_PANEL_RANKS_][BITSTACK_TILE_], spare[BITSTACK_PANEL_INPUTS_][BITSTACK_TILE_];
     float line[BITSTACK_PANEL_INPUTS_][BITSTACK_PANEL_COLS_], ones[BITSTACK_TILE_], minus[BITSTACK_PANEL_COLS_];
     const size_t end = begin + count;
     size_t tile, col, cols, r0, r, j, b, i;
     uint32_t p;
-    signed char table[BITSTACK_HALVES_ * 256] BITSTACK_ALIGNED_;
+    BITSTACK_ALIGNED_ signed char table[BITSTACK_HALVES_ * 256];
     bitstack_strip_ strip;
     const int tables = view->encoding == BITSTACK_TABLES;
     memset(u, 0, sizeof u), memset(&strip, 0, sizeof strip);
@@ -5250,12 +5838,12 @@ static void bitstack_float_product_(const bitstack_view *view, const float *x, s
 /* Whether to multiply in floats. Measured on AVX2 and AVX-512: one table's look-up costs a fifth of the
  * fused multiply-adds that it stands for; rebuilding costs each plane about rank + 6 of them. */
 static int bitstack_float_pays_(const bitstack_view *view, bitstack_precision precision, size_t batch) {
-    const double tables = (double)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = (double)batch;
+    const uint64_t tables = (uint64_t)view->level * view->rank * (precision == BITSTACK_EXACT ? 2 : 1), inputs = batch;
     if (view->encoding == BITSTACK_TABLES)
         return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel && batch > 8 &&
                !bitstack_mixes_(bitstack_kernels_in_use_(), view->group_cols / BITSTACK_CHUNK_, precision == BITSTACK_EXACT || view->level > 6);
     return precision != BITSTACK_REFERENCE && bitstack_kernels_in_use_()->panel &&
-           tables * inputs > 5 * (inputs + view->level * (view->rank + 6.0));
+           tables * inputs > 5 * (inputs + view->level * (view->rank + (uint64_t)6));
 }
 #endif
 
@@ -5383,10 +5971,51 @@ BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *vi
 }
 
 #ifdef BITSTACK_POOL
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#include <process.h>
+typedef SRWLOCK bitstack_lock_;
+typedef CONDITION_VARIABLE bitstack_signal_;
+typedef HANDLE bitstack_thread_;
+#define BITSTACK_THREAD_ unsigned __stdcall
+#define BITSTACK_LOCK_(lock) AcquireSRWLockExclusive(lock)
+#define BITSTACK_TRY_LOCK_(lock) (TryAcquireSRWLockExclusive(lock) != 0)
+#define BITSTACK_UNLOCK_(lock) ReleaseSRWLockExclusive(lock)
+#define BITSTACK_AWAIT_(signal, lock) ((void)SleepConditionVariableSRW(signal, lock, INFINITE, 0))
+#define BITSTACK_WAKE_ONE_(signal) WakeConditionVariable(signal)
+#define BITSTACK_WAKE_ALL_(signal) WakeAllConditionVariable(signal)
+#define BITSTACK_PROCESS_() 0L
+#else
 #include <pthread.h>
 #include <unistd.h>
+typedef pthread_mutex_t bitstack_lock_;
+typedef pthread_cond_t bitstack_signal_;
+typedef pthread_t bitstack_thread_;
+#define BITSTACK_THREAD_ void *
+#define BITSTACK_LOCK_(lock) pthread_mutex_lock(lock)
+#define BITSTACK_TRY_LOCK_(lock) (pthread_mutex_trylock(lock) == 0)
+#define BITSTACK_UNLOCK_(lock) pthread_mutex_unlock(lock)
+#define BITSTACK_AWAIT_(signal, lock) pthread_cond_wait(signal, lock)
+#define BITSTACK_WAKE_ONE_(signal) pthread_cond_signal(signal)
+#define BITSTACK_WAKE_ALL_(signal) pthread_cond_broadcast(signal)
+#define BITSTACK_PROCESS_() ((long)getpid())
+#endif
+/* What is only looked at while waiting, before the lock is taken. */
+#ifdef BITSTACK_GNU_
+#define BITSTACK_PEEK_(address) __atomic_load_n(address, __ATOMIC_ACQUIRE)
+#define BITSTACK_POST_(address, value) __atomic_store_n(address, value, __ATOMIC_RELEASE)
+#else
+#define BITSTACK_PEEK_(address) BITSTACK_GET_(address)
+#define BITSTACK_POST_(address, value) BITSTACK_PUT_(address, value)
+#endif
 
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) || defined(BITSTACK_CL_)
 #define BITSTACK_POOL_STACK_ (262144 + 8 * (size_t)BITSTACK_CHUNK_COLS)
 #else
 #define BITSTACK_POOL_STACK_ (1048576 + 8 * (size_t)BITSTACK_CHUNK_COLS)
@@ -5398,21 +6027,23 @@ struct bitstack_pool {
     int threads, workers; /* the caller's counted; not counted */
     int stop;
     long process;         /* that has the workers: a fork has none */
-    uint32_t turn;             /* of calls of pool_run */
-    size_t next, count, done;  /* indices */
+    uint32_t turn, done;       /* of calls of pool_run; its indices that are done, modulo 2^32 */
+    size_t next, count;        /* indices */
     void (*task)(void *context, size_t index);
     void *context;
-    pthread_mutex_t busy, lock; /* busy: held by the caller whose turn it is */
-    pthread_cond_t wake, finished;
-    pthread_t thread[BITSTACK_POOL_MOST_];
+    bitstack_lock_ busy, lock; /* busy: held by the caller whose turn it is */
+    bitstack_signal_ wake, finished;
+    bitstack_thread_ thread[BITSTACK_POOL_MOST_];
     bitstack_allocator allocator;
 };
 
 static void bitstack_pause_(void) {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(BITSTACK_GNU_) && (defined(__x86_64__) || defined(__i386__))
     __builtin_ia32_pause();
-#elif defined(__aarch64__)
+#elif defined(BITSTACK_GNU_) && defined(__aarch64__)
     __asm__ volatile("yield");
+#elif defined(_WIN32)
+    YieldProcessor();
 #endif
 }
 
@@ -5422,27 +6053,27 @@ static void bitstack_pool_take_(bitstack_pool *pool, uint32_t turn) {
         void (*const task)(void *, size_t) = pool->task;
         void *const context = pool->context;
         const size_t index = pool->next++;
-        pthread_mutex_unlock(&pool->lock);
+        BITSTACK_UNLOCK_(&pool->lock);
         task(context, index);
-        pthread_mutex_lock(&pool->lock);
-        __atomic_store_n(&pool->done, pool->done + 1, __ATOMIC_RELEASE);
-        if (pool->done == pool->count) pthread_cond_signal(&pool->finished);
+        BITSTACK_LOCK_(&pool->lock);
+        BITSTACK_POST_(&pool->done, pool->done + 1);
+        if (pool->done == (uint32_t)pool->count) BITSTACK_WAKE_ONE_(&pool->finished);
     }
 }
 
-static void *bitstack_pool_work_(void *user) {
+static BITSTACK_THREAD_ bitstack_pool_work_(void *user) {
     bitstack_pool *pool = (bitstack_pool *)user;
     uint32_t seen = 0;
     int spins;
     for (;;) {
-        for (spins = 0; spins < 500 && __atomic_load_n(&pool->turn, __ATOMIC_RELAXED) == seen; spins++) bitstack_pause_();
-        pthread_mutex_lock(&pool->lock);
-        while (pool->turn == seen && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+        for (spins = 0; spins < 500 && BITSTACK_PEEK_(&pool->turn) == seen; spins++) bitstack_pause_();
+        BITSTACK_LOCK_(&pool->lock);
+        while (pool->turn == seen && !pool->stop) BITSTACK_AWAIT_(&pool->wake, &pool->lock);
         seen = pool->turn;
         bitstack_pool_take_(pool, seen);
         spins = pool->stop;
-        pthread_mutex_unlock(&pool->lock);
-        if (spins) return NULL;
+        BITSTACK_UNLOCK_(&pool->lock);
+        if (spins) return 0;
     }
 }
 
@@ -5450,56 +6081,85 @@ BITSTACK_API void bitstack_pool_run(void *user, void (*task)(void *context, size
     bitstack_pool *pool = (bitstack_pool *)user;
     size_t index;
     int spins;
-    if (!pool || count < 2 || pool->process != (long)getpid() || pthread_mutex_trylock(&pool->busy)) {
+    if (!pool || count < 2 || count > UINT32_MAX || pool->process != BITSTACK_PROCESS_() || !BITSTACK_TRY_LOCK_(&pool->busy)) {
         for (index = 0; index < count; index++) task(context, index);
         return;
     }
-    pthread_mutex_lock(&pool->lock);
+    BITSTACK_LOCK_(&pool->lock);
     pool->task = task, pool->context = context;
     pool->next = 0, pool->count = count;
-    __atomic_store_n(&pool->done, (size_t)0, __ATOMIC_RELAXED);
-    __atomic_store_n(&pool->turn, pool->turn + 1, __ATOMIC_RELAXED);
-    pthread_cond_broadcast(&pool->wake);
+    BITSTACK_POST_(&pool->done, 0u);
+    BITSTACK_POST_(&pool->turn, pool->turn + 1);
+    BITSTACK_WAKE_ALL_(&pool->wake);
     bitstack_pool_take_(pool, pool->turn);
-    pthread_mutex_unlock(&pool->lock);
-    for (spins = 0; spins < 500 && __atomic_load_n(&pool->done, __ATOMIC_ACQUIRE) < count; spins++) bitstack_pause_();
-    pthread_mutex_lock(&pool->lock);
-    while (pool->done < count) pthread_cond_wait(&pool->finished, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
-    pthread_mutex_unlock(&pool->busy);
+    BITSTACK_UNLOCK_(&pool->lock);
+    for (spins = 0; spins < 500 && BITSTACK_PEEK_(&pool->done) < (uint32_t)count; spins++) bitstack_pause_();
+    BITSTACK_LOCK_(&pool->lock);
+    while (pool->done < (uint32_t)count) BITSTACK_AWAIT_(&pool->finished, &pool->lock);
+    BITSTACK_UNLOCK_(&pool->lock);
+    BITSTACK_UNLOCK_(&pool->busy);
 }
+
+#ifdef _WIN32
+static int bitstack_processors_(void) { return (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS); }
+/* The room that programs have by default, a megabyte, or what a product needs. */
+static int bitstack_start_thread_(bitstack_thread_ *thread, bitstack_pool *pool) {
+    const size_t room = BITSTACK_POOL_STACK_ > 1048576 ? BITSTACK_POOL_STACK_ : 1048576;
+    *thread = (HANDLE)_beginthreadex(NULL, (unsigned)room, bitstack_pool_work_, pool, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    return *thread != NULL;
+}
+static void bitstack_join_(bitstack_thread_ thread) { WaitForSingleObject(thread, INFINITE), CloseHandle(thread); }
+static void bitstack_pool_locks_(bitstack_pool *pool, int make) {
+    if (!make) return; /* nothing to give back */
+    InitializeSRWLock(&pool->busy), InitializeSRWLock(&pool->lock);
+    InitializeConditionVariable(&pool->wake), InitializeConditionVariable(&pool->finished);
+}
+#else
+static int bitstack_processors_(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
+/* A stack as large as the system has them, for its libc may take thread-local variables from there; where it has small
+ * ones (musl), what a product needs. Without optimisation a kernel keeps half a megabyte of temporaries. */
+static int bitstack_start_thread_(bitstack_thread_ *thread, bitstack_pool *pool) {
+    pthread_attr_t attributes;
+    size_t stack = 0;
+    int failed;
+    pthread_attr_init(&attributes);
+    if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_POOL_STACK_)
+        pthread_attr_setstacksize(&attributes, BITSTACK_POOL_STACK_);
+    failed = pthread_create(thread, &attributes, bitstack_pool_work_, pool);
+    pthread_attr_destroy(&attributes);
+    return !failed;
+}
+static void bitstack_join_(bitstack_thread_ thread) { pthread_join(thread, NULL); }
+static void bitstack_pool_locks_(bitstack_pool *pool, int make) {
+    if (make) {
+        pthread_mutex_init(&pool->busy, NULL), pthread_mutex_init(&pool->lock, NULL);
+        pthread_cond_init(&pool->wake, NULL), pthread_cond_init(&pool->finished, NULL);
+    } else {
+        pthread_mutex_destroy(&pool->busy), pthread_mutex_destroy(&pool->lock);
+        pthread_cond_destroy(&pool->wake), pthread_cond_destroy(&pool->finished);
+    }
+}
+#endif
 
 BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads, const bitstack_allocator *allocator) {
     bitstack_allocator from;
     bitstack_pool *pool;
-    pthread_attr_t attributes;
-    size_t stack = 0;
-    long here;
+    int here;
     memset(&from, 0, sizeof from);
     if (out) *out = NULL;
     if (allocator) from = *allocator;
     if (!out || threads < 0 || !bitstack_allocator_(&from)) return BITSTACK_ERROR_ARGUMENT;
-    here = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+    here = threads ? threads : bitstack_processors_();
     if (here < 1) here = 1;
     if (here > BITSTACK_POOL_MOST_) here = BITSTACK_POOL_MOST_;
     pool = (bitstack_pool *)from.allocate(from.user, sizeof *pool);
     if (!pool) return BITSTACK_ERROR_MEMORY;
     memset(pool, 0, sizeof *pool);
     pool->allocator = from;
-    pool->process = (long)getpid();
-    pthread_mutex_init(&pool->busy, NULL);
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->wake, NULL);
-    pthread_cond_init(&pool->finished, NULL);
-    pthread_attr_init(&attributes);
-    /* As large as the system has them, for its libc may take thread-local variables from there; where it has small ones
-     * (musl), what a product needs. Without optimisation a kernel keeps half a megabyte of temporaries. */
-    if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_POOL_STACK_)
-        pthread_attr_setstacksize(&attributes, BITSTACK_POOL_STACK_);
-    while (pool->workers < here - 1 &&
-           pthread_create(&pool->thread[pool->workers], &attributes, bitstack_pool_work_, pool) == 0)
+    pool->process = BITSTACK_PROCESS_();
+    bitstack_pool_locks_(pool, 1);
+    while (pool->workers < here - 1 && bitstack_start_thread_(&pool->thread[pool->workers], pool))
         pool->workers++; /* fewer, if no more can be had: see bitstack_pool_threads */
-    pthread_attr_destroy(&attributes);
     pool->threads = pool->workers + 1;
     *out = pool;
     return BITSTACK_OK;
@@ -5508,16 +6168,13 @@ BITSTACK_API bitstack_result bitstack_pool_open(bitstack_pool **out, int threads
 BITSTACK_API void bitstack_pool_close(bitstack_pool *pool) {
     int i;
     if (!pool) return;
-    if (pool->process == (long)getpid()) { /* in a fork the locks may be held by threads that are not there */
-        pthread_mutex_lock(&pool->lock);
+    if (pool->process == BITSTACK_PROCESS_()) { /* in a fork the locks may be held by threads that are not there */
+        BITSTACK_LOCK_(&pool->lock);
         pool->stop = 1;
-        pthread_cond_broadcast(&pool->wake);
-        pthread_mutex_unlock(&pool->lock);
-        for (i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
-        pthread_mutex_destroy(&pool->busy);
-        pthread_mutex_destroy(&pool->lock);
-        pthread_cond_destroy(&pool->wake);
-        pthread_cond_destroy(&pool->finished);
+        BITSTACK_WAKE_ALL_(&pool->wake);
+        BITSTACK_UNLOCK_(&pool->lock);
+        for (i = 0; i < pool->workers; i++) bitstack_join_(pool->thread[i]);
+        bitstack_pool_locks_(pool, 0);
     }
     pool->allocator.release(pool->allocator.user, pool, sizeof *pool);
 }

@@ -1,6 +1,6 @@
 /* bitstack_compress.h - turn weight matrices into a stack file for bitstack.h.
  * Version 0.2.0. C99 to C23, C++11 and later. Needs bitstack.h, libc, libm (-lm), and POSIX threads (-pthread)
- * unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
+ * or Windows unless BITSTACK_NO_THREADS is defined. MIT licence at the end.
  *
  * In ONE C or C++ file:
  *
@@ -146,6 +146,11 @@ BITSTACK_API bitstack_result bitstack_moments_merge(bitstack_moments *into, cons
 BITSTACK_API double bitstack_moments_scale(const bitstack_moments *moments, uint32_t j);
 BITSTACK_API void bitstack_moments_free(bitstack_moments *moments);
 
+/* Scales and column factors of tables are small floats of one byte (bitstack.h, [FORMAT]): the value of a code, 0 to 255, and the
+ * code whose value is nearest. */
+BITSTACK_API float bitstack_small_value(uint32_t code);
+BITSTACK_API uint32_t bitstack_small_code(float value);
+
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 /* Encode w (rows x cols, row-major, stride in floats >= cols). moments (same cols) or NULL.
@@ -217,6 +222,13 @@ BITSTACK_API bitstack_result bitstack_writer_finish(bitstack_writer *writer, con
 BITSTACK_API void bitstack_writer_abort(bitstack_writer *writer);
 /* Write the stack at `from` again to `to` (may be the same path) with its blocks in another order. */
 BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries, bitstack_error *error);
+
+/* May change the codes of one block of a matrix of tables: `columns`, one a column (0: the column stands whole), and
+ * `coefficients`, as [FORMAT] lays them out. Called twice a block: both times it must do the same. */
+typedef void (*bitstack_recoder)(void *user, uint32_t matrix, uint32_t level, unsigned char *columns, unsigned char *coefficients);
+/* Write the stack at `from` again to `to` (may be the same path) with other scales and column factors, of the same sizes and in the
+ * same order. What is said of its errors stays as it was. */
+BITSTACK_API bitstack_result bitstack_recode(const char *from, const char *to, bitstack_recoder recoder, void *user, bitstack_error *error);
 #endif
 
 #ifdef __cplusplus
@@ -244,10 +256,16 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
 #endif
 
 /* Helpers that a build may leave unused (options, BITSTACK_STATIC). */
-#if defined(__GNUC__) || defined(__clang__)
+#ifdef BITSTACK_GNU_
 #define BITSTACK_PRIVATE_ __attribute__((unused)) static
 #else
 #define BITSTACK_PRIVATE_ static
+#endif
+
+#ifdef _WIN32
+#define BITSTACK_CDECL_ __cdecl /* what the C library calls, whatever the convention of the rest (cl /Gv) */
+#else
+#define BITSTACK_CDECL_
 #endif
 
 #define BITSTACK_MIN_(a, b) ((a) < (b) ? (a) : (b))
@@ -286,7 +304,20 @@ BITSTACK_PRIVATE_ double bitstack_random_signed_(uint64_t *state) {
 /* ================================================================================= [THREADS] */
 
 #ifndef BITSTACK_NO_THREADS
+#ifdef _WIN32
+#include <process.h>
+/* As in windows.h, which would bring thousands of names. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) unsigned long __stdcall WaitForSingleObject(void *handle, unsigned long milliseconds);
+__declspec(dllimport) int __stdcall CloseHandle(void *handle);
+#ifdef __cplusplus
+}
+#endif
+#else
 #include <pthread.h>
+#endif
 #endif
 
 #define BITSTACK_MAX_WORKERS_ 64
@@ -308,7 +339,6 @@ BITSTACK_PRIVATE_ uint32_t bitstack_workers_(int threads, uint64_t tasks) {
 
 #ifndef BITSTACK_NO_THREADS
 typedef struct bitstack_job_ {
-    pthread_mutex_t lock;
     uint32_t next, tasks;
     bitstack_task_ run;
     void *arg;
@@ -319,18 +349,49 @@ typedef struct bitstack_worker_ {
     uint32_t index;
 } bitstack_worker_;
 
-BITSTACK_PRIVATE_ void *bitstack_work_(void *arg) {
-    bitstack_worker_ *worker = (bitstack_worker_ *)arg;
+BITSTACK_PRIVATE_ void bitstack_work_(const bitstack_worker_ *worker) {
     bitstack_job_ *job = worker->job;
     for (;;) {
-        pthread_mutex_lock(&job->lock);
-        uint32_t task = job->next;
-        if (task < job->tasks) job->next++;
-        pthread_mutex_unlock(&job->lock);
-        if (task >= job->tasks) return NULL;
+        uint32_t task = BITSTACK_COUNT_(&job->next, 1u); /* at most a worker's one beyond the last */
+        if (task >= job->tasks) return;
         job->run(job->arg, task, worker->index);
     }
 }
+
+#ifdef _WIN32
+typedef uintptr_t bitstack_worker_thread_;
+BITSTACK_PRIVATE_ unsigned __stdcall bitstack_worker_begin_(void *arg) {
+    bitstack_work_((const bitstack_worker_ *)arg);
+    return 0;
+}
+/* 0x10000: the room is reserved, not taken. */
+BITSTACK_PRIVATE_ int bitstack_worker_start_(bitstack_worker_thread_ *thread, bitstack_worker_ *worker) {
+    *thread = _beginthreadex(NULL, BITSTACK_WORKER_STACK_, bitstack_worker_begin_, worker, 0x10000, NULL);
+    return *thread != 0;
+}
+BITSTACK_PRIVATE_ void bitstack_worker_end_(bitstack_worker_thread_ thread) {
+    WaitForSingleObject((void *)thread, 0xFFFFFFFFu);
+    CloseHandle((void *)thread);
+}
+#else
+typedef pthread_t bitstack_worker_thread_;
+BITSTACK_PRIVATE_ void *bitstack_worker_begin_(void *arg) {
+    bitstack_work_((const bitstack_worker_ *)arg);
+    return NULL;
+}
+BITSTACK_PRIVATE_ int bitstack_worker_start_(bitstack_worker_thread_ *thread, bitstack_worker_ *worker) {
+    pthread_attr_t attributes;
+    size_t stack = 0;
+    int failed;
+    pthread_attr_init(&attributes);
+    if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_WORKER_STACK_) /* musl: 128 KiB */
+        pthread_attr_setstacksize(&attributes, BITSTACK_WORKER_STACK_);
+    failed = pthread_create(thread, &attributes, bitstack_worker_begin_, worker);
+    pthread_attr_destroy(&attributes);
+    return !failed;
+}
+BITSTACK_PRIVATE_ void bitstack_worker_end_(bitstack_worker_thread_ thread) { pthread_join(thread, NULL); }
+#endif
 #endif
 
 /* Runs task(arg, t, worker) for t = 0..tasks-1, each once, in any order, the calling thread taking part.
@@ -342,24 +403,14 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
     if (workers > 1) {
         bitstack_job_ job;
         bitstack_worker_ worker[BITSTACK_MAX_WORKERS_];
-        pthread_t thread[BITSTACK_MAX_WORKERS_];
-        pthread_attr_t attributes;
-        size_t stack = 0;
+        bitstack_worker_thread_ thread[BITSTACK_MAX_WORKERS_];
         uint32_t started = 1;
-        if (pthread_mutex_init(&job.lock, NULL) == 0) {
-            pthread_attr_init(&attributes);
-            if (pthread_attr_getstacksize(&attributes, &stack) || stack < BITSTACK_WORKER_STACK_) /* musl: 128 KiB */
-                pthread_attr_setstacksize(&attributes, BITSTACK_WORKER_STACK_);
-            job.next = 0, job.tasks = tasks, job.run = task, job.arg = arg;
-            for (uint32_t i = 0; i < workers; i++) worker[i].job = &job, worker[i].index = i;
-            while (started < workers && !pthread_create(&thread[started], &attributes, bitstack_work_, &worker[started]))
-                started++;
-            bitstack_work_(&worker[0]);
-            while (started > 1) pthread_join(thread[--started], NULL);
-            pthread_attr_destroy(&attributes);
-            pthread_mutex_destroy(&job.lock);
-            return;
-        }
+        job.next = 0, job.tasks = tasks, job.run = task, job.arg = arg;
+        for (uint32_t i = 0; i < workers; i++) worker[i].job = &job, worker[i].index = i;
+        while (started < workers && bitstack_worker_start_(&thread[started], &worker[started])) started++;
+        bitstack_work_(&worker[0]);
+        while (started > 1) bitstack_worker_end_(thread[--started]);
+        return;
     }
 #endif
     (void)workers;
@@ -387,7 +438,7 @@ BITSTACK_PRIVATE_ void bitstack_parallel_(int threads, uint32_t tasks, bitstack_
 /* Vectors of 16 bytes, which every CPU of note has, and of 32; one element where the compiler has none or reckons
  * in a wider type than it stores (x87, s390x). The types for loads and stores ask for no more alignment than
  * their elements. */
-#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+#if defined(BITSTACK_GNU_) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
 typedef float bitstack_floats_ __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double bitstack_doubles_ __attribute__((vector_size(16), aligned(8), may_alias));
 typedef double bitstack_wide_ __attribute__((vector_size(32), aligned(8), may_alias));
@@ -1859,7 +1910,7 @@ static bitstack_result bitstack_iabs_encode_(bitstack_coded *coded, const float 
 
 /* Sixteen rows: one vector where the CPU has such, several where not; one row where the compiler has no vectors or
  * reckons in a wider type than it stores. */
-#if defined(__GNUC__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+#if defined(BITSTACK_GNU_) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
 #define BITSTACK_NEST_ROWS_ 16
 typedef float bitstack_lanes_ __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t bitstack_codes_ __attribute__((vector_size(64), aligned(4), may_alias));
@@ -1968,8 +2019,8 @@ typedef struct bitstack_nest_panel_ {
 
 static const bitstack_lanes_ bitstack_nest_none_ = BITSTACK_NO_LANES_;
 
-/* The code whose value (bitstack_small_value_) is nearest. */
-BITSTACK_PRIVATE_ uint32_t bitstack_small_code_(float value) {
+BITSTACK_API float bitstack_small_value(uint32_t code) { return bitstack_small_value_(code & 255); }
+BITSTACK_API uint32_t bitstack_small_code(float value) {
     if (!(value > 0.5f * bitstack_small_value_(1))) return 0;
     if (value >= bitstack_small_value_(255)) return 255;
     if (value <= bitstack_small_value_(1)) return 1;
@@ -2205,7 +2256,7 @@ __attribute__((target("avx2,avx512f"))) BITSTACK_PRIVATE_ void bitstack_nest_loo
 /* Scales as they are stored. */
 BITSTACK_INLINE_ void bitstack_nest_round_(bitstack_lanes_ *scale, float unit) {
     for (int r = 0; unit > 0 && r < BITSTACK_NEST_ROWS_; r++)
-        ((float *)scale)[r] = unit * bitstack_small_value_(bitstack_small_code_(((float *)scale)[r] / unit));
+        ((float *)scale)[r] = unit * bitstack_small_value_(bitstack_small_code(((float *)scale)[r] / unit));
 }
 
 /* The weights of a column that is kept whole, as they are stored. */
@@ -2649,7 +2700,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_(const bitstack_nest_ *s, const bitst
             const size_t i = bitstack_nest_row_(s, index, r, 0), tile = i / 16, lane = i % 16;
             if (i >= p->rows) break;
             for (size_t g = 0; g < p->groups; g++)
-                codes[(tile * p->groups + g) * 16 + lane] = (unsigned char)bitstack_small_code_(
+                codes[(tile * p->groups + g) * 16 + lane] = (unsigned char)bitstack_small_code(
                     ((const float *)(panel->scale + g * p->levels + l))[r] / s->shared.unit[l]);
             unsigned char *to = signs + tile * chunks * 64 + 4 * lane;
             for (size_t j = 0; j < p->cols; j++) {
@@ -2679,7 +2730,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_panel_task_(void *arg, uint32_t task, uint3
 
 /* ---- start and fits ---- */
 
-BITSTACK_PRIVATE_ int bitstack_compare_floats_(const void *a, const void *b) {
+BITSTACK_PRIVATE_ int BITSTACK_CDECL_ bitstack_compare_floats_(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;
     return x < y ? -1 : x > y;
 }
@@ -2917,7 +2968,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_settle_(bitstack_nest_ *s, float largest) {
         }
         for (size_t j = 0; j < p->cols; j++) widest = BITSTACK_MAX_(widest, v[j]);
         for (size_t j = 0; j < p->cols; j++) {
-            const uint32_t code = bitstack_small_code_(widest > 0 ? v[j] / widest * 1.9f : 0);
+            const uint32_t code = bitstack_small_code(widest > 0 ? v[j] / widest * 1.9f : 0);
             v[j] = bitstack_small_value_(code || !(v[j] > 0) ? code : 1);
         }
         shared->ratio[l] *= top / most * widest / 1.9f;
@@ -2939,7 +2990,7 @@ BITSTACK_PRIVATE_ void bitstack_nest_store_columns_(const bitstack_nest_ *s) {
             const int32_t value = (int32_t)table[e];
             *to++ = (unsigned char)((uint32_t)value & 255), *to++ = (unsigned char)((uint32_t)value >> 8 & 255);
         }
-        for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code_(s->shared.v[l * p->cols + j]);
+        for (size_t j = 0; j < p->cols; j++) to[j] = (unsigned char)bitstack_small_code(s->shared.v[l * p->cols + j]);
     }
 }
 
@@ -2980,7 +3031,7 @@ typedef struct bitstack_ranked_ {
     double key;
     uint32_t index;
 } bitstack_ranked_;
-BITSTACK_PRIVATE_ int bitstack_ranked_compare_(const void *a, const void *b) {
+BITSTACK_PRIVATE_ int BITSTACK_CDECL_ bitstack_ranked_compare_(const void *a, const void *b) {
     const bitstack_ranked_ *x = (const bitstack_ranked_ *)a, *y = (const bitstack_ranked_ *)b;
     return x->key > y->key ? -1 : x->key < y->key ? 1 : x->index < y->index ? -1 : 1;
 }
@@ -3213,7 +3264,7 @@ BITSTACK_PRIVATE_ uint64_t bitstack_order_count_(const uint32_t *levels, uint32_
     return total;
 }
 
-static int bitstack_order_compare_(const void *x, const void *y) {
+static int BITSTACK_CDECL_ bitstack_order_compare_(const void *x, const void *y) {
     const bitstack_order_key_ *a = (const bitstack_order_key_ *)x, *b = (const bitstack_order_key_ *)y;
     if (a->level != b->level) return a->level < b->level ? -1 : 1;
     if (a->value < b->value) return -1;
@@ -3359,7 +3410,7 @@ BITSTACK_API bitstack_result bitstack_order_predicted(const uint32_t *levels, ui
 #ifdef __cplusplus
 extern "C"
 #endif
-__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *from, const wchar_t *to, unsigned long flags);
 #else
 #include <sys/stat.h>
 #include <unistd.h>
@@ -3374,16 +3425,27 @@ static FILE *bitstack_create_(const char *path) {
     FILE *file = NULL;
     int attempt;
     for (attempt = 0; attempt < 2 && !file; attempt++) {
-        if (attempt && remove(path)) break;
 #ifdef _WIN32
-        int handle = _open(path, _O_CREAT | _O_EXCL | _O_RDWR | _O_BINARY, _S_IREAD | _S_IWRITE);
+        wchar_t wide[BITSTACK_PATH_];
+        int handle;
+        if (!bitstack_wide_path_(wide, path) || (attempt && _wremove(wide))) break;
+        handle = _wopen(wide, _O_CREAT | _O_EXCL | _O_RDWR | _O_BINARY, _S_IREAD | _S_IWRITE);
         file = handle >= 0 ? _fdopen(handle, "w+b") : NULL;
         if (handle >= 0 && !file) _close(handle);
 #else
+        if (attempt && remove(path)) break;
         file = BITSTACK_FOPEN_(path, "w+bx");
 #endif
     }
     return file;
+}
+static int bitstack_remove_(const char *path) {
+#ifdef _WIN32
+    wchar_t wide[BITSTACK_PATH_];
+    return !bitstack_wide_path_(wide, path) || _wremove(wide);
+#else
+    return remove(path);
+#endif
 }
 /* Is it still this file that has the name? (Where stat cannot tell of a file beyond 2 GiB it is taken to be.) */
 static int bitstack_own_(FILE *file, const char *path) {
@@ -3399,7 +3461,9 @@ static int bitstack_own_(FILE *file, const char *path) {
 /* Puts a complete file in the place of an older one, in one step. */
 static int bitstack_replace_(const char *from, const char *to) {
 #ifdef _WIN32
-    return !MoveFileExA(from, to, 1 | 8); /* replace; not before it is on the disk. rename would refuse. */
+    wchar_t wide[BITSTACK_PATH_], wide_to[BITSTACK_PATH_];
+    if (!bitstack_wide_path_(wide, from) || !bitstack_wide_path_(wide_to, to)) return 1;
+    return !MoveFileExW(wide, wide_to, 1 | 8); /* replace; not before it is on the disk. rename would refuse. */
 #else
     return rename(from, to);
 #endif
@@ -3454,6 +3518,8 @@ struct bitstack_writer {
     uint64_t *seen;        /* checksums of keys and names, by open addressing; 0 = free */
     size_t seen_room, seen_used; /* a power of two */
     uint32_t metas;
+    bitstack_recoder recoder; /* of blocks as they are copied; or NULL */
+    void *recoder_user;
 };
 
 /* Notes a failure, unless there was one before. A '%' in `text` stands for the name. */
@@ -3563,7 +3629,7 @@ static void bitstack_writer_free_(bitstack_writer *writer) {
     for (b = 0; b < 4; b++)
         if (buffers[b]->data) writer->allocator.release(writer->allocator.user, buffers[b]->data, buffers[b]->room);
     if (writer->spool) fclose(writer->spool);
-    if (writer->spool_path) remove(writer->spool_path);
+    if (writer->spool_path) bitstack_remove_(writer->spool_path);
     if (writer->path) writer->allocator.release(writer->allocator.user, writer->path, writer->path_bytes);
     writer->allocator.release(writer->allocator.user, writer, sizeof *writer);
 }
@@ -3942,6 +4008,50 @@ static bitstack_result bitstack_tables_(bitstack_writer *writer, const bitstack_
     return BITSTACK_OK;
 }
 
+/* Of a block that is recoded, column and coefficient parts as they are to be; the caller releases `parts`. */
+static bitstack_result bitstack_recoded_(const bitstack_writer *writer, FILE *source, uint32_t matrix, uint32_t level, unsigned char **parts, size_t *bytes) {
+    const bitstack_written_matrix_ *m = bitstack_written_(writer, matrix);
+    const uint64_t columns = bitstack_part_bytes_(&m->shape, level, BITSTACK_COLUMN_PART_);
+    *bytes = (size_t)(columns + bitstack_part_bytes_(&m->shape, level, BITSTACK_COEFFICIENT_PART_));
+    *parts = (unsigned char *)writer->allocator.allocate(writer->allocator.user, *bytes);
+    if (!*parts) return BITSTACK_ERROR_MEMORY;
+    if (bitstack_seek_(source, m->blocks[level - 1].at) || fread(*parts, 1, *bytes, source) != *bytes) {
+        writer->allocator.release(writer->allocator.user, *parts, *bytes);
+        return BITSTACK_ERROR_IO;
+    }
+    writer->recoder(writer->recoder_user, matrix, level, *parts + BITSTACK_SCALES_AT_(level), *parts + columns);
+    return BITSTACK_OK;
+}
+
+static bitstack_result bitstack_copy_block_(const bitstack_writer *writer, FILE *source, uint32_t matrix, uint32_t level, FILE *to) {
+    const bitstack_written_matrix_ *m = bitstack_written_(writer, matrix);
+    const bitstack_written_block_ *b = m->blocks + level - 1;
+    unsigned char *parts = NULL;
+    size_t bytes = 0;
+    bitstack_result result = BITSTACK_OK;
+    if (writer->recoder && m->shape.encoding == BITSTACK_TABLES) result = bitstack_recoded_(writer, source, matrix, level, &parts, &bytes);
+    if (result == BITSTACK_OK && bytes && fwrite(parts, 1, bytes, to) != bytes) result = BITSTACK_ERROR_IO;
+    if (parts) writer->allocator.release(writer->allocator.user, parts, bytes);
+    return result == BITSTACK_OK ? bitstack_copy_(source, b->at + bytes, b->bytes - bytes, to) : result;
+}
+
+/* Checksums of what recoding makes of a matrix's blocks. */
+static bitstack_result bitstack_recode_matrix_(bitstack_writer *writer, FILE *source, uint32_t matrix) {
+    bitstack_written_matrix_ *m = bitstack_written_(writer, matrix);
+    bitstack_result result = BITSTACK_OK;
+    for (uint32_t level = 1; level <= m->shape.levels && m->shape.encoding == BITSTACK_TABLES && result == BITSTACK_OK; level++) {
+        const size_t columns = (size_t)bitstack_part_bytes_(&m->shape, level, BITSTACK_COLUMN_PART_);
+        unsigned char *parts;
+        size_t bytes;
+        result = bitstack_recoded_(writer, source, matrix, level, &parts, &bytes);
+        if (result != BITSTACK_OK) break;
+        m->blocks[level - 1].checksums[BITSTACK_COLUMN_PART_] = bitstack_checksum(parts, columns);
+        m->blocks[level - 1].checksums[BITSTACK_COEFFICIENT_PART_] = bitstack_checksum(parts + columns, bytes - columns);
+        writer->allocator.release(writer->allocator.user, parts, bytes);
+    }
+    return result;
+}
+
 /* Writes path.part from `source`, complete and on the disk. */
 static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source, const bitstack_order_entry *order, size_t entries,
                                           bitstack_error *error) {
@@ -3965,15 +4075,14 @@ static bitstack_result bitstack_assemble_(bitstack_writer *writer, FILE *source,
             result = bitstack_copy_(source, t->at, t->bytes, to);
         }
         for (i = 0; i < entries && result == BITSTACK_OK; i++) {
-            const bitstack_written_block_ *b = bitstack_written_(writer, order[i].matrix)->blocks + order[i].level - 1;
-            result = bitstack_copy_(source, b->at, b->bytes, to);
+            result = bitstack_copy_block_(writer, source, order[i].matrix, order[i].level, to);
         }
         if (result == BITSTACK_OK && bitstack_flush_(to)) result = BITSTACK_ERROR_IO;
         if (result != BITSTACK_OK) reason = errno;
         own = bitstack_own_(to, writer->part_path);
         if (fclose(to) && result == BITSTACK_OK) result = BITSTACK_ERROR_IO, reason = errno;
         if (result == BITSTACK_OK && !own) result = BITSTACK_ERROR_IO;
-        if (result != BITSTACK_OK && own) remove(writer->part_path);
+        if (result != BITSTACK_OK && own) bitstack_remove_(writer->part_path);
     } else result = BITSTACK_ERROR_IO, reason = errno;
     writer->allocator.release(writer->allocator.user, tables.data, tables.room);
     if (result == BITSTACK_OK) return result;
@@ -3986,7 +4095,7 @@ static bitstack_result bitstack_put_(bitstack_writer *writer, bitstack_error *er
     errno = 0;
     if (!bitstack_replace_(writer->part_path, writer->path)) return BITSTACK_OK;
     reason = errno;
-    remove(writer->part_path);
+    bitstack_remove_(writer->part_path);
     bitstack_fail_(error, BITSTACK_ERROR_IO, 0, "cannot replace '%'", writer->path, strlen(writer->path));
     return bitstack_reason_(error, BITSTACK_ERROR_IO, reason);
 }
@@ -4059,14 +4168,16 @@ static bitstack_result bitstack_adopt_(bitstack_writer *writer, const bitstack *
     return result;
 }
 
-BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
-                                              bitstack_error *error) {
+/* The stack at `from` again, with its blocks in another order (NULL: the same) and other codes (NULL: the same). */
+static bitstack_result bitstack_rewrite_(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
+                                         bitstack_recoder recoder, void *user, bitstack_error *error) {
     bitstack_options options;
     bitstack_error local;
     bitstack_writer *writer = NULL;
+    bitstack_order_entry *own = NULL;
     bitstack_result result;
     bitstack *stack;
-    if (!from || !to || !order) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no order", NULL, 0);
+    uint32_t i;
     if (!error) error = &local;
     memset(&options, 0, sizeof options);
     options.load_nothing = 1;
@@ -4075,16 +4186,41 @@ BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, 
     if (stack->available != stack->blocks) result = bitstack_fail_(error, BITSTACK_ERROR_TRUNCATED, stack->bytes, "'%' is not complete", from, strlen(from));
     else if ((writer = bitstack_writer_new_(to, NULL, error)) == NULL) result = error->code;
     else {
-        result = bitstack_adopt_(writer, stack);
-        if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "no memory to reorder", NULL, 0);
+        if (!order) {
+            own = (bitstack_order_entry *)bitstack_array_((uint64_t)stack->blocks + 1, sizeof *own);
+            if (!own) result = BITSTACK_ERROR_MEMORY;
+            for (i = 0; own && i < stack->blocks; i++) {
+                bitstack_block b;
+                bitstack_get_block(stack, (int)i, &b);
+                own[i].matrix = b.matrix, own[i].level = b.level, own[i].score = b.score;
+            }
+            order = own, entries = stack->blocks;
+        }
+        writer->recoder = recoder, writer->recoder_user = user;
+        if (result == BITSTACK_OK) result = bitstack_adopt_(writer, stack);
+        for (i = 0; i < stack->matrices && recoder && result == BITSTACK_OK; i++) result = bitstack_recode_matrix_(writer, stack->file, i);
+        if (result == BITSTACK_ERROR_IO) bitstack_fail_(error, result, 0, "reading '%' failed", from, strlen(from));
+        else if (result != BITSTACK_OK) bitstack_fail_(error, result, 0, "no memory to write the stack again", NULL, 0);
         else result = bitstack_assemble_(writer, stack->file, order, entries, error);
     }
+    if (own) bitstack_drop_(own);
     bitstack_close(stack);
     if (writer) {
         if (result == BITSTACK_OK) result = bitstack_put_(writer, error);
         bitstack_writer_free_(writer);
     }
     return result;
+}
+
+BITSTACK_API bitstack_result bitstack_reorder(const char *from, const char *to, const bitstack_order_entry *order, size_t entries,
+                                              bitstack_error *error) {
+    if (!from || !to || !order) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no order", NULL, 0);
+    return bitstack_rewrite_(from, to, order, entries, NULL, NULL, error);
+}
+
+BITSTACK_API bitstack_result bitstack_recode(const char *from, const char *to, bitstack_recoder recoder, void *user, bitstack_error *error) {
+    if (!from || !to || !recoder) return bitstack_fail_(error, BITSTACK_ERROR_ARGUMENT, 0, "no path or no codes", NULL, 0);
+    return bitstack_rewrite_(from, to, NULL, 0, recoder, user, error);
 }
 #endif /* BITSTACK_NO_STDIO */
 

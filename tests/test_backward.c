@@ -9,12 +9,18 @@ enum { TEXTS = 3, LENGTH = TOKENS - 1 };
 typedef struct gradients {
     float *at[LAYERS + 1][LLM_AT_EMBEDDING + 1]; /* tokens x rows */
     uint32_t rows[LAYERS + 1][LLM_AT_EMBEDDING + 1];
+    float *inputs[LAYERS][LLM_LINEARS]; /* tokens x cols, where they come along */
     int calls;
 } gradients;
 
-static void keep(void *user, uint32_t layer, int place, const float *g, size_t first, size_t tokens, uint32_t rows) {
+static void keep(void *user, uint32_t layer, int place, const float *g, const float *x, size_t first, size_t tokens, uint32_t rows) {
     gradients *k = user;
     float **at = &k->at[layer][place];
+    if (x && place < LLM_LINEARS) {
+        const matrix *m = weight((int)layer, parts[place]);
+        if (!k->inputs[layer][place]) k->inputs[layer][place] = malloc(tokens * m->cols * sizeof *x);
+        memcpy(k->inputs[layer][place], x, tokens * m->cols * sizeof *x);
+    }
     if (!*at) *at = calloc(TEXTS * TOKENS * rows, sizeof **at);
     memcpy(*at + first * rows, g, tokens * rows * sizeof *g);
     k->rows[layer][place] = rows;
@@ -24,6 +30,8 @@ static void keep(void *user, uint32_t layer, int place, const float *g, size_t f
 static void drop(gradients *k) {
     for (int l = 0; l <= LAYERS; l++)
         for (int p = 0; p <= LLM_AT_EMBEDDING; p++) free(k->at[l][p]);
+    for (int l = 0; l < LAYERS; l++)
+        for (int p = 0; p < LLM_LINEARS; p++) free(k->inputs[l][p]);
     memset(k, 0, sizeof *k);
 }
 
@@ -64,6 +72,31 @@ static void against_differences(const architecture *a, const gradients *k, int l
     CHECK(worst < 1e-3 && size > 1e-4, "layer %d, matrix %d: off by %g of their root mean square %g", layer, place, worst, size);
 }
 
+/* Gradients times inputs, summed over the tokens, are those of the loss with respect to weights. */
+static void weights_against_differences(const architecture *a, const gradients *k, int layer, int place, const uint32_t *ids, uint64_t *random) {
+    const matrix *m = weight(layer, parts[place]);
+    const float *g = k->at[layer][place], *x = k->inputs[layer][place];
+    const float by = 0x1p-10f;
+    double worst = 0, size = 0;
+    CHECK(g && x, "no inputs of matrix %d of layer %d", place, layer);
+    if (!g || !x) return;
+    for (int n = 0; n < 6; n++) {
+        unsigned row = (unsigned)(test_random(random) % m->rows), col = (unsigned)(test_random(random) % m->cols);
+        float *w = m->values + (size_t)row_of(a, place <= LLM_K, row) * m->cols + col, was = *w;
+        double got = 0, loss[2] = {0, 0};
+        for (size_t t = 0; t < (size_t)TEXTS * LENGTH; t++) got += (double)g[t * m->rows + row] * (double)x[t * m->cols + col];
+        for (int way = 0; way < 2; way++) {
+            *w = way ? was - by : was + by;
+            for (int text = 0; text < TEXTS; text++) loss[way] += reference_loss(a, ids + text * TOKENS);
+        }
+        *w = was;
+        const double want = (loss[0] - loss[1]) / (2 * (double)by);
+        size += want * want / 6;
+        worst = fmax(worst, fabs(got - want));
+    }
+    CHECK(worst < 0.01 * sqrt(size) + 1e-4, "layer %d, matrix %d: off by %g, root mean square %g", layer, place, worst, sqrt(size));
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     const char *slash = strrchr(argv[0], '/');
@@ -96,6 +129,7 @@ int main(int argc, char **argv) {
             CHECK(opened, "%s", error.message);
             if (!opened) continue;
             CHECK(llm_backward_init(&b, &m, TEXTS, LENGTH, 1, way ? 3 : 1) == 0 && b.head_tokens >= 16, "out of memory");
+            b.with_inputs = 1;
             b.head_tokens = 16; /* the head goes in pieces, the last one shorter */
             double loss = llm_backward_run(&b, ids, TEXTS, TOKENS, LLM_LABELS_GIVEN, 0, keep, way ? &other : &first), want = 0;
             for (int t = 0; t < TEXTS; t++) want += reference_loss(a, ids + t * TOKENS) / (TEXTS * LENGTH);
@@ -110,7 +144,51 @@ int main(int argc, char **argv) {
                 CHECK(first.at[l][p] && other.at[l][p] && memcmp(first.at[l][p], other.at[l][p], bytes) == 0, "other gradients with three threads, layer %d, matrix %d", l, p);
             }
         against_differences(a, &first, 0, LLM_AT_EMBEDDING, ids, &random);
+        for (int l = 0; l < LAYERS; l++)
+            for (int p = 0; p < LLM_LINEARS; p++) weights_against_differences(a, &first, l, p, ids, &random);
         drop(&first), drop(&other);
+    }
+
+    TEST("against another model, the loss is the divergence from it, and its gradient the difference of both predictions");
+    {
+        llm_model m, other;
+        llm_error error;
+        gradients k;
+        llm_backward b;
+        enum { ALL = TEXTS * LENGTH };
+        static float hidden[ALL * WIDTH], logits[2][ALL * VOCABULARY];
+        memset(&k, 0, sizeof k);
+        CHECK(llm_model_open(&m, path, NULL, &error) == 0 && llm_model_open(&other, path, NULL, &error) == 0, "%s", error.message);
+        for (uint32_t i = 0; i < other.config.width; i++) other.final_norm[i] *= 1.5f - 0.01f * (float)i;
+        CHECK(llm_backward_init(&b, &m, TEXTS, LENGTH, 1, 2) == 0 && (b.teacher_logits = malloc(b.head_tokens * VOCABULARY * sizeof(float))), "out of memory");
+        for (int text = 0; text < TEXTS; text++) {
+            llm_state state;
+            CHECK(llm_state_init(&state, &other, TOKENS, LENGTH) == 0, "out of memory");
+            for (int way = 0; way < 2; way++) {
+                state.position = 0;
+                llm_forward(way ? &m : &other, &state, ids + text * TOKENS, LENGTH);
+                llm_logits(way ? &m : &other, &state, 0, LENGTH, logits[way] + text * LENGTH * VOCABULARY);
+                if (!way) memcpy(hidden + text * LENGTH * WIDTH, state.x, LENGTH * WIDTH * sizeof *hidden);
+            }
+            llm_state_free(&state);
+        }
+        b.teacher = &other, b.taught = hidden, b.head_tokens = 16;
+        double loss = llm_backward_run(&b, ids, TEXTS, TOKENS, LLM_LABELS_GIVEN, 0, keep, &k), want = 0, off = 0;
+        for (int t = 0; t < ALL; t++) {
+            double sum[2] = {0, 0};
+            for (int way = 0; way < 2; way++)
+                for (int i = 0; i < VOCABULARY; i++) sum[way] += exp((double)logits[way][t * VOCABULARY + i]);
+            for (int i = 0; i < VOCABULARY; i++) {
+                double q = exp((double)logits[0][t * VOCABULARY + i]) / sum[0], p = exp((double)logits[1][t * VOCABULARY + i]) / sum[1];
+                want += q * log(q / p) / ALL;
+                off = fmax(off, fabs((double)k.at[LAYERS][LLM_AT_HEAD][t * VOCABULARY + i] - (p - q)));
+            }
+        }
+        CHECK(want > 1e-3 && fabs(loss - want) < 1e-4 * want + 1e-6, "divergence %g, expected %g", loss, want);
+        CHECK(off < 1e-5, "the head's gradient is off by %g", off);
+        free(b.teacher_logits);
+        llm_backward_free(&b), drop(&k);
+        llm_model_close(&m), llm_model_close(&other);
     }
 
     TEST("labels are drawn as often as the model expects them, and the same ones again");

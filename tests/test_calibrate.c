@@ -34,7 +34,8 @@ typedef struct squares {
     double tokens[LAYERS + 1][LLM_AT_EMBEDDING + 1][TOKENS], rows[LAYERS + 1][LLM_AT_EMBEDDING + 1];
 } squares;
 
-static void square(void *user, uint32_t layer, int place, const float *g, size_t first, size_t tokens, uint32_t rows) {
+static void square(void *user, uint32_t layer, int place, const float *g, const float *x, size_t first, size_t tokens, uint32_t rows) {
+    (void)x;
     squares *s = user;
     for (size_t t = 0; t < tokens; t++)
         for (uint32_t i = 0; i < rows; i++) {

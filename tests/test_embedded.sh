@@ -41,6 +41,13 @@ else
         stack=$(sed -n 's/^C stack at most: \([0-9]*\) bytes.*/\1/p' "$out/size.txt")
         if [ "$code" -gt 4000 ] && [ "$code" -le 24576 ]; then ok "Cortex-M4 code of reader and scalar kernel: $code of 24576 bytes"; else bad "Cortex-M4 code: $code bytes"; fi
         if [ "$stack" -le 7168 ]; then ok "Cortex-M4 stack: $stack of 7168 bytes, no recursion"; else bad "Cortex-M4 stack: $stack bytes"; fi
+        # what they are linked with; of the whole header only metadata is told in double
+        calls='__aeabi_(c?d|.*2d)|(add|sub|mul|div|neg|eq|ne|lt|le|gt|ge|unord)df[23]|df[sdt]i|[sdt]idf|sfdf|dfsf'
+        roots="-Wl,-u,bitstack_gemm -Wl,-u,bitstack_dequantize_rows -Wl,-u,bitstack_view_dequantize"
+        make -s -C examples/embedded BUILD="$out/more" LINK="-nostartfiles -Wl,--gc-sections -lm $roots" "$out/more/least.elf" && arm-none-eabi-nm "$out/more/least.elf" >"$out/symbols.txt"
+        if [ "$(grep -c -E ' bitstack_(reference_gemv_|tables_reference_|view_dequantize|gemm|gemv)$' "$out/symbols.txt")" -ne 5 ]; then bad "Cortex-M4: not all that multiplies is there to look at"
+        elif grep -E "$calls" "$out/symbols.txt" >"$out/double.txt"; then bad "Cortex-M4 computes in double: $(tr '\n' ' ' <"$out/double.txt")"
+        else ok "Cortex-M4: no double in products, their definition and dequantize"; fi
     else bad "Cortex-M4 build"; tail -5 "$out/size.txt"; fi
     if ! command -v qemu-system-arm >/dev/null; then
         skip "a network in flash: qemu-system-arm is not installed"

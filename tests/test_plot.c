@@ -1,5 +1,5 @@
 /* bitstack plot: the pictures show what the file says: levels at the budget are those that the library loads there, the
- * curve is the errors' in the order of the blocks, and what is written is well-formed. */
+ * curve is the errors' in the order of the blocks, or what was measured on a text, and what is written is well-formed. */
 #include "command.h"
 #include "random_stack.h"
 
@@ -53,7 +53,7 @@ int main(int argc, char **argv) {
     for (int step = 0; step <= 8; step++) {
         uint64_t budget = base + (total - base) * (uint64_t)step / 8;
         bitstack_set_budget(stack, budget, NULL);
-        snprintf(line, sizeof line, "plot 'a&b.bitstack' --text --budget %llu", (unsigned long long)budget);
+        snprintf(line, sizeof line, "plot 'a&b.bitstack' --terminal --budget %llu", (unsigned long long)budget);
         CHECK(command_run(line) == 0, "%s", command_err);
         snprintf(line, sizeof line, "%d of %d blocks", bitstack_blocks_loaded(stack),
                  bitstack_block_count(stack));
@@ -93,9 +93,40 @@ int main(int argc, char **argv) {
     CHECK(points > 20 && last_y > first_y + 100, "%d points, from %g to %g", points, first_y, last_y);
     free(svg);
     /* All sensitivities are 1: what is left of 21 matrices after a first block is 20 and 0.3 of one, at the end 0.3^4 of all. */
-    CHECK(command_run("plot 'a&b.bitstack' --text") == 0 && strstr(command_out, "     0.97 |*") &&
+    CHECK(command_run("plot 'a&b.bitstack' --terminal") == 0 && strstr(command_out, "     0.97 |*") &&
               strstr(command_out, "   0.0081 |"),
           "%s", command_out);
+
+    TEST("with a text the first curve is what perplexity measures on it, at the sizes asked for, in order");
+    FILE *text = fopen(command_file("text"), "w");
+    for (int i = 0; text && i < 60; i++) fprintf(text, "Words number %d, of a text that nobody reads.\n", i);
+    if (text) fclose(text);
+    snprintf(line, sizeof line, "perplexity 'a&b.bitstack' --text text --context 64 --budgets %llu,%llu,%llu",
+             (unsigned long long)total, (unsigned long long)(base + (total - base) / 2),
+             (unsigned long long)(base + (total - base) / 4));
+    CHECK(command_run(line) == 0, "%s", command_err);
+    double wanted[3], sizes[3], have, size;
+    const char *row = strchr(command_out, '\n');
+    for (int i = 0; i < 3 && row; i++, row = strchr(row + 1, '\n')) /* resident size, bits, nll, perplexity */
+        CHECK(sscanf(row, "%*s %*s %lf %*s %*f %*f %lf", &sizes[i], &wanted[i]) == 2, "%s", command_out);
+    snprintf(line, sizeof line, "plot 'a&b.bitstack' --text text -o m.svg --terminal --budgets %llu,%llu,%llu",
+             (unsigned long long)total, (unsigned long long)(base + (total - base) / 2),
+             (unsigned long long)(base + (total - base) / 4));
+    CHECK(command_run(line) == 0 && strncmp(command_out, "perplexity, and memory", 22) == 0, "%s%s", command_out, command_err);
+    row = strstr(command_out, " MB\n\n"); /* the end of the first curve's axis */
+    for (int i = 2; i >= 0; i--) {
+        row = row ? strchr(row + (i == 2 ? 4 : 1), '\n') : NULL;
+        CHECK(row && sscanf(row, " %lf MB %lf", &size, &have) == 2 && fabs(have - wanted[i]) < 0.0006 * wanted[i],
+              "perplexity says %g, plot %s", wanted[i], row ? row : command_out);
+    }
+    char *measured = test_read_file(command_file("m.svg"), &bytes);
+    CHECK(measured && malformed(measured) == 0 && count_of(measured, "<circle ") == 3 && count_of(measured, "<rect ") == LAYERS * KINDS + LEVELS + 1 &&
+              strstr(measured, "perplexity on the text given") && strstr(measured, "loss left of that without any block"),
+          "malformed: %d, %d points", measured ? malformed(measured) : -1, measured ? count_of(measured, "<circle ") : 0);
+    free(measured);
+    CHECK(command_run("plot 'a&b.bitstack' --text text --against 'a&b.bitstack' --length 200") == 0 &&
+              strncmp(command_out, "divergence from full precision", 30) == 0 && strstr(command_out, "planes at "),
+          "%s%s", command_out, command_err);
 
     TEST("a page names the file, whatever it is called");
     CHECK(command_run("plot 'a&b.bitstack' -o x.html --budget 1GB") == 0, "%s", command_err);
@@ -109,6 +140,10 @@ int main(int argc, char **argv) {
     CHECK(command_fails("plot 'a&b.bitstack' -o x.png", 2, ".svg or .html"), "ending");
     CHECK(command_fails("plot 'a&b.bitstack' --budget 1", 1, "resident part"), "too small");
     CHECK(command_fails("plot none.bitstack", 1, "none.bitstack"), "no file");
+    CHECK(command_fails("plot 'a&b.bitstack' --text none", 1, "none"), "no text");
+    CHECK(command_fails("plot 'a&b.bitstack' --against x", 2, "need --text"), "nothing to measure");
+    CHECK(command_fails("plot 'a&b.bitstack' --text text --budgets 1MB,many", 2, "sizes such as"), "no size");
+    CHECK(command_fails("plot 'a&b.bitstack' --text text --budgets 1", 1, "smaller than"), "too small to measure");
     CHECK(command_fails("plot 'a&b.bitstack' -o none/x.svg", 1, "none"), "no folder");
     CHECK(command_shell("cp 'a&b.bitstack' y.svg") == 0 &&
               command_fails("plot y.svg -o y.svg", 1, "another -o") &&

@@ -24,7 +24,7 @@ one() { # description, flags
     [ "$hash" = "$first" ] || { echo "$hash, was $first" >"$out/log"; bad "$what: other bits"; return; }
     built=$((built + 1))
 }
-switches="NO_STDIO NO_MALLOC NO_THREADS NO_SIMD NO_SSE4 NO_AVX2 NO_AVXVNNI NO_AVX512 NO_AMX NO_NEON NO_DOTPROD CHUNK_COLS=512 CHUNK_COLS=4096 STATIC ALLOW_FAST_MATH POOL"
+switches="NO_STDIO NO_MALLOC NO_THREADS NO_SIMD NO_SSE4 NO_AVX2 NO_AVXVNNI NO_AVX512 NO_AMX NO_NEON NO_DOTPROD NO_DOUBLE CHUNK_COLS=512 CHUNK_COLS=4096 STATIC ALLOW_FAST_MATH POOL"
 one "no switch" -O1
 if [ -z "$BITSTACK_FULL" ]; then
     for a in $switches; do one "BITSTACK_$a" -O0 -D"BITSTACK_$a"; done

@@ -1,13 +1,12 @@
 #include "assemble.h"
 #include "couple.h"
 #include "resident.h"
+#include "../llm/platform.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 int vocabulary_matrices(const llm_model *m) { return m->head.tensor == m->embedding.tensor ? 1 : 2; }
 
@@ -240,7 +239,7 @@ int assembly_finish(assembly *a, bitstack_result result, const llm_rows *probe, 
     if (result != BITSTACK_OK) status = cli_failed_at(a->target ? a->target : a->out, result, &a->error);
     else if (a->order == ORDER_PAPER) {
         status = order_as_paper(a, probe, threads);
-        remove(a->target);
+        platform_remove(a->target);
     }
     if (status == CLI_OK) a->base = base_bytes(a->out);
     for (uint32_t i = 0; i < a->matrices; i++) free(a->loss_at[i]), free(a->bytes_at[i]);
@@ -263,20 +262,15 @@ enum { SAMPLES = 64, SAMPLE = 4096 };
 
 /* Changes whenever the file does, as far as its size, its time and samples tell. */
 static uint64_t file_key(const char *path, int here) {
-    struct stat status;
+    platform_status status;
     unsigned char sample[SAMPLE];
-    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
-#ifdef __APPLE__
-    struct timespec changed = status.st_mtimespec;
-#else
-    struct timespec changed = status.st_mtim;
-#endif
-    uint64_t parts[5] = {here ? bitstack_checksum(path, strlen(path)) : 0, (uint64_t)status.st_size, here ? (uint64_t)changed.tv_sec : 0,
-                         here ? (uint64_t)changed.tv_nsec : 0, 0};
-    FILE *file = fopen(path, "rb");
-    for (long i = 0; file && i < SAMPLES; i++) { /* the first is the beginning, the last the end */
-        long at = status.st_size > SAMPLE ? (long)((double)(status.st_size - SAMPLE) * (double)i / (SAMPLES - 1)) : 0;
-        size_t got = fseek(file, at, SEEK_SET) == 0 ? fread(sample, 1, SAMPLE, file) : 0;
+    if (platform_look(path, &status) != 0 || status.kind != PLATFORM_FILE) return 0;
+    uint64_t parts[5] = {here ? bitstack_checksum(path, strlen(path)) : 0, status.bytes, here ? (uint64_t)status.seconds : 0,
+                         here ? (uint64_t)status.nanoseconds : 0, 0};
+    FILE *file = platform_open(path, "rb");
+    for (int i = 0; file && i < SAMPLES; i++) { /* the first is the beginning, the last the end */
+        int64_t at = status.bytes > SAMPLE ? (int64_t)((double)(status.bytes - SAMPLE) * (double)i / (SAMPLES - 1)) : 0;
+        size_t got = platform_seek(file, at, SEEK_SET) == 0 ? fread(sample, 1, SAMPLE, file) : 0;
         uint64_t pair[2] = {parts[4], bitstack_checksum(sample, got)};
         parts[4] = bitstack_checksum(pair, sizeof pair);
     }
@@ -286,15 +280,15 @@ static uint64_t file_key(const char *path, int here) {
 
 /* Of a folder, the files that a model is read from, in whatever order they are listed. */
 uint64_t model_key(const char *path, int here) {
-    DIR *folder = opendir(path);
+    platform_folder *folder = platform_folder_open(path);
     uint64_t sum = folder ? 0 : file_key(path, here);
-    for (const struct dirent *entry; folder && (entry = readdir(folder)); ) {
+    for (const char *entry; folder && (entry = platform_folder_next(folder)); ) {
         char name[2048];
-        const char *end = strrchr(entry->d_name, '.');
+        const char *end = strrchr(entry, '.');
         if (!end || (strcmp(end, ".safetensors") != 0 && strcmp(end, ".json") != 0)) continue;
-        snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        snprintf(name, sizeof name, "%s/%s", path, entry);
         sum += file_key(name, here);
     }
-    if (folder) closedir(folder);
+    if (folder) platform_folder_close(folder);
     return sum;
 }

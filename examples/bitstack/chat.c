@@ -4,10 +4,9 @@
 #include "session.h"
 #include "../llm/conversation.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +51,8 @@ static struct {
 static volatile sig_atomic_t interrupted;
 
 /* The first ends the answer; a second one, before that could be done, everything. */
-static void on_interrupt(int number) {
-    if (interrupted) _exit(128 + number);
+static void on_interrupt(void) {
+    if (interrupted) _exit(128 + 2 /* SIGINT */);
     interrupted = 1;
 }
 
@@ -78,9 +77,8 @@ static int have_line(int wait) {
             continue;
         }
         if (input.line || input.ended) break;
-        struct pollfd in = {STDIN_FILENO, POLLIN, 0};
-        if (wait ? !line_wait(&interrupted) : poll(&in, 1, 0) <= 0) break;
-        ssize_t got = read(STDIN_FILENO, input.text + input.used, sizeof input.text - input.used);
+        if (wait ? !line_wait(&interrupted) : platform_input_ready(0) <= 0) break;
+        int64_t got = platform_input(input.text + input.used, sizeof input.text - input.used);
         if (got > 0) input.used += (size_t)got;
         else if (got == 0 || errno != EINTR) input.ended = 1;
     }
@@ -253,7 +251,7 @@ static int next_input(int edited, const char *prompt) {
     size_t bytes;
     if (have_line(0)) return 1; /* typed while an answer was written */
     if (!edited) {
-        if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) fputs(prompt, stdout), fflush(stdout);
+        if (platform_is_terminal(stdin) && platform_is_terminal(stdout)) fputs(prompt, stdout), fflush(stdout);
         return have_line(1) ? 1 : interrupted ? -1 : 0;
     }
     int result = line_read(prompt, &interrupted, &text, &bytes);
@@ -293,11 +291,8 @@ static int gather(message *m, int edited) {
 }
 
 static int converse(chat *c, int live) {
-    int terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO), edited = terminal && line_possible(), asked = 0, failed = 0;
-    struct sigaction action, was;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_interrupt; /* without SA_RESTART: waiting for a line ends as well */
-    if (sigaction(SIGINT, NULL, &was) == 0 && was.sa_handler != SIG_IGN) sigaction(SIGINT, &action, NULL);
+    int terminal = platform_is_terminal(stdin) && platform_is_terminal(stdout), edited = terminal && line_possible(), asked = 0, failed = 0;
+    platform_on_interrupt(on_interrupt); /* waiting for a line ends as well */
     while (!c->quit && !failed) {
         int there = next_input(edited, "> ");
         interrupted = 0;

@@ -2,6 +2,7 @@
 #include "../llm/evaluate.h"
 #include "../llm/numbers.h"
 #include "../llm/tokenizer.h"
+#include "../llm/platform.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static void plain(char *text, size_t bytes) {
     for (size_t i = 0; i < bytes; i++) {
@@ -246,7 +246,7 @@ const char *cli_bytes(uint64_t bytes) {
 }
 
 unsigned char *cli_read(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
+    FILE *file = platform_open(path, "rb");
     unsigned char *data = NULL;
     size_t room = 0, used = 0, got;
     int full = 0;
@@ -281,7 +281,7 @@ void cli_show(void *user, double fraction) {
     enum { WIDTH = 30 };
     char bar[WIDTH + 1];
     double now = llm_seconds();
-    if (!isatty(STDERR_FILENO)) return;
+    if (!platform_is_terminal(stderr)) return;
     if (p->to > p->from) fraction = p->from + fraction * (p->to - p->from);
     if (!(p->start > 0)) p->start = now;
     if (now - p->drawn < 0.1 && fraction < 1) return;
@@ -297,7 +297,7 @@ void cli_show(void *user, double fraction) {
 }
 
 void cli_progress_end(cli_progress *p) {
-    if (p->drawn > 0 && isatty(STDERR_FILENO)) fprintf(stderr, "\r%72s\r", "");
+    if (p->drawn > 0 && platform_is_terminal(stderr)) fprintf(stderr, "\r%72s\r", "");
     p->drawn = p->start = 0;
 }
 

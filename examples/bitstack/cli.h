@@ -20,13 +20,14 @@ int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_error(int argc, char **argv);
 int command_cut(int argc, char **argv);
+int command_tune(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_plot(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 
 /* "bitstack: " and one line on the standard error; returns CLI_FAILED. */
-int cli_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int cli_failed(const char *format, ...) PLATFORM_PRINTF(1, 2);
 /* The same for a result of the library. */
 int cli_failed_at(const char *path, bitstack_result result, const bitstack_error *error);
 /* Opens a stack with its tables and resident part, no block loaded. CLI_OK, or what cli_failed_at gives. */
@@ -50,7 +51,7 @@ int cli_check_weights(const llm_source *source);
 /* Where the file does not say how its tokenizer cuts words: a note what it is taken for. */
 void cli_note_guess(const llm_source *source, const char *guessed);
 /* Bad usage: the line, and where help is; returns CLI_USAGE. */
-int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int cli_usage(const char *command, const char *format, ...) PLATFORM_PRINTF(2, 3);
 
 typedef enum cli_kind {
     CLI_FLAG,   /* int, set to 1 */

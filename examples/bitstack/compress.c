@@ -7,9 +7,11 @@
 #include "mix.h"
 #include "report.h"
 #include "summary.h"
+#include "tune.h"
 #include "../llm/calibrate.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <float.h>
 #include <math.h>
@@ -44,6 +46,7 @@ static const char help[] =
     "  --probe N              tokens a row of the four rows that losses are measured on; 128\n"
     "  --effort fast|normal|best   how long to look for a good code\n"
     "  --focus A..B           levels that count most; all\n"
+    "  --tune N               at the end, N steps of bitstack tune on the same text; with --effort fast none, best twice as many\n"
     "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n"
     "  --part K/N             only every N-th layer, into OUT.bitstack.part-K-of-N; one that was stopped goes on where it\n"
     "                         was: see bitstack join --help, with examples for GNU parallel and Slurm\n"
@@ -65,7 +68,7 @@ typedef struct compression {
     order order;
     int threads;
     report report;
-    double written, learned; /* shares of the whole time: how far it is after these phases */
+    double written, learned, encoded; /* shares of the whole time: how far it is after these phases */
 
     bitstack_coded coded[PLACES]; /* of the layer at hand */
     bitstack_result results[PLACES];
@@ -80,6 +83,7 @@ typedef struct compression {
     llm_labels labels;
     journal journal;
     uint32_t part, parts; /* parts 0: all of it here */
+    uint32_t tune;        /* steps */
     int todo[LLM_LINEARS]; /* the matrices encoded now, the longest first */
 } compression;
 
@@ -413,6 +417,18 @@ static int make_probe(compression *c, const llm_rows *rows, llm_rows *probe) {
 
 /* ---- all of it ---- */
 
+/* What was made is not thrown away where tuning fails: it stays as it is, and that is said. */
+static int tune(compression *c, const char *out, const llm_rows *rows) {
+    llm_tuning t;
+    tune_defaults(&t);
+    t.steps = c->tune, t.seed = c->options.seed, t.bytes = c->memory / 4, t.threads = c->threads;
+    report_phase(&c->report, "tuning", c->encoded, 1);
+    int status = tune_stack(out, &c->model, rows, &t, &c->report);
+    report_pause(&c->report);
+    if (status == CLI_OK && t.left_out && !c->report.quiet) note(c, "some matrices are not tuned", 2.0 * (double)c->memory);
+    return status;
+}
+
 /* Layers that a part has to go through: the others come after its own. */
 static uint32_t last_layer(const compression *c) {
     uint32_t layers = c->model.config.layers, last = layers;
@@ -430,7 +446,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
     report_phase(&c->report, "learning", c->written, c->learned);
     if (result == BITSTACK_OK && llm_calibration_backward(&c->calibration, c->weighted, c->labels, c->options.seed, report_show, &c->report) != 0)
         result = BITSTACK_ERROR_MEMORY;
-    report_phase(&c->report, "encoding", c->learned, 1);
+    report_phase(&c->report, "encoding", c->learned, c->encoded);
     while (result == BITSTACK_OK && c->calibration.layer < last_layer(c)) result = compress_layer(c);
     if (result == BITSTACK_OK && !c->parts) result = assembly_correct(&c->assembly);
     if (result == BITSTACK_OK) result = compress_vocabulary(c);
@@ -438,6 +454,7 @@ static int compress(compression *c, const char *path, const char *out, const llm
     report_pause(&c->report);
     if (c->parts) return result == BITSTACK_OK ? CLI_OK : cli_failed_at(path, result, NULL);
     int status = assembly_finish(&c->assembly, result, probe, c->threads);
+    if (status == CLI_OK && c->tune && rows->count) status = tune(c, out, rows);
     if (status == CLI_OK) summary_print(&c->assembly, out, path, &c->report);
     return status;
 }
@@ -499,13 +516,14 @@ int command_compress(int argc, char **argv) {
     uint64_t memory = 4000000000u;
     double shrinking = -1, self_share = 0.5;
     const char *effort_name = "normal", *focus = NULL, *part = NULL;
+    uint32_t steps = UINT32_MAX;
     int resume = 0, quiet = 0, json = 0, special = 0;
     const cli_option table[] = {ENCODE_OPTIONS(a), {"--calibrate", CLI_TEXT, &text}, {"--calibrate-self", CLI_WHOLE, &self},
                                 {"--self-share", CLI_NUMBER, &self_share}, {"--special", CLI_FLAG, &special},
                                 {"--order", CLI_TEXT, &order_name}, {"--compress-embeddings", CLI_TEXT, &embeddings},
                                 {"--memory", CLI_SIZE, &memory}, {"--probe", CLI_WHOLE, &probe_tokens},
                                 {"--token-weights", CLI_TEXT, &weights}, {"--shrink", CLI_NUMBER, &shrinking}, {"--labels", CLI_TEXT, &labels},
-                                {"--effort", CLI_TEXT, &effort_name}, {"--focus", CLI_TEXT, &focus}, {"--part", CLI_TEXT, &part},
+                                {"--effort", CLI_TEXT, &effort_name}, {"--focus", CLI_TEXT, &focus}, {"--part", CLI_TEXT, &part}, {"--tune", CLI_WHOLE, &steps},
                                 {"--quiet", CLI_FLAG, &quiet}, {"--json", CLI_FLAG, &json}, {"--resume", CLI_FLAG, &resume}, {NULL, CLI_FLAG, NULL}};
     static compression c;
     static const char *const orders[] = {"predicted", "probes", "loss", "paper"}, *const choices[] = {"auto", "yes", "no"};
@@ -549,10 +567,15 @@ int command_compress(int argc, char **argv) {
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
     else if ((status = cli_check_model(&c.model.source)) == CLI_OK) c.embeddings = choose_vocabulary(&c);
     machine speed = machine_assumed(c.threads);
-    estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2); /* only for their proportions */
-    c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all;
+    static const uint32_t times[] = {1, 0, 2}; /* normal, fast, best */
+    const int tuned = !c.parts && c.options.method == BITSTACK_NESTED; /* of a part there is no model yet: see bitstack tune */
+    const uint32_t passes = tuned ? times[c.options.effort] : 0;
+    c.tune = steps != UINT32_MAX ? (tuned ? steps : 0) : passes * tune_steps(text ? CALIBRATION_ROWS : MIX_DEFAULT_SELF / (CALIBRATION_LENGTH - 1)); /* about */
+    estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2, c.tune); /* only for their proportions */
+    c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all, c.encoded = (e.all - e.tuning) / e.all;
     report_phase(&c.report, "writing", 0, c.written);
     if (status == CLI_OK) status = mix_rows(&mixed, &c.model, report_show, &c.report, &rows);
+    if (steps == UINT32_MAX) c.tune = passes * tune_steps(rows.count);
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
     char *journal_path = c.parts ? part_path(a.out, c.part, c.parts) : malloc(strlen(a.out) + 16);
     if (!journal_path) status = cli_failed("%s: out of memory", path);
@@ -562,7 +585,7 @@ int command_compress(int argc, char **argv) {
     report_end(&c.report);
     if (status == CLI_OK && c.parts && !quiet) printf("%s: part %u of %u is done; when all are: bitstack join %s -o %s\n", journal_path, c.part + 1, c.parts, path, a.out);
     journal_close(&c.journal);
-    if (status == CLI_OK && resume && !c.parts) remove(journal_path);
+    if (status == CLI_OK && resume && !c.parts) platform_remove(journal_path);
     free(journal_path);
     llm_rows_free(&rows);
     llm_rows_free(&probe);

@@ -1,13 +1,13 @@
 /* bitstack cut: a smaller file. Blocks stand in the file in the order in which budgets take them, so the stack
  * at a budget is a prefix of the file, byte for byte. */
 #include "cli.h"
+#include "../llm/platform.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char help[] =
     "usage: bitstack cut FILE --budget SIZE -o OUT [--c-array NAME] [--json]\n\n"
@@ -38,7 +38,7 @@ static int copy(FILE *in, FILE *out, uint64_t bytes) {
         if (fwrite(room, 1, some, out) != some) return NOT_WRITTEN;
         bytes -= some;
     }
-    return fflush(out) == 0 && fsync(fileno(out)) == 0 ? COPIED : NOT_WRITTEN;
+    return platform_flush(out) == 0 ? COPIED : NOT_WRITTEN;
 }
 
 /* Goes to a file beside `to`, which then takes its place, and is never half written. */
@@ -46,17 +46,17 @@ static int write_prefix(const char *from, const char *to, uint64_t bytes) {
     char *part = malloc(strlen(to) + 8);
     if (!part) return cli_failed("%s: out of memory", to);
     sprintf(part, "%s.part", to);
-    FILE *in = fopen(from, "rb"), *out = in ? fopen(part, "wb") : NULL;
+    FILE *in = platform_open(from, "rb"), *out = in ? platform_open(part, "wb") : NULL;
     int status = CLI_OK, copied = COPIED;
     if (!out) status = cli_failed("%s: %s", in ? part : from, strerror(errno));
     else {
         errno = 0;
         copied = copy(in, out, bytes);
         if (fclose(out) != 0 && copied == COPIED) copied = NOT_WRITTEN;
-        if (copied == COPIED && rename(part, to) != 0) copied = NOT_WRITTEN;
+        if (copied == COPIED && platform_replace(part, to) != 0) copied = NOT_WRITTEN;
         if (copied != COPIED) {
             status = cli_failed("%s: %s", copied == NOT_READ ? from : to, errno ? strerror(errno) : "the file became shorter");
-            remove(part);
+            platform_remove(part);
         }
     }
     if (in) fclose(in);
@@ -74,7 +74,7 @@ static int is_identifier(const char *name) {
 /* The prefix as a C array, sixteen bytes a line. */
 static int write_array(const char *from, const char *to, uint64_t bytes, const char *name) {
     char *part;
-    FILE *in = fopen(from, "rb"), *out = in ? cli_begin(to, &part) : NULL;
+    FILE *in = platform_open(from, "rb"), *out = in ? cli_begin(to, &part) : NULL;
     if (!in) return cli_failed("%s: %s", from, strerror(errno));
     if (!out) return fclose(in), CLI_FAILED;
     fprintf(
@@ -88,7 +88,7 @@ static int write_array(const char *from, const char *to, uint64_t bytes, const c
     fputs("};\n", out);
     fclose(in);
     int status =
-        byte == EOF ? (fclose(out), remove(part), free(part), cli_failed("%s: the file became shorter", from))
+        byte == EOF ? (fclose(out), platform_remove(part), free(part), cli_failed("%s: the file became shorter", from))
                     : cli_end(out, part, to);
     return status;
 }

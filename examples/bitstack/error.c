@@ -1,10 +1,10 @@
 /* bitstack error: how far each matrix of a stack is from the original, level by level. */
 #include "cli.h"
+#include "../llm/platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static const char help[] =
     "usage: bitstack error FILE --against MODEL|W.f32 [--json]\n\n"
@@ -19,12 +19,12 @@ static int open_originals(llm_source *source, unsigned char **raw, const char *p
     size_t bytes;
     unsigned char *data;
     bitstack_matrix m;
-    FILE *file = fopen(path, "rb");
+    FILE *file = platform_open(path, "rb");
     char magic[4] = {0};
-    struct stat status;
+    platform_status status;
     int model = file && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
     if (file) fclose(file);
-    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) model = 1;
+    if (platform_look(path, &status) == 0 && status.kind == PLATFORM_FOLDER) model = 1;
     if (model) {
         if (llm_source_open(source, path, NULL, &error) != 0) return cli_failed("%s", error.message);
         llm_source_sort(source); /* without memory for it, it takes longer */

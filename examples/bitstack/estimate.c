@@ -1,10 +1,11 @@
 #include "estimate.h"
+#include "tune.h"
 #include "../llm/dense.h"
 #include "../llm/evaluate.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 machine machine_assumed(int threads) { return (machine){threads, 1e11 * threads, 2e-7, 7e-10, 0.8}; }
 
@@ -49,13 +50,6 @@ static double measure_products(int threads) {
     return best;
 }
 
-/* This thread's own, whatever else the machine does. */
-static double thread_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Seconds to encode a matrix of random numbers. */
 static double measure_encoding(const bitstack_encode_options *options, uint32_t rows, uint32_t cols) {
     bitstack_encode_options one = *options;
@@ -67,9 +61,9 @@ static double measure_encoding(const bitstack_encode_options *options, uint32_t 
     if (w && x && bitstack_moments_init(&moments, cols, 1) == BITSTACK_OK) {
         fill(w, (size_t)rows * cols), fill(x, (size_t)2 * cols * cols);
         bitstack_moments_add(&moments, x, 2 * (size_t)cols, cols);
-        double start = thread_seconds();
+        double start = platform_thread_seconds();
         if (bitstack_encode_matrix(&coded, w, rows, cols, cols, &moments, &one) == BITSTACK_OK) {
-            seconds = thread_seconds() - start;
+            seconds = platform_thread_seconds() - start;
             bitstack_coded_free(&coded);
         }
         bitstack_moments_free(&moments);
@@ -102,7 +96,7 @@ machine machine_measured(int threads, const bitstack_encode_options *options) {
 /* Second moments are factored in double precision: some 40 times the speed of coding, a multiplication. */
 static double factoring(const machine *m, double cols) { return cols * cols * cols * m->encode_column / 40; }
 
-estimate estimate_time(const llm_model *model, const machine *m, double tokens, double own) {
+estimate estimate_time(const llm_model *model, const machine *m, double tokens, double own, double steps) {
     const llm_config *c = &model->config;
     const double cols[LLM_INPUTS] = {c->width, (double)c->heads * c->head_width, c->width, c->hidden};
     const double head = (double)c->vocabulary * c->width;
@@ -123,6 +117,8 @@ estimate estimate_time(const llm_model *model, const machine *m, double tokens, 
     double probes = 5.0 * LLM_LINEARS * 900 * 2 * (layers / 2 + head) / (0.5 * m->products);
     double vocabulary = (model->head.tensor == model->embedding.tensor ? 1 : 2) * head * (m->encode_weight + m->encode_column * c->width);
     e.encoding = gathering + probes + (encoding * c->layers + vocabulary) / m->threads;
-    e.all = e.writing + e.learning + e.encoding;
+    /* Forward with the model; forward twice, back and with respect to the weights with the stack. */
+    e.tuning = steps * TUNE_TEXTS * (TUNE_LENGTH - 1) * 2 * (4.75 * layers + 3 * head) / (0.5 * m->products);
+    e.all = e.writing + e.learning + e.encoding + e.tuning;
     return e;
 }

@@ -19,10 +19,10 @@ machine machine_assumed(int threads);
 machine machine_measured(int threads, const bitstack_encode_options *options);
 
 typedef struct estimate {
-    double writing, learning, encoding, all; /* seconds */
+    double writing, learning, encoding, tuning, all; /* seconds */
 } estimate;
 
-/* `tokens` of calibration, `own` of which the model writes. */
-estimate estimate_time(const llm_model *model, const machine *m, double tokens, double own);
+/* `tokens` of calibration, `own` of which the model writes; `steps` of tuning. */
+estimate estimate_time(const llm_model *model, const machine *m, double tokens, double own, double steps);
 
 #endif

@@ -1,14 +1,10 @@
 #include "follow.h"
+#include "../llm/platform.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { WAIT_MS = 10 };
 
@@ -23,8 +19,7 @@ static int read_at(void *user, uint64_t offset, void *to, size_t bytes) {
     const follow *f = user;
     char *at = to;
     while (bytes) {
-        ssize_t got = pread(f->fd, at, bytes, (off_t)offset);
-        if (got < 0 && errno == EINTR) continue;
+        int64_t got = platform_read_at(f->fd, at, bytes, offset);
         if (got <= 0) return -1;
         at += got, offset += (uint64_t)got, bytes -= (size_t)got;
     }
@@ -33,8 +28,7 @@ static int read_at(void *user, uint64_t offset, void *to, size_t bytes) {
 
 static int keep(int fd, const char *from, size_t bytes, uint64_t at) {
     while (bytes) {
-        ssize_t put = pwrite(fd, from, bytes, (off_t)at);
-        if (put < 0 && errno == EINTR) continue;
+        int64_t put = platform_write_at(fd, from, bytes, at);
         if (put <= 0) return -1;
         from += put, at += (uint64_t)put, bytes -= (size_t)put;
     }
@@ -44,45 +38,35 @@ static int keep(int fd, const char *from, size_t bytes, uint64_t at) {
 static void *take_input(void *user) {
     follow *f = user;
     static char room[1 << 16];
-    struct pollfd input = {STDIN_FILENO, POLLIN, 0};
     uint64_t at = 0;
     int why = 0;
     while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED) && at < __atomic_load_n(&f->limit, __ATOMIC_RELAXED)) {
-        int ready = poll(&input, 1, WAIT_MS);
-        if (ready < 0 && errno != EINTR) why = errno;
+        int ready = platform_input_ready(WAIT_MS);
+        if (ready < 0) why = errno;
         if (ready <= 0 && !why) continue;
-        ssize_t got = why ? -1 : read(STDIN_FILENO, room, sizeof room);
+        int64_t got = why ? -1 : platform_input(room, sizeof room);
         if (got < 0 && errno == EINTR) continue;
         if (got > 0 && keep(f->fd, room, (size_t)got, at) != 0) got = -1;
         if (got < 0) why = errno;
         if (got <= 0) break;
         __atomic_store_n(&f->arrived, at += (uint64_t)got, __ATOMIC_RELEASE);
     }
-    close(STDIN_FILENO); /* whoever writes there may stop */
+    platform_input_end();
     __atomic_store_n(&f->ended, 1 + why, __ATOMIC_RELEASE);
     return NULL;
 }
 
 uint64_t follow_arrived(void *user) {
     const follow *f = user;
-    struct stat status;
     if (f->piped) return __atomic_load_n(&f->arrived, __ATOMIC_ACQUIRE);
-    return fstat(f->fd, &status) == 0 && status.st_size > 0 ? (uint64_t)status.st_size : 0;
+    int64_t bytes = platform_size(f->fd);
+    return bytes > 0 ? (uint64_t)bytes : 0;
 }
 
 int follow_ended(follow *f, const char **why) {
     int ended = f->piped ? __atomic_load_n(&f->ended, __ATOMIC_ACQUIRE) : 0;
     if (why) *why = ended > 1 ? strerror(ended - 1) : NULL;
     return ended;
-}
-
-static int unnamed_file(void) {
-    const char *folder = getenv("TMPDIR");
-    char path[600];
-    snprintf(path, sizeof path, "%.500s/bitstack-XXXXXX", folder && *folder ? folder : "/tmp");
-    int fd = mkstemp(path);
-    if (fd >= 0) unlink(path);
-    return fd;
 }
 
 /* Where the blocks end that a budget loads. */
@@ -103,7 +87,7 @@ int follow_open(follow **out, bitstack **stack, const char *path, int growing, c
     f->limit = UINT64_MAX;
     f->fd = -1;
     if (f->piped) path = "standard input";
-    f->fd = f->piped ? unnamed_file() : open(path, O_RDONLY | O_CLOEXEC);
+    f->fd = f->piped ? platform_scratch() : platform_reader(path);
     if (f->fd < 0) {
         llm_fail(error, "%s: %s%s", path, f->piped ? "no room to keep it (TMPDIR): " : "", strerror(errno));
         follow_close(f);
@@ -117,7 +101,7 @@ int follow_open(follow **out, bitstack **stack, const char *path, int growing, c
         memset(&why, 0, sizeof why);
         result = bitstack_open_callback(stack, read_at, f, bytes, options, &why);
         if (result != BITSTACK_ERROR_TRUNCATED || ended) break;
-        while (follow_arrived(f) == bytes && !(f->piped && follow_ended(f, NULL))) usleep(WAIT_MS * 1000);
+        while (follow_arrived(f) == bytes && !(f->piped && follow_ended(f, NULL))) platform_sleep(WAIT_MS);
     }
     if (result != BITSTACK_OK) {
         llm_fail(error, "%s: offset %llu: %s", path, (unsigned long long)why.byte_offset, why.message[0] ? why.message : bitstack_result_string(result));
@@ -133,6 +117,6 @@ void follow_close(follow *f) {
     if (!f) return;
     __atomic_store_n(&f->stop, 1, __ATOMIC_RELAXED);
     if (f->started) pthread_join(f->thread, NULL);
-    if (f->fd >= 0) close(f->fd);
+    if (f->fd >= 0) platform_shut(f->fd);
     free(f);
 }

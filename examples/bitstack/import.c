@@ -3,12 +3,11 @@
 #include "resident.h"
 #include "../llm/hf.h"
 #include "../llm/published.h"
+#include "../llm/platform.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char help[] =
     "usage: bitstack import CHECKPOINT_DIR -o OUT.bitstack [--budget SIZE] [--json]\n\n"
@@ -87,16 +86,16 @@ static int add_files(import *im, llm_error *error) {
     char **names = NULL;
     size_t count = 0;
     int result = 0;
-    DIR *folder = opendir(im->folder);
-    for (const struct dirent *entry; folder && result == 0 && (entry = readdir(folder)); ) {
-        const char *end = strrchr(entry->d_name, '.');
+    platform_folder *folder = platform_folder_open(im->folder);
+    for (const char *entry; folder && result == 0 && (entry = platform_folder_next(folder)); ) {
+        const char *end = strrchr(entry, '.');
         if (!end || strcmp(end, ".safetensors") != 0) continue;
         char **more = realloc(names, (count + 1) * sizeof *more);
         if (more) names = more;
-        if (!more || !(names[count] = strdup(entry->d_name))) result = llm_fail(error, "%s: out of memory", im->folder);
+        if (!more || !(names[count] = strdup(entry))) result = llm_fail(error, "%s: out of memory", im->folder);
         else count++;
     }
-    if (folder) closedir(folder);
+    if (folder) platform_folder_close(folder);
     if (count) qsort(names, count, sizeof *names, by_name);
     if (result == 0 && !count) result = llm_fail(error, "%s: expected a folder with *.safetensors", im->folder);
     for (size_t i = 0; i < count; i++) {
@@ -116,7 +115,7 @@ static int read_part(import *im, const char *name, int needed, llm_error *error,
     llm_mapping text;
     int result = 0;
     if (!path) return llm_fail(error, "%s: out of memory", im->folder);
-    if (needed || access(path, F_OK) == 0) {
+    if (needed || platform_there(path)) {
         result = llm_map(&text, path, "a JSON file", error);
         if (result == 0) {
             result = read(im, text.data, text.bytes, path, error) == 0 ? 1 : -1;
@@ -224,9 +223,9 @@ int command_import(int argc, char **argv) {
         result = write_stack(&im, part, &error);
         if (result == 0) {
             result = check(part, limited ? im.configs[config].blocks : llm_published_blocks(&im.blocks), &bytes, &error);
-            if (result == 0 && limited && truncate(part, (off_t)bytes) != 0) result = llm_fail(&error, "%s: cannot be cut", part);
-            if (result == 0 && rename(part, out) != 0) result = llm_fail(&error, "%s: cannot be written", out);
-            if (result != 0) remove(part);
+            if (result == 0 && limited && platform_cut(part, bytes) != 0) result = llm_fail(&error, "%s: cannot be cut", part);
+            if (result == 0 && platform_replace(part, out) != 0) result = llm_fail(&error, "%s: cannot be written", out);
+            if (result != 0) platform_remove(part);
         }
     }
     if (result == 0 && json) {

@@ -3,11 +3,11 @@
 #include "report.h"
 #include "summary.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char help[] =
     "usage: bitstack join MODEL -o OUT.bitstack [--parts N] [--keep] [--threads N] [--quiet] [--json]\n\n"
@@ -21,6 +21,7 @@ static const char help[] =
     "  #SBATCH --array=1-8 --cpus-per-task=16 --mem=8G --requeue\n"
     "  bitstack compress MODEL -o OUT.bitstack --threads $SLURM_CPUS_PER_TASK --part $SLURM_ARRAY_TASK_ID/8\n\n"
     "and, when the array is done (sbatch --dependency=afterok:JOB), bitstack join MODEL -o OUT.bitstack.\n\n"
+    "The result is what compress --tune 0 writes: bitstack tune OUT.bitstack --model MODEL --calibrate TEXT is the rest.\n\n"
     "  --parts N   how many there are; found out by their names\n"
     "  --keep      do not remove them when OUT.bitstack is complete\n"
     "  --threads N that order the blocks where that takes measuring (--order paper)\n";
@@ -47,7 +48,7 @@ static uint32_t find_parts(const char *out) {
     uint32_t found = 0, kinds = 0;
     for (uint32_t n = 1; n <= 4096; n++) {
         char *path = part_path(out, 0, n);
-        if (path && access(path, F_OK) == 0) found = n, kinds++;
+        if (path && platform_there(path)) found = n, kinds++;
         free(path);
     }
     return kinds == 1 ? found : 0;
@@ -163,7 +164,7 @@ int command_join(int argc, char **argv) {
     report_phase(&r, "joining", 0, 1);
     if (status == CLI_OK) status = join(&j, path, out, (int)threads, &r);
     report_end(&r);
-    for (uint32_t k = 0; k < j.parts && status == CLI_OK && !keep; k++) remove(j.paths[k]);
+    for (uint32_t k = 0; k < j.parts && status == CLI_OK && !keep; k++) platform_remove(j.paths[k]);
     joined_free(&j);
     return status;
 }

@@ -1,10 +1,10 @@
 /* See journal.h. The file: an 8-byte key, the head's length, the head and a checksum of it, then records of a fixed part,
  * the blocks, and a checksum of both, all in native byte order: whoever joins parts is a machine like those that made them. */
 #include "journal.h"
+#include "../llm/platform.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct fixed_part {
     bitstack_shape shape;
@@ -64,7 +64,7 @@ int journal_read(journal *j, const char *path, uint64_t *key, void **head, size_
     uint64_t length, sum;
     memset(j, 0, sizeof *j);
     *head = NULL;
-    j->file = fopen(path, "rb");
+    j->file = platform_open(path, "rb");
     if (j->file && fread(key, sizeof *key, 1, j->file) == 1 && fread(&length, sizeof length, 1, j->file) == 1 && length < (uint64_t)1 << 30 &&
         (*head = malloc((size_t)length + 1)) && fread(*head, 1, (size_t)length, j->file) == length && fread(&sum, sizeof sum, 1, j->file) == 1 &&
         sum == mixed(*key, *head, (size_t)length) && count_records(j) == 0) {
@@ -86,12 +86,12 @@ int journal_open(journal *j, const char *path, uint64_t key, const void *head, s
     journal_close(j);
     if (same) {
         long begin = (long)(sizeof key + sizeof length + bytes + sizeof sum);
-        j->file = fopen(path, "r+b");
+        j->file = platform_open(path, "r+b");
         /* What follows the last whole record was cut short; it is written over. */
-        return !j->file || ftruncate(fileno(j->file), j->end) || fseek(j->file, begin, SEEK_SET);
+        return !j->file || platform_cut_here(j->file, j->end) || fseek(j->file, begin, SEEK_SET);
     }
     j->kept = 0;
-    j->file = fopen(path, "w+b");
+    j->file = platform_open(path, "w+b");
     return !j->file || fwrite(&key, sizeof key, 1, j->file) != 1 || fwrite(&length, sizeof length, 1, j->file) != 1 ||
            fwrite(head, 1, bytes, j->file) != bytes || fwrite(&sum, sizeof sum, 1, j->file) != 1 || fflush(j->file);
 }
@@ -122,7 +122,7 @@ int journal_add(journal *j, const finished_matrix *m) {
         if (fwrite(m->coded.blocks[l - 1], 1, bytes, j->file) != bytes) return -1;
         sum = mixed(sum, m->coded.blocks[l - 1], bytes);
     }
-    return fwrite(&sum, sizeof sum, 1, j->file) != 1 || fflush(j->file) || fsync(fileno(j->file));
+    return fwrite(&sum, sizeof sum, 1, j->file) != 1 || platform_flush(j->file);
 }
 
 void journal_close(journal *j) {

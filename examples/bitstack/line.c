@@ -1,14 +1,11 @@
 #include "line.h"
 #include "../llm/unicode.h"
+#include "../llm/platform.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <termios.h>
-#include <unistd.h>
 
 enum { KEPT = 100 }; /* lines that are remembered */
 
@@ -19,10 +16,7 @@ typedef struct line {
 
 static struct { char *text[KEPT]; size_t bytes[KEPT], count; } history;
 
-int line_possible(void) {
-    const char *name = getenv("TERM");
-    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && name && *name && strcmp(name, "dumb") != 0;
-}
+int line_possible(void) { return platform_can_edit(); }
 
 void line_forget(void) {
     while (history.count) free(history.text[--history.count]);
@@ -93,8 +87,7 @@ static int columns(uint32_t code) {
 
 /* The part around the cursor that fits in one row of the terminal. */
 static void show(const line *l, const char *prompt) {
-    struct winsize size;
-    int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80, room = width - (int)strlen(prompt) - 1;
+    int width = platform_columns() > 20 ? platform_columns() : 80, room = width - (int)strlen(prompt) - 1;
     size_t from = l->at, length;
     int left = 0, used = 0;
     while (from) { /* as much in front of it as there is room for */
@@ -121,21 +114,18 @@ enum { KEY_NONE = 256, KEY_LEFT, KEY_RIGHT, KEY_UP, KEY_DOWN, KEY_HOME, KEY_END,
 
 /* A signal may come just before the wait begins, and then does not end it: so *stop is looked at now and then. */
 int line_wait(const volatile sig_atomic_t *stop) {
-    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
-    while (!*stop) {
-        int ready = poll(&in, 1, 100);
-        if (ready > 0 || (ready < 0 && errno != EINTR)) return 1;
-    }
+    while (!*stop)
+        if (platform_input_ready(100) != 0) return 1;
     return 0;
 }
 
 /* The next byte; -1 at the end, -2 when interrupted. */
 static int byte(const volatile sig_atomic_t *stop) {
     unsigned char c;
-    ssize_t got;
+    int64_t got;
     do {
         if (!line_wait(stop)) return -2;
-        got = read(STDIN_FILENO, &c, 1);
+        got = platform_input(&c, 1);
     } while (got < 0 && errno == EINTR);
     return got == 1 ? c : -1;
 }
@@ -208,19 +198,13 @@ static int press(line *l, int key, size_t *which, int pasting) {
 }
 
 int line_read(const char *prompt, const volatile sig_atomic_t *stop, char **text, size_t *bytes) {
-    struct termios before_raw, raw;
     line l = {NULL, 0, 0, 0};
     size_t which = history.count;
     int result = -1, pasting = 0;
-    if (insert(&l, "", 0) != 0 || tcgetattr(STDIN_FILENO, &before_raw) != 0) {
+    if (insert(&l, "", 0) != 0 || platform_raw_input(1) != 0) {
         free(l.text);
         return LINE_END;
     }
-    raw = before_raw;
-    raw.c_lflag &= (tcflag_t)~(ICANON | ECHO | ISIG | IEXTEN);
-    raw.c_iflag &= (tcflag_t)~(ICRNL | IXON);
-    raw.c_cc[VMIN] = 1, raw.c_cc[VTIME] = 0;
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
     fputs("\033[?2004h", stdout); /* what is pasted comes in brackets */
     while (result < 0) {
         if (!pasting) show(&l, prompt);
@@ -235,7 +219,7 @@ int line_read(const char *prompt, const volatile sig_atomic_t *stop, char **text
     show(&l, prompt);
     fputs("\033[?2004l\n", stdout);
     fflush(stdout);
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &before_raw);
+    platform_raw_input(0);
     if (result == LINE_TEXT) {
         remember(&l);
         *text = l.text, *bytes = l.bytes;

@@ -1,12 +1,9 @@
 /* bitstack - compress a model once, run it at any size. One file a subcommand. */
 #include "cli.h"
-#include "../llm/parallel.h"
+#include "../llm/platform.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 static const struct {
     const char *name, *summary;
@@ -20,6 +17,7 @@ static const struct {
     {"info", "what a stack holds", command_info},
     {"verify", "check every checksum of a stack", command_verify},
     {"error", "distance of a stack's matrices from the originals, at every level", command_error},
+    {"tune", "a stack, so that the whole model predicts what it does at full precision", command_tune},
     {"cut", "a smaller file: what a budget loads of a stack", command_cut},
     {"plot", "quality against memory, and where a budget's planes go, as a picture", command_plot},
     {"run", "continue a prompt", command_run},
@@ -37,7 +35,7 @@ static void print_help(FILE *to) {
 
 /* What a report of a fault needs. */
 static void print_version(void) {
-    struct utsname system;
+    char system[256];
     printf("bitstack %s (%s kernels)\n", BITSTACK_VERSION, bitstack_isa());
     printf("stack format %d, compiler %s, %zu-bit\n", BITSTACK_FORMAT_VERSION,
 #if defined(__clang__)
@@ -48,7 +46,8 @@ static void print_version(void) {
            "unknown",
 #endif
            8 * sizeof(void *));
-    if (uname(&system) == 0) printf("%s %s %s, %d processors, pages of %ld bytes\n", system.sysname, system.release, system.machine, llm_processors(), sysconf(_SC_PAGESIZE));
+    platform_describe(system, sizeof system);
+    puts(system);
 }
 
 static const char *command_name(const void *list, size_t index) {
@@ -56,17 +55,10 @@ static const char *command_name(const void *list, size_t index) {
     return index < COMMANDS ? commands[index].name : NULL;
 }
 
-/* Original models are mapped: one that becomes shorter meanwhile ends the command, not in a crash. (Stacks are read.) */
-static void became_shorter(int signal_number) {
-    static const char message[] = "bitstack: a model's file became shorter while it was read\n";
-    (void)signal_number;
-    if (write(STDERR_FILENO, message, sizeof message - 1) < 0) _exit(CLI_FAILED);
-    _exit(CLI_FAILED);
-}
-
 int main(int argc, char **argv) {
+    /* Original models are mapped: one that becomes shorter meanwhile ends the command, not in a crash. (Stacks are read.) */
+    platform_begin(&argc, &argv, "bitstack: a model's file became shorter while it was read\n");
     const char *name = argc > 1 ? argv[1] : "";
-    signal(SIGBUS, became_shorter);
     static char help[] = "--help", *ask[] = {help};
     int asked = strcmp(name, "help") == 0 && argc > 2; /* help COMMAND is COMMAND --help */
     if (asked) name = argv[2];

@@ -1,13 +1,12 @@
 #include "memory.h"
+#include "../llm/platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#include <unistd.h>
 
 /* ---- reading ---- */
 
@@ -61,10 +60,8 @@ int memory_read(memory_watch *watch, double now, memory_reading *out) {
     char text[8192], group[sizeof watch->group];
     out->limit = out->available = UINT64_MAX;
     out->pressure = 0;
-    if (slurp("/proc", "meminfo", text, sizeof text) && field(text, "MemAvailable")) {
-        out->limit = field(text, "MemTotal") * 1024;
-        out->available = field(text, "MemAvailable") * 1024;
-    }
+    int low = 0;
+    if (platform_memory(&out->limit, &out->available, &low) != 0) out->limit = out->available = UINT64_MAX;
     if (watch->version) {
         snprintf(group, sizeof group, "%s", watch->group);
         for (;;) { /* up to the outermost: each may have a limit */
@@ -82,6 +79,7 @@ int memory_read(memory_watch *watch, double now, memory_reading *out) {
         if (out->pressure > 1) out->pressure = 1;
         watch->stalled = stalled;
     }
+    if (low) out->pressure = 1;
     watch->when = now;
     return out->available == UINT64_MAX ? -1 : 0;
 }
@@ -164,14 +162,13 @@ enum { MAPPED = 64 << 10 }; /* from this size on */
 static void *take(void *user, size_t bytes) {
     (void)user;
     if (bytes < MAPPED) return malloc(bytes);
-    void *piece = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return piece == MAP_FAILED ? NULL : piece;
+    return platform_pages(bytes);
 }
 
 static void give(void *user, void *piece, size_t bytes) {
     (void)user;
     if (bytes < MAPPED) free(piece);
-    else munmap(piece, bytes);
+    else platform_release_pages(piece, bytes);
 }
 
 void memory_give_back(void) {

@@ -1,6 +1,6 @@
 /* memory.h - how much memory this process may still take, and what budget follows from it. Reads control
- * groups (version 2, and version 1 where a machine still has that), pressure stall information, and
- * /proc/meminfo; the tightest of them counts. Linux; elsewhere nothing can be read. */
+ * groups (version 2, and version 1 where a machine still has that) and pressure stall information where there are such (Linux),
+ * and what the system says is available, and whether that is low (../llm/platform.h); the tightest of them counts. */
 #ifndef MEMORY_H
 #define MEMORY_H
 

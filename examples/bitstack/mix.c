@@ -1,10 +1,9 @@
 #include "mix.h"
 #include "../llm/openings.h"
+#include "../llm/platform.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* ---- names ---- */
 
@@ -12,8 +11,8 @@ static int is_none(const mix *m) { return m->texts && strcmp(m->texts, "none") =
 
 /* The next item of the list, in `name`; where the list as a whole is a file it is one item. 0 at the end. */
 static int next_item(const char **list, char *name, size_t room) {
-    struct stat status;
-    size_t length = stat(*list, &status) == 0 ? strlen(*list) : strcspn(*list, ",");
+    platform_status status;
+    size_t length = platform_look(*list, &status) == 0 ? strlen(*list) : strcspn(*list, ",");
     if (!**list) return 0;
     if (length >= room) length = room - 1;
     memcpy(name, *list, length);
@@ -50,16 +49,16 @@ static int add_name(names *n, const char *folder, const char *file) {
 
 /* An item's files: itself, or those in the folder that do not begin with a dot, in the order of their names. */
 static int list_files(const char *item, names *n) {
-    DIR *folder = opendir(item);
+    platform_folder *folder = platform_folder_open(item);
     int failed = 0;
     if (!folder) return add_name(n, item, "");
-    for (const struct dirent *entry; !failed && (entry = readdir(folder)); ) {
-        if (entry->d_name[0] == '.') continue;
-        struct stat status;
-        failed = add_name(n, item, entry->d_name) != 0;
-        if (!failed && (stat(n->all[n->count - 1], &status) != 0 || !S_ISREG(status.st_mode))) free(n->all[--n->count]);
+    for (const char *entry; !failed && (entry = platform_folder_next(folder)); ) {
+        if (entry[0] == '.') continue;
+        platform_status status;
+        failed = add_name(n, item, entry) != 0;
+        if (!failed && (platform_look(n->all[n->count - 1], &status) != 0 || status.kind != PLATFORM_FILE)) free(n->all[--n->count]);
     }
-    closedir(folder);
+    platform_folder_close(folder);
     if (n->count) qsort(n->all, n->count, sizeof *n->all, by_name);
     return failed ? -1 : 0;
 }

@@ -1,8 +1,7 @@
 /* bitstack perplexity: quality and speed at one or more budgets. */
 #include "cli.h"
-#include "../llm/evaluate.h"
+#include "measure.h"
 #include "../llm/parallel.h"
-#include "../llm/tokenizer.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,43 +17,6 @@ static const char help[] =
     "--exact: inputs of products in 16 bits; else in 8, as run and chat have them, which costs a kl of about 0.001.\n"
     "--special: marks such as <|im_end|> in the text count as marks, not as text.\n"
     "FILE: a stack, or a GGUF model.\n";
-
-/* Rows from a text file or from little-endian 16-bit ids. */
-static int read_rows(llm_rows *rows, const llm_model *model, const char *text, int special, const char *tokens,
-                     uint32_t context) {
-    const char *path = text ? text : tokens;
-    llm_error error;
-    uint32_t *ids = NULL;
-    int64_t count = 0;
-    size_t bytes;
-    unsigned char *data = cli_read(path, &bytes);
-    if (!data) return CLI_FAILED;
-    int status = CLI_OK;
-    if (text) {
-        llm_tokenizer tokenizer;
-        if (llm_tokenizer_load(&tokenizer, &model->source, &error) != 0) status = cli_failed("%s", error.message);
-        else {
-            count = (special ? llm_encode_marked : llm_encode)(&tokenizer, (const char *)data, bytes, &ids);
-            if (count < 0) status = cli_failed("%s: out of memory", path);
-            llm_tokenizer_free(&tokenizer);
-        }
-    } else if (bytes % 2) status = cli_failed("%s: offset %llu: expected an even number of bytes, 16-bit ids", path,
-                                              (unsigned long long)bytes);
-    else {
-        count = (int64_t)(bytes / 2);
-        ids = malloc(bytes * 2 + 4);
-        if (!ids) status = cli_failed("%s: out of memory", path);
-        for (int64_t i = 0; ids && i < count; i++) ids[i] = (uint32_t)data[2 * i] | (uint32_t)data[2 * i + 1] << 8;
-    }
-    for (int64_t i = 0; status == CLI_OK && i < count; i++)
-        if (ids[i] >= model->config.vocabulary)
-            status = cli_failed("%s: offset %llu: expected ids below %u, found %u", path,
-                                text ? 0ull : (unsigned long long)(2 * i), model->config.vocabulary, ids[i]);
-    if (status == CLI_OK && llm_rows_cut(rows, ids, (size_t)count, (size_t)context + 1, 0) != 0)
-        status = cli_failed("%s: expected at least two tokens, found %lld", path, (long long)count);
-    free(ids), free(data);
-    return status;
-}
 
 static int one_budget(llm_model *model, llm_reference *full, const llm_rows *rows, uint64_t budget, double weights,
                       int threads, int json, const char *path) {
@@ -127,7 +89,7 @@ int command_perplexity(int argc, char **argv) {
     if (!context) context = model.config.context < 256 ? model.config.context : 256;
     if (status == CLI_OK && context > model.config.context)
         status = cli_failed("%s: expected --context up to %u", path, model.config.context);
-    if (status == CLI_OK) status = read_rows(&rows, &model, text, special, tokens, context);
+    if (status == CLI_OK) status = measure_rows(&rows, &model, text, special, tokens, context, 0);
     if (status == CLI_OK && against) {
         opened = llm_model_open(&full, against, &load, &error) == 0;
         if (!opened) status = cli_failed("%s", error.message);

@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "encode.h"
 #include "estimate.h"
+#include "tune.h"
 #include "memory.h"
 #include "mix.h"
 #include "predict.h"
@@ -220,18 +221,19 @@ static const char *clock_time(double seconds) {
 /* Time of compress without further options: on text of the model's own. */
 static void print_time(const llm_model *m, const bitstack_encode_options *o, uint32_t threads, int json) {
     machine here = machine_measured((int)threads, o);
-    estimate e = estimate_time(m, &here, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF);
+    estimate e = estimate_time(m, &here, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF, o->method == BITSTACK_NESTED ? tune_steps(MIX_DEFAULT_SELF / (TUNE_LENGTH - 1)) : 0);
     if (json) {
         cli_json_begin();
         cli_json_number("compress_seconds", e.all);
         cli_json_number("writing_seconds", e.writing);
         cli_json_number("learning_seconds", e.learning);
         cli_json_number("encoding_seconds", e.encoding);
+        cli_json_number("tuning_seconds", e.tuning);
         cli_json_whole("threads", threads);
         cli_json_end();
     } else
-        printf("\nCompressing takes about %s here with %u threads: writing %u tokens of text %s, learning from them %s, encoding %s.\n", clock_time(e.all),
-               threads, (unsigned)MIX_DEFAULT_SELF, clock_time(e.writing), clock_time(e.learning), clock_time(e.encoding));
+        printf("\nCompressing takes about %s here with %u threads: writing %u tokens of text %s, learning from them %s, encoding %s, tuning %s.\n", clock_time(e.all),
+               threads, (unsigned)MIX_DEFAULT_SELF, clock_time(e.writing), clock_time(e.learning), clock_time(e.encoding), clock_time(e.tuning));
 }
 
 static void plan_model(planned *p, const bitstack_encode_options *options, int json) {

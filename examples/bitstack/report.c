@@ -1,20 +1,13 @@
 #include "report.h"
 #include "../llm/evaluate.h"
+#include "../llm/platform.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { FIRST_LINE = 9, NEXT_LINE = 10, LATER = 600, LATER_LINE = 60 }; /* seconds */
-
-static double processor_seconds(void) {
-    struct rusage use;
-    if (getrusage(RUSAGE_SELF, &use) != 0) return 0;
-    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + 1e-6 * (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
-}
 
 /* One line of how far it is. */
 static void speak(report *r, double now) {
@@ -53,11 +46,11 @@ void report_begin(report *r, int quiet, int json, int threads) {
     memset(r, 0, sizeof *r);
     r->quiet = quiet, r->json = json, r->threads = threads;
     r->start = r->spoke = llm_seconds();
-    r->busy = processor_seconds();
+    r->busy = platform_busy_seconds();
     r->phase = "starting";
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->wake, NULL);
-    if (!quiet && (json || !isatty(STDERR_FILENO))) r->ticking = pthread_create(&r->ticker, NULL, tick, r) == 0;
+    if (!quiet && (json || !platform_is_terminal(stderr))) r->ticking = pthread_create(&r->ticker, NULL, tick, r) == 0;
 }
 
 void report_phase(report *r, const char *phase, double from, double to) {
@@ -98,14 +91,7 @@ void report_end(report *r) {
 }
 
 report_use report_used(const report *r) {
-    struct rusage use;
-    report_use u = {llm_seconds() - r->start, 0, 0};
-    if (u.seconds > 0) u.busy = (processor_seconds() - r->busy) / (u.seconds * r->threads);
-    if (getrusage(RUSAGE_SELF, &use) == 0)
-#ifdef __APPLE__
-        u.memory = (uint64_t)use.ru_maxrss;
-#else
-        u.memory = (uint64_t)use.ru_maxrss * 1024;
-#endif
+    report_use u = {llm_seconds() - r->start, 0, platform_peak_bytes()};
+    if (u.seconds > 0) u.busy = (platform_busy_seconds() - r->busy) / (u.seconds * r->threads);
     return u;
 }

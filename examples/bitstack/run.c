@@ -3,11 +3,11 @@
 #include "session.h"
 #include "../llm/generate.h"
 #include "../llm/parallel.h"
+#include "../llm/platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char help[] =
     "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE | --memory SIZE] [--follow] [--wait SIZE]\n"
@@ -37,7 +37,7 @@ static void wait_for(session *s, uint64_t bytes) {
         resizer_ask(s->resizer, &now);
         int full = now.loaded == now.blocks || (now.settled && now.loaded < now.available); /* no more fit */
         if (now.resident >= bytes || full || ended) return;
-        usleep(10000);
+        platform_sleep(10);
     }
 }
 
@@ -81,7 +81,7 @@ static int write_on(session *s, const char *prompt, int special, uint32_t contex
     }
     putchar('\n');
     double seconds = llm_seconds() - start;
-    if (isatty(STDERR_FILENO) && made > 1 && seconds > 0) {
+    if (platform_is_terminal(stderr) && made > 1 && seconds > 0) {
         fprintf(stderr, "\n%.0f tokens a second", (made - 1) / seconds);
         resizer_state now;
         if (s->resizer) resizer_ask(s->resizer, &now), fprintf(stderr, ", %s resident", cli_bytes(now.resident));

@@ -1,14 +1,14 @@
 #include "session.h"
 #include "cli.h"
+#include "../llm/platform.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What may be still empty is taken for a stack, too. */
 static int is_stack(const char *path, int growing) {
     char magic[8] = {0};
-    FILE *file = strcmp(path, "-") == 0 ? NULL : fopen(path, "rb");
+    FILE *file = strcmp(path, "-") == 0 ? NULL : platform_open(path, "rb");
     if (!file) return strcmp(path, "-") == 0;
     size_t got = fread(magic, 1, sizeof magic, file);
     fclose(file);
@@ -96,7 +96,7 @@ uint64_t session_fit(session *s, const llm_generator *g, uint32_t more) {
 void session_say(const session *s) {
     const session_choice *c = &s->choice;
     if (!c->all) return;
-    if (c->weights == c->all && !isatty(STDERR_FILENO)) return;
+    if (c->weights == c->all && !platform_is_terminal(stderr)) return;
     if (!c->free) {
         fprintf(stderr, "bitstack: all of the model, %s: free memory cannot be told here (--budget)\n",
                 cli_bytes(c->all));

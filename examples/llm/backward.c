@@ -414,21 +414,24 @@ static void layer_back(llm_backward *b, uint32_t l, const float *x, size_t token
     const llm_layer *layer = &b->model->layers[l];
     const llm_linear *linears = layer->linears;
     attending a = attention_of(b, l);
-    gradient(user, l, LLM_DOWN, b->g, 0, tokens, c->width);
+    const int with = b->with_inputs;
+    if (with) each_token(b, layer, tokens, NULL, NULL, act_tokens);
+    gradient(user, l, LLM_DOWN, b->g, with ? b->act : NULL, 0, tokens, c->width);
     multiply_back(b, &linears[LLM_DOWN], b->g, b->act, tokens, 0);
     each_token(b, layer, tokens, NULL, NULL, act_back_tokens);
-    gradient(user, l, LLM_UP, b->up, 0, tokens, c->hidden);
-    gradient(user, l, LLM_GATE, b->gate, 0, tokens, c->hidden);
+    gradient(user, l, LLM_UP, b->up, with ? b->normed : NULL, 0, tokens, c->hidden);
+    gradient(user, l, LLM_GATE, b->gate, with ? b->normed : NULL, 0, tokens, c->hidden);
     multiply_back(b, &linears[LLM_UP], b->up, b->normed, tokens, 0);
     multiply_back(b, &linears[LLM_GATE], b->gate, b->normed, tokens, 1);
     each_token(b, layer, tokens, b->middle, layer->hidden_norm, norm_back_tokens);
-    gradient(user, l, LLM_O, b->g, 0, tokens, c->width);
+    gradient(user, l, LLM_O, b->g, with ? b->attended : NULL, 0, tokens, c->width);
     multiply_back(b, &linears[LLM_O], b->g, b->attended, tokens, 0);
     llm_parallel(b->threads, tokens / b->length * c->kv_heads, attend_back_head, &a);
     each_token(b, layer, tokens, NULL, NULL, turn_back_tokens);
-    gradient(user, l, LLM_V, b->v, 0, tokens, linears[LLM_V].rows);
-    gradient(user, l, LLM_K, b->k, 0, tokens, linears[LLM_K].rows);
-    gradient(user, l, LLM_Q, b->q, 0, tokens, linears[LLM_Q].rows);
+    if (with) each_token(b, layer, tokens, x, layer->attention_norm, norm_tokens);
+    gradient(user, l, LLM_V, b->v, with ? b->normed : NULL, 0, tokens, linears[LLM_V].rows);
+    gradient(user, l, LLM_K, b->k, with ? b->normed : NULL, 0, tokens, linears[LLM_K].rows);
+    gradient(user, l, LLM_Q, b->q, with ? b->normed : NULL, 0, tokens, linears[LLM_Q].rows);
     multiply_back(b, &linears[LLM_Q], b->q, b->normed, tokens, 0);
     multiply_back(b, &linears[LLM_K], b->k, b->normed, tokens, 1);
     multiply_back(b, &linears[LLM_V], b->v, b->normed, tokens, 1);
@@ -466,6 +469,20 @@ static void label_token(void *user, size_t index, int thread) {
     p[label] -= 1;
 }
 
+/* The same against the teacher's logits: softmax - its softmax, the gradient of the divergence. */
+static void teach_token(void *user, size_t index, int thread) {
+    const labelling *j = user;
+    llm_backward *b = j->b;
+    size_t count = b->model->config.vocabulary;
+    float *p = b->logits + index * count, *q = b->teacher_logits + index * count, most = llm_greatest(p, count), top = llm_greatest(q, count);
+    double log_sum = log(llm_exp_sum(p, count, most)), log_top = log(llm_exp_sum(q, count, top));
+    (void)thread;
+    b->losses[j->first + index] = llm_exp_difference(q, p, count, (float)(top + log_top), (float)((double)top + log_top - (double)most - log_sum));
+    for (size_t i = 0; i < count; i++) p[i] -= (float)((double)most + log_sum), q[i] -= (float)((double)top + log_top);
+    llm_exp(p, count), llm_exp(q, count);
+    for (size_t i = 0; i < count; i++) p[i] -= q[i];
+}
+
 /* Sets b->g to the gradient of the last norm's inputs x. */
 static void head_back(llm_backward *b, const float *x, size_t tokens, labelling *j, llm_gradient gradient, void *user) {
     const llm_model *m = b->model;
@@ -475,8 +492,13 @@ static void head_back(llm_backward *b, const float *x, size_t tokens, labelling 
         size_t some = least(b->head_tokens, tokens - j->first);
         float *normed = b->normed + j->first * width;
         multiply(b, &m->head, normed, b->logits, some);
-        llm_parallel(b->threads, some, label_token, j);
-        gradient(user, m->config.layers, LLM_AT_HEAD, b->logits, j->first, some, m->config.vocabulary);
+        if (b->teacher) {
+            llm_backward other = *b;
+            other.model = b->teacher;
+            multiply(&other, &b->teacher->head, b->taught + j->first * width, b->teacher_logits, some);
+        }
+        llm_parallel(b->threads, some, b->teacher ? teach_token : label_token, j);
+        gradient(user, m->config.layers, LLM_AT_HEAD, b->logits, b->with_inputs ? normed : NULL, j->first, some, m->config.vocabulary);
         multiply_back(b, &m->head, b->logits, normed, some, 0);
     }
     memset(b->g, 0, tokens * width * sizeof *b->g);
@@ -555,7 +577,7 @@ int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t 
     b->losses = malloc((b->tokens + 1) * sizeof *b->losses);
     int failed = !b->losses;
     b->slab_floats = parts[SLAB_PART], b->turned_floats = parts[SLAB_PART + 1], b->sum_floats = sum_floats(m);
-    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64));
+    for (int i = 0; i < PARTS && !failed; i++) failed = !(*at[i] = platform_aligned((parts[i] / 16 + 1) * 64));
     if (failed) {
         llm_backward_free(b);
         return -1;
@@ -565,9 +587,10 @@ int llm_backward_init(llm_backward *b, const llm_model *m, size_t texts, size_t 
 }
 
 void llm_backward_free(llm_backward *b) {
-    free(b->inputs), free(b->normed), free(b->q_raw), free(b->k_raw), free(b->q), free(b->k), free(b->v);
-    free(b->attended), free(b->middle), free(b->gate), free(b->up), free(b->act), free(b->out), free(b->g);
-    free(b->rope), free(b->slab), free(b->turned), free(b->logits), free(b->scratch), free(b->losses);
+    float *const all[] = {b->inputs, b->normed, b->q_raw, b->k_raw, b->q, b->k, b->v, b->attended, b->middle, b->gate,
+                          b->up, b->act, b->out, b->g, b->rope, b->slab, b->turned, b->logits, b->scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) platform_aligned_free(all[i]);
+    free(b->losses);
     memset(b, 0, sizeof *b);
 }
 
@@ -593,7 +616,7 @@ double llm_backward_run(llm_backward *b, const uint32_t *ids, size_t texts, size
         layer_forward(b, l, b->inputs + l * floats, tokens, 0);
         layer_back(b, l, b->inputs + l * floats, tokens, gradient, user);
     }
-    gradient(user, 0, LLM_AT_EMBEDDING, b->g, 0, tokens, c->width);
+    gradient(user, 0, LLM_AT_EMBEDDING, b->g, NULL, 0, tokens, c->width);
     for (size_t t = 0; t < tokens; t++) sum += b->losses[t];
     return sum / (double)tokens;
 }

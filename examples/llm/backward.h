@@ -19,8 +19,8 @@ typedef struct llm_backward llm_backward;
 
 /* Gets the gradient of the *sum* of all tokens' losses with respect to the outputs of one matrix: tokens x rows floats,
  * of tokens first, first + 1 ... of those side by side. From the calling thread, from the head to the embedding; the
- * head comes a few tokens at a time. */
-typedef void (*llm_gradient)(void *user, uint32_t layer, int place, const float *g, size_t first, size_t tokens, uint32_t rows);
+ * head comes a few tokens at a time. x: what the matrix was multiplied by, tokens x cols, with `with_inputs`; else NULL. */
+typedef void (*llm_gradient)(void *user, uint32_t layer, int place, const float *g, const float *x, size_t first, size_t tokens, uint32_t rows);
 
 struct llm_backward {
     const llm_model *model;
@@ -36,6 +36,12 @@ struct llm_backward {
     /* Inputs of the matrices on the way forward, if wanted; before llm_backward_layer. */
     llm_observer observe;
     void *observe_user;
+    int with_inputs;
+    /* Another model of the same vocabulary, for the divergence from it in place of the loss against labels: its last norm's
+     * outputs, tokens x width; and room for its logits, head_tokens x vocabulary. Or NULL. */
+    const llm_model *teacher;
+    const float *taught;
+    float *teacher_logits;
 };
 
 /* Room for `texts` texts of `length` tokens side by side. -1 for lack of memory. With `streams` 0 there is room for

@@ -195,8 +195,9 @@ static void gone_through(sums *s, double steps) {
     if (s->progress) s->progress(s->user, s->begin + (s->end - s->begin) * s->steps / (3.0 * s->c->model->config.layers));
 }
 
-static void take_gradient(void *user, uint32_t layer, int place, const float *g, size_t first, size_t tokens, uint32_t rows) {
+static void take_gradient(void *user, uint32_t layer, int place, const float *g, const float *x, size_t first, size_t tokens, uint32_t rows) {
     sums *s = user;
+    (void)x;
     llm_calibration *c = s->c;
     if (place == LLM_AT_EMBEDDING) return;
     size_t matrix = layer * LLM_LINEARS + (size_t)(place == LLM_AT_HEAD ? 0 : place);

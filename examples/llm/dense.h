@@ -51,6 +51,9 @@ void llm_add_squares(float *sums, const float *x, size_t count);
 /* Kernels of the CPU that may be used: returns the best allowed one that it has; `most` below 0 leaves it. */
 enum { LLM_DENSE_AVX2, LLM_DENSE_AVX512, LLM_DENSE_AMX };
 int llm_dense_limit(int most);
+/* On, products of many vectors may take 8 significant bits of each factor, where that is several times as fast (AMX): for
+ * gradients that are drawn at random anyway. Returns what it was. */
+int llm_dense_rough(int on);
 
 /* up *= gate / (1 + e^-gate), elementwise */
 void llm_swiglu(float *up, const float *gate, size_t count);

@@ -44,6 +44,10 @@ int llm_dense_limit(int most) {
     return least_of(has - 1, limit);
 }
 
+static atomic_int rough;
+
+int llm_dense_rough(int on) { return atomic_exchange(&rough, on); }
+
 /* ---- room for packed operands: kept a thread, freed at its end ---- */
 
 typedef struct room {
@@ -282,6 +286,38 @@ AMX static void tiles(const unsigned char *x0, const unsigned char *x1, const un
     __asm__ volatile("" ::: "memory");
 }
 
+/* The same of the high parts alone. */
+AMX static void tiles_rough(const unsigned char *x0, const unsigned char *x1, const unsigned char *w0, const unsigned char *w1,
+                            size_t steps, float *sums, size_t stride, int add) {
+    __asm__ volatile("" ::: "memory");
+    if (add) {
+        _tile_loadd(0, sums, stride * 4);
+        _tile_loadd(1, sums + TILE, stride * 4);
+        _tile_loadd(2, sums + TILE * stride, stride * 4);
+        _tile_loadd(3, sums + TILE * stride + TILE, stride * 4);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (size_t k = 0; k < steps; k++, x0 += 2048, x1 += 2048, w0 += 2048, w1 += 2048) {
+        _tile_loadd(4, x0, 64);
+        _tile_loadd(6, w0, 64);
+        _tile_loadd(7, w1, 64);
+        _tile_loadd(5, x1, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sums, stride * 4);
+    _tile_stored(1, sums + TILE, stride * 4);
+    _tile_stored(2, sums + TILE * stride, stride * 4);
+    _tile_stored(3, sums + TILE * stride + TILE, stride * 4);
+    __asm__ volatile("" ::: "memory");
+}
+
 /* Floats that a packed matrix takes: 32 rows of it stand together, of those DEPTH columns after DEPTH columns. */
 static size_t amx_room(size_t rows, size_t cols) {
     return (rows + 2 * TILE - 1) / (2 * TILE) * (2 * TILE) * ((cols + DEEP - 1) / DEEP * DEEP);
@@ -323,6 +359,8 @@ AMX static int gemm_amx(const float *w, const float *packed, size_t rows, size_t
            x_bytes = pairs * 2 * steps * 2048;
     unsigned char *packed_x = space ? space : room_of(x_bytes + 4 * DEPTH / DEEP * 1024), *packed_w = packed_x + x_bytes;
     float edge[32 * 32];
+    void (*const work)(const unsigned char *, const unsigned char *, const unsigned char *, const unsigned char *, size_t, float *, size_t, int) =
+        rough ? tiles_rough : tiles;
     if (!packed_x) return 0;
     for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.lines[i] = 16;
     pack_x(x, x_stride, count, cols, packed_x);
@@ -341,11 +379,11 @@ AMX static int gemm_amx(const float *w, const float *packed, size_t rows, size_t
                                     *x1 = x0 + steps * 2048;
                 float *to = y + t * y_stride + i;
                 if (wide == 2 * TILE && high == 2 * TILE)
-                    tiles(x0, x1, w0, w1, deep, to, y_stride, from > 0);
+                    work(x0, x1, w0, w1, deep, to, y_stride, from > 0);
                 else {
                     for (size_t r = 0; r < wide && from; r++)
                         memcpy(edge + 32 * r, to + r * y_stride, high * sizeof *to);
-                    tiles(x0, x1, w0, w1, deep, edge, 32, from > 0);
+                    work(x0, x1, w0, w1, deep, edge, 32, from > 0);
                     for (size_t r = 0; r < wide; r++)
                         memcpy(to + r * y_stride, edge + 32 * r, high * sizeof *to);
                 }
@@ -483,6 +521,10 @@ AVX512 int llm_x86_attend(const llm_attention *a, float *out, const float *q, si
 int llm_dense_limit(int most) {
     (void)most;
     return LLM_DENSE_AVX2;
+}
+int llm_dense_rough(int on) {
+    (void)on;
+    return 0;
 }
 int llm_x86_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y,
                  size_t y_stride, size_t count) {

@@ -1,11 +1,11 @@
 #include "hf.h"
 #include "hf_document.h"
 #include "safetensors.h"
+#include "platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- config.json ---- */
 
@@ -354,7 +354,7 @@ static int read_part(llm_source *s, const char *folder, const char *name, int ne
     llm_mapping text;
     llm_string file = {name, strlen(name)};
     if (path_of(path, sizeof path, folder, file, error) != 0) return -1;
-    if (!needed && access(path, F_OK) != 0) return 0;
+    if (!needed && !platform_there(path)) return 0;
     if (llm_map(&text, path, "a text", error) != 0) return -1;
     int result = read(s, text.data, text.bytes, path, error);
     llm_unmap(&text);
@@ -400,9 +400,9 @@ static const char *instead(const char *folder) {
         {"consolidated.00.pth", "model.safetensors", "its weights are in PyTorch's format, which is not read: expected safetensors"}};
     char path[1024];
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, known[i].name) >= sizeof path || access(path, F_OK) != 0) continue;
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, known[i].name) >= sizeof path || !platform_there(path)) continue;
         snprintf(path, sizeof path, "%s/%s", folder, known[i].without);
-        if (access(path, F_OK) != 0) return known[i].what;
+        if (!platform_there(path)) return known[i].what;
     }
     return NULL;
 }
@@ -417,7 +417,7 @@ int llm_hf_open(llm_source *s, const char *folder, llm_error *error) {
     const char *other = instead(folder);
     int result = other ? llm_fail(error, "%s: %s", folder, other) : llm_hf_metadata(s, folder, error);
     if (result == 0) result = path_of(path, sizeof path, folder, name, error);
-    if (result == 0 && access(path, F_OK) == 0) result = read_part(s, folder, index, 1, error, read_index);
+    if (result == 0 && platform_there(path)) result = read_part(s, folder, index, 1, error, read_index);
     else if (result == 0) {
         name.text = single, name.bytes = sizeof single - 1;
         result = path_of(path, sizeof path, folder, name, error);

@@ -4,6 +4,7 @@
 #include "rope.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,6 +157,7 @@ static int load(llm_model *m, llm_source source, bitstack_pool *pool, const llm_
     m->source = source;
     const llm_source *s = &m->source;
     m->forget = options && options->forget;
+    m->keep = options ? options->keep : LLM_KEEP_F32;
     if (load_config(c, s, error) != 0 || llm_rope_load(m, error) != 0) goto failed;
     m->layers = calloc(c->layers, sizeof *m->layers);
     if (!m->layers || llm_source_sort(&m->source) != 0) {
@@ -237,11 +239,21 @@ void llm_model_close(llm_model *m) {
 
 /* ---- matrices ---- */
 
+static void apply_gains(const llm_gains *gains, uint32_t cols, uint64_t first, uint64_t count, float *w) {
+    for (uint64_t i = first; i < first + count; i++, w += cols)
+        for (uint32_t g = 0; g < gains->groups; g++) {
+            const uint32_t begin = g * gains->group_cols, end = begin + gains->group_cols < cols ? begin + gains->group_cols : cols;
+            const float gain = gains->rows[(i / 16 * gains->groups + g) * 16 + i % 16];
+            for (uint32_t j = begin; j < end; j++) w[j] *= gains->cols[j] > 0 ? gain * gains->cols[j] : 1;
+        }
+}
+
 void llm_linear_rows(const llm_model *m, const llm_linear *linear, uint64_t first, uint64_t count, float *out) {
     if (linear->dense) memcpy(out, linear->dense + first * linear->cols, count * linear->cols * sizeof *out);
-    else if (linear->matrix >= 0)
+    else if (linear->matrix >= 0) {
         bitstack_dequantize_rows(m->source.stack, linear->matrix, (uint32_t)first, (uint32_t)count, out, linear->cols);
-    else {
+        if (linear->gains) apply_gains(linear->gains, linear->cols, first, count, out);
+    } else {
         llm_tensor_read(linear->tensor, first, count, out);
         if (m->forget && count == linear->rows) llm_tensor_forget(&m->source, linear->tensor);
     }
@@ -321,17 +333,22 @@ static void by_tokens(const llm_model *m, token_work *work, void *context, size_
     share_out(m, token_part, &j, parts);
 }
 
-enum { STATE_PARTS = 11, STATE_ROPE = 9 };
+enum { STATE_PARTS = 13, STATE_ROPE = 11 };
+
+/* Floats of the keys, or values, of one text in one layer. */
+static size_t kept_floats(const llm_model *m, size_t positions) {
+    return llm_kept_bytes(m->keep, m->config.kv_heads, m->config.head_width, positions) / sizeof(float);
+}
 
 /* Floats of each part of a state, in the order of llm_state_init. */
 static void state_parts(const llm_model *m, size_t context, size_t batch, size_t texts, size_t parts[STATE_PARTS]) {
     const llm_config *c = &m->config;
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width, threads = (size_t)parts_of(m);
-    size_t width = c->width, hidden = c->hidden, widest = hidden > q ? hidden : q;
+    size_t width = c->width, hidden = c->hidden, widest = hidden > q ? hidden : q, kept = c->layers * texts * kept_floats(m, context);
     if (width > widest) widest = width;
     const size_t counts[STATE_PARTS] = {
-        c->layers * kv * context * texts, c->layers * kv * context * texts, batch * width, batch * width, batch * q, batch * q, batch * hidden, batch * hidden,
-        threads * context, context * (c->rope_width / 2) * 2, threads * UNPACK_ROWS * widest};
+        kept, kept, batch * width, batch * width, batch * q, batch * kv, batch * kv, batch * q, batch * hidden, batch * hidden,
+        threads * llm_attention_room(c->head_width), context * (c->rope_width / 2) * 2, threads * UNPACK_ROWS * widest};
     memcpy(parts, counts, sizeof counts);
 }
 
@@ -380,11 +397,11 @@ static int allocate(llm_state *s, const llm_model *m, uint32_t context, uint32_t
     s->context = context;
     s->batch = batch;
     s->texts = texts;
-    float **at[STATE_PARTS] = {&s->keys, &s->values, &s->x, &s->normed, &s->q, &s->attended, &s->up, &s->gate,
-                               &s->scores, &s->rope, &s->unpacked};
+    float **at[STATE_PARTS] = {&s->keys, &s->values, &s->x, &s->normed, &s->q, &s->k, &s->v, &s->attended, &s->up, &s->gate,
+                               &s->attending, &s->rope, &s->unpacked};
     state_parts(m, context, s->batch, texts ? texts : 1, parts);
     for (int i = 0; i < STATE_PARTS; i++)
-        if (!(*at[i] = malloc((parts[i] + 1) * sizeof(float)))) {
+        if (!(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64))) {
             llm_state_free(s);
             return -1;
         }
@@ -401,8 +418,8 @@ int llm_state_init_texts(llm_state *s, const llm_model *m, uint32_t context, uin
 }
 
 void llm_state_free(llm_state *s) {
-    free(s->keys), free(s->values), free(s->x), free(s->normed), free(s->q), free(s->attended);
-    free(s->up), free(s->gate), free(s->scores), free(s->rope), free(s->unpacked);
+    free(s->keys), free(s->values), free(s->x), free(s->normed), free(s->q), free(s->k), free(s->v), free(s->attended);
+    free(s->up), free(s->gate), free(s->attending), free(s->rope), free(s->unpacked);
     memset(s, 0, sizeof *s);
 }
 
@@ -429,104 +446,69 @@ static void observed(const llm_state *s, uint32_t layer, int input, const float 
     if (s->observe) s->observe(s->observe_user, layer, input, x, count, cols);
 }
 
-/* Queries and keys of one layer's new tokens. */
-typedef struct turning {
-    const llm_config *c;
+/* One layer's new tokens. */
+typedef struct attending {
+    const llm_model *m;
     const llm_layer *layer;
     const llm_state *s;
-    float *keys;
-} turning;
+    llm_attention_blocks blocks; /* of the first text */
+    size_t count, pieces;        /* tokens of a text; pieces of a text's work */
+    atomic_size_t next;          /* piece, of all texts */
+} attending;
 
+static llm_kept kept_of(const attending *a, size_t text) {
+    llm_kept kept = a->blocks.kept;
+    size_t bytes = kept_floats(a->m, a->s->context) * sizeof(float) * text;
+    kept.keys += bytes, kept.values += bytes;
+    return kept;
+}
+
+/* Queries and keys turn, and what is to be looked at from now on is kept. */
 static void turn_tokens(void *context, size_t first, size_t count) {
-    const turning *a = context;
-    const llm_config *c = a->c;
+    const attending *a = context;
+    const llm_config *c = &a->m->config;
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
-    float *queries = a->s->q + first * q, *keys = a->keys + first * kv;
+    float *queries = a->s->q + first * q, *keys = a->s->k + first * kv;
     if (a->layer->q_norm) llm_rms_norm(c, a->layer->q_norm, queries, count * c->heads, c->head_width, queries);
     if (a->layer->k_norm) llm_rms_norm(c, a->layer->k_norm, keys, count * c->kv_heads, c->head_width, keys);
     for (size_t t = 0; t < count; t++) {
-        size_t position = a->s->position + (a->s->texts ? 0 : first + t);
+        size_t text = a->s->texts ? first + t : 0, position = a->s->position + (a->s->texts ? 0 : first + t);
         const float *rope = a->s->rope + position * (c->rope_width / 2) * 2;
+        llm_kept kept = kept_of(a, text);
         llm_rotate(c, rope, queries + t * q, c->heads);
         llm_rotate(c, rope, keys + t * kv, c->kv_heads);
+        llm_keep(&kept, position, 1, keys + t * kv, a->s->v + (first + t) * kv);
     }
 }
 
-typedef struct attending {
-    llm_attention heads; /* of the first group that shares keys and values */
-    const llm_state *s;
-    size_t groups, count, parts;
-} attending;
-
-enum { ATTEND_TOKENS = 72 }; /* one group's tokens that are one piece of work */
-
-static void attend_part(void *context, size_t part) {
-    const attending *a = context;
-    size_t pieces = (a->count + ATTEND_TOKENS - 1) / ATTEND_TOKENS * a->groups;
-    for (size_t i = part; i < pieces; i += a->parts) {
-        size_t group = i % a->groups, first = i / a->groups * ATTEND_TOKENS, left = a->count - first;
-        size_t at = group * a->heads.heads * a->heads.size;
-        llm_attention heads = a->heads;
-        heads.keys += group * heads.size, heads.values += group * heads.size;
-        heads.scores += part * a->s->context;
-        llm_attend_tokens(&heads, a->s->attended + at, a->s->q + at, first, left < ATTEND_TOKENS ? left : ATTEND_TOKENS);
+/* A thread takes pieces until there are none: they are not equally large. */
+static void attend_pieces(void *context, size_t part) {
+    attending *a = context;
+    size_t texts = a->s->texts ? a->s->texts : 1, i;
+    float *room = a->s->attending + part * llm_attention_room(a->m->config.head_width);
+    while ((i = atomic_fetch_add(&a->next, 1)) < texts * a->pieces) {
+        size_t text = i / a->pieces, at = text * a->blocks.stride;
+        llm_attention_blocks blocks = a->blocks;
+        blocks.kept = kept_of(a, text);
+        llm_attention_piece(&blocks, i % a->pieces, a->count, a->s->q + at, a->s->attended + at, room);
     }
 }
 
-typedef struct side_by_side {
-    llm_attention heads;
-    const llm_state *s;
-    size_t groups, text_floats, parts;
-} side_by_side;
-
-static void attend_texts(void *context, size_t part) {
-    const side_by_side *a = context;
-    for (size_t i = part; i < a->s->texts * a->groups; i += a->parts) {
-        size_t group = i % a->groups, text = i / a->groups, at = i * a->heads.heads * a->heads.size;
-        llm_attention heads = a->heads;
-        heads.keys += text * a->text_floats + group * heads.size, heads.values += text * a->text_floats + group * heads.size;
-        heads.scores += part * a->s->context;
-        llm_attend_tokens(&heads, a->s->attended + at, a->s->q + at, 0, 1);
-    }
-}
-
-/* One token of each text, all at one position; every text has keys and values of its own. */
-static void attention_side_by_side(const llm_model *m, llm_state *s, uint32_t l, float *keys, float *values) {
-    const llm_config *c = &m->config;
-    const llm_layer *layer = &m->layers[l];
-    size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width, text = kv * s->context;
-    float *new_ones = s->attended; /* free until then, and not narrower */
-    multiply(m, &layer->linears[LLM_Q], s->normed, s->q, s->texts, s->unpacked);
-    multiply(m, &layer->linears[LLM_V], s->normed, new_ones, s->texts, s->unpacked);
-    for (size_t t = 0; t < s->texts; t++) memcpy(values + t * text + s->position * kv, new_ones + t * kv, kv * sizeof *values);
-    multiply(m, &layer->linears[LLM_K], s->normed, new_ones, s->texts, s->unpacked);
-    turning turn = {c, layer, s, new_ones};
-    by_tokens(m, turn_tokens, &turn, s->texts, q + kv);
-    for (size_t t = 0; t < s->texts; t++) memcpy(keys + t * text + s->position * kv, new_ones + t * kv, kv * sizeof *keys);
-    side_by_side a = {{keys, values, c->head_width, kv, c->heads / c->kv_heads, s->position, l >= c->window_first ? c->window : 0, q,
-                       (float)(1 / sqrt((double)c->head_width)), s->scores}, s, c->kv_heads, text, (size_t)parts_of(m)};
-    share_out(m, attend_texts, &a, a.parts);
-}
-
+/* Of `count` tokens: of one text, or, all at one position, one of each of several. */
 static void attention(const llm_model *m, llm_state *s, uint32_t l, uint32_t count) {
     const llm_config *c = &m->config;
     const llm_layer *layer = &m->layers[l];
     size_t kv = (size_t)c->kv_heads * c->head_width, q = (size_t)c->heads * c->head_width;
-    size_t layer_floats = kv * s->context * (s->texts ? s->texts : 1);
-    float *keys = s->keys + l * layer_floats, *values = s->values + l * layer_floats, *new_keys = keys + s->position * kv;
-    if (s->texts) {
-        attention_side_by_side(m, s, l, keys, values);
-        return;
-    }
+    size_t layer_floats = kept_floats(m, s->context) * (s->texts ? s->texts : 1);
+    unsigned char *keys = (unsigned char *)(s->keys + l * layer_floats), *values = (unsigned char *)(s->values + l * layer_floats);
+    attending a = {m, layer, s, {{keys, values, m->keep, c->kv_heads, c->head_width}, c->heads / c->kv_heads, s->position,
+                   l >= c->window_first ? c->window : 0, q, (float)(1 / sqrt((double)c->head_width))}, s->texts ? 1 : count, 0, 0};
     multiply(m, &layer->linears[LLM_Q], s->normed, s->q, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_K], s->normed, new_keys, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_V], s->normed, values + s->position * kv, count, s->unpacked);
-    turning turn = {c, layer, s, new_keys};
-    by_tokens(m, turn_tokens, &turn, count, q + kv);
-    size_t parts = (size_t)count * c->heads * (s->position + count / 2) * c->head_width > 1 << 16 ? (size_t)parts_of(m) : 1;
-    attending a = {{keys, values, c->head_width, kv, c->heads / c->kv_heads, s->position, l >= c->window_first ? c->window : 0, q,
-                    (float)(1 / sqrt((double)c->head_width)), s->scores}, s, c->kv_heads, count, parts};
-    share_out(m, attend_part, &a, parts);
+    multiply(m, &layer->linears[LLM_K], s->normed, s->k, count, s->unpacked);
+    multiply(m, &layer->linears[LLM_V], s->normed, s->v, count, s->unpacked);
+    by_tokens(m, turn_tokens, &a, count, q + 2 * kv);
+    a.pieces = llm_attention_pieces(&a.blocks, a.count);
+    share_out(m, attend_pieces, &a, (size_t)count * q * (s->position + count / 2) > 1 << 16 ? (size_t)parts_of(m) : 1);
 }
 
 void llm_embed(const llm_model *m, const uint32_t *ids, uint32_t count, float *x) {

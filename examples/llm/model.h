@@ -8,6 +8,7 @@
 #ifndef LLM_MODEL_H
 #define LLM_MODEL_H
 
+#include "attention.h"
 #include "source.h"
 
 typedef struct llm_config {
@@ -28,10 +29,18 @@ extern const char *const llm_linear_names[LLM_LINEARS]; /* "attn_q" ...: blk.LAY
 extern const int llm_linear_inputs[LLM_LINEARS];        /* which input each one reads */
 
 /* A matrix, wherever it is: the first of these that is there is used. */
+/* Factors for the weights of a matrix in a stack of tables as they are unpacked: of a row and group of columns, in the order of a
+ * block's coefficients, and of a column; 0 there: the column stays as it is. */
+typedef struct llm_gains {
+    const float *rows, *cols;
+    uint32_t group_cols, groups;
+} llm_gains;
+
 typedef struct llm_linear {
     uint32_t rows, cols;
     const float *dense;       /* rows * cols floats */
     int matrix;               /* in the stack, or -1 */
+    const llm_gains *gains;   /* of that; or NULL */
     const llm_tensor *tensor; /* unpacked on the fly, a few rows at a time */
     float *owned;             /* what `dense` points to, if it was made on loading */
     const float *packed;      /* `dense` as llm_pack makes it, for products of many vectors; or NULL */
@@ -52,7 +61,7 @@ typedef struct llm_model {
     llm_config config;
     llm_layer *layers;
     llm_linear embedding, head;
-    int forget; /* see options */
+    int forget, keep; /* see options */
     float *final_norm;
     double *rope_frequencies; /* rope_width / 2 of them: radians a position */
     double *rope_long;        /* the same in contexts of more than rope_original tokens, or NULL: no others (LongRoPE) */
@@ -72,6 +81,7 @@ typedef struct llm_model_options {
     /* Pages of matrices that are unpacked on the fly are given back after use, so that reading a model that is
      * larger than memory takes no more of it than a matrix a thread. */
     int forget;
+    int keep;    /* how states keep keys and values: LLM_KEEP_F32, LLM_KEEP_F16 or LLM_KEEP_8 */
     int threads; /* that share the work of one text; 0 or 1: the calling one. The result does not depend on it. */
 } llm_model_options;
 
@@ -94,10 +104,10 @@ typedef struct llm_state {
     uint32_t context, batch; /* positions there is room for; tokens taken at once */
     uint32_t position;       /* tokens taken so far; set it back to forget */
     uint32_t texts;          /* 0, or: so many texts side by side, see llm_state_init_texts */
-    float *keys, *values;    /* layers x context x kv width */
+    float *keys, *values;    /* a layer after the other, of each the texts: see llm_kept */
     float *x;                /* batch x width: the residual stream; after llm_forward, normalised */
-    float *normed, *q, *attended, *up, *gate, *rope;
-    float *scores, *unpacked; /* some a thread */
+    float *normed, *q, *k, *v, *attended, *up, *gate, *rope;
+    float *attending, *unpacked; /* some a thread */
     llm_observer observe;
     void *observe_user;
 } llm_state;

@@ -1,7 +1,7 @@
 #include "parallel.h"
+#include "platform.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 
 #define MOST_THREADS 256
@@ -46,8 +46,6 @@ void llm_parallel(int threads, size_t count, void (*work)(void *user, size_t ind
 }
 
 int llm_processors(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : count > MOST_THREADS ? MOST_THREADS : count;
+    int count = platform_processors();
+    return count > MOST_THREADS ? MOST_THREADS : count;
 }

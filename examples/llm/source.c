@@ -1,17 +1,14 @@
 #include "source.h"
 #include "gguf.h"
 #include "hf.h"
+#include "platform.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 int llm_fail(llm_error *error, const char *format, ...) {
     if (error) {
@@ -202,25 +199,14 @@ static int stand_in(const char *path, llm_mapping *mapping, llm_error *error) {
 }
 
 int llm_map(llm_mapping *mapping, const char *path, const char *what, llm_error *error) {
-    struct stat status;
-    int file = open(path, O_RDONLY);
-    mapping->data = NULL;
-    if (file < 0) return llm_fail(error, "%s: %s", path, strerror(errno));
-    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
-        close(file);
-        return llm_fail(error, "%s: expected %s that is not empty", path, what);
-    }
-    mapping->bytes = (size_t)status.st_size;
-    mapping->data = mmap(NULL, mapping->bytes, PROT_READ, MAP_PRIVATE, file, 0);
-    int why = errno;
-    close(file);
-    if (mapping->data != MAP_FAILED) return stand_in(path, mapping, error);
-    mapping->data = NULL;
-    return llm_fail(error, "%s: cannot map it: %s", path, strerror(why));
+    mapping->data = (void *)(uintptr_t)platform_map(path, &mapping->bytes);
+    if (mapping->data) return stand_in(path, mapping, error);
+    if (!mapping->bytes) return llm_fail(error, "%s: expected %s that is not empty", path, what);
+    return llm_fail(error, "%s: %s", path, strerror(errno));
 }
 
 void llm_unmap(llm_mapping *mapping) {
-    if (mapping->data) munmap(mapping->data, mapping->bytes);
+    if (mapping->data) platform_unmap(mapping->data, mapping->bytes);
     mapping->data = NULL;
 }
 
@@ -247,12 +233,11 @@ int llm_source_add_mapping(llm_source *source, llm_mapping mapping) {
 }
 
 void llm_tensor_forget(const llm_source *source, const llm_tensor *tensor) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)tensor->data, to = from + (uintptr_t)tensor->bytes;
+    uintptr_t from = (uintptr_t)tensor->data, to = from + (uintptr_t)tensor->bytes;
     for (size_t i = 0; i < source->mapping_count; i++) {
         uintptr_t start = (uintptr_t)source->mappings[i].data, end = start + source->mappings[i].bytes;
         if (from < start || to > end) continue;
-        from &= ~(page - 1); /* mappings start on a page; neighbours lose at most one of theirs */
-        madvise((void *)from, (size_t)(to - from), MADV_DONTNEED);
+        platform_forget(tensor->data, (size_t)(to - from)); /* neighbours lose at most a page of theirs */
         return;
     }
 }
@@ -396,9 +381,9 @@ memory:
 
 int llm_source_open(llm_source *source, const char *path, const bitstack_options *options, llm_error *error) {
     char magic[8] = {0};
-    struct stat status;
-    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) return llm_hf_open(source, path, error);
-    FILE *file = fopen(path, "rb");
+    platform_status status;
+    if (platform_look(path, &status) == 0 && status.kind == PLATFORM_FOLDER) return llm_hf_open(source, path, error);
+    FILE *file = platform_open(path, "rb");
     if (!file) return llm_fail(error, "%s: %s", path, strerror(errno));
     size_t got = fread(magic, 1, sizeof magic, file);
     fclose(file);

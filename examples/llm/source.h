@@ -6,6 +6,7 @@
 #define LLM_SOURCE_H
 
 #include "bitstack.h"
+#include "platform.h"
 
 /* One line that says what went wrong, where, and what was expected. */
 typedef struct llm_error {
@@ -13,7 +14,7 @@ typedef struct llm_error {
 } llm_error;
 
 /* Fills *error (may be NULL) and returns -1. */
-int llm_fail(llm_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int llm_fail(llm_error *error, const char *format, ...) PLATFORM_PRINTF(2, 3);
 
 typedef struct llm_string {
     const char *text; /* not NUL-terminated */

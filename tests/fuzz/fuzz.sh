@@ -53,7 +53,7 @@ replay)
     done ;;
 libfuzzer)
     last="-DFUZZ_LIBFUZZER -fsanitize=fuzzer" driver=""
-    build libfuzzer clang -O2 $sanitize -fsanitize=fuzzer-no-link || exit 1
+    build libfuzzer clang ${FUZZ_OPT:--O2} $sanitize -fsanitize=fuzzer-no-link || exit 1
     for target in $targets; do
         mkdir -p "$out/corpus/$target"
         case $target in reader) most=8000 ;; compressor) most=600 ;; tokenizer | files) most=3000 ;; *) most=20000 ;; esac
