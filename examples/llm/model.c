@@ -281,6 +281,9 @@ static void multiply_rows(void *context, size_t part) {
     float *unpacked = p->unpacked + part * UNPACK_ROWS * cols;
     if (end > linear->rows) end = linear->rows;
     if (begin >= end) return;
+    if (linear->packed && p->count >= LLM_PACKED_LEAST &&
+        llm_gemm_packed(linear->packed + begin * (llm_packed_floats(32, cols) / 32), end - begin, cols, p->x, cols, p->y + begin,
+                        linear->rows, p->count, NULL)) return;
     if (linear->dense) llm_gemm(linear->dense + (size_t)begin * cols, end - begin, cols, p->x, cols, p->y + begin, linear->rows, p->count);
     else
         for (uint32_t i = begin, most = p->count < FEW ? FEW_ROWS : UNPACK_ROWS; i < end; i += most) {
@@ -304,7 +307,7 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
     else if (!linear->dense && linear->matrix >= 0) bitstack_gemm(m->source.stack, linear->matrix, x, cols, y, rows, count);
     else {
         size_t parts = (size_t)rows * cols * count > 1 << 16 ? (size_t)parts_of(m) : 1;
-        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 7) / 8 * 8};
+        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 31) / 32 * 32};
         share_out(m, multiply_rows, &p, parts);
         if (m->forget && !linear->dense) llm_tensor_forget(&m->source, linear->tensor);
     }
