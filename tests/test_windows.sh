@@ -70,12 +70,13 @@ run_tests() { # what, objects and flags
 run_tests "MinGW-w64" "$win/bitstack.o" "$win/bitstack_compress.o"
 
 # The same as cl reads them, linked with MinGW's library, where the CPU has what clang was told that all have.
-if [ -e "$out/one.c" ] && command -v clang >/dev/null && grep -q 'gfni.*avx512_bitalg\|avx512_bitalg.*gfni' /proc/cpuinfo 2>/dev/null; then
+has() { for flag in "$@"; do grep -qw "$flag" /proc/cpuinfo 2>/dev/null || return 1; done; }
+if command -v clang >/dev/null && has gfni avx512_bitalg avx512_vnni avx_vnni; then
     if $cl $any -std=c11 -O1 -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c bitstack.h -o "$out/cl.obj" >"$out/log" 2>&1 &&
         $cl $any -std=c11 -O0 -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/clc.obj" >>"$out/log" 2>&1; then
         run_tests "as cl reads them" "$out/cl.obj" "$out/clc.obj" -Wl,--defsym,__chkstk=___chkstk_ms
     else bad "as cl reads them: objects" 12; fi
-else skip "running what cl reads: no clang, or a CPU without AVX-512 (BITALG) and GFNI"; fi
+else skip "running what cl reads: no clang, or a CPU without AVX-512 (BITALG), GFNI and AVX-VNNI"; fi
 
 # --- The command. The same work is done by the native one, and must come out the same.
 cd "$out/files" && rm -rf ./*
