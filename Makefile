@@ -158,6 +158,13 @@ $(BUILD)/bench/real: bench/real/measure.c bench/peers/peer.h $(PEERS) $(LLM) $(L
 $(BUILD)/bench/speed: bench/real/speed.c $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+# Models of random weights in the shapes of real ones; loading and resizing: bench/README.md.
+$(BUILD)/bench/shapes: bench/shapes.c bench/shapes.h $(wildcard tests/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(LIB) -o $@ $(LIBS)
+$(BUILD)/bench/latency: bench/latency.c $(wildcard tests/*.h) $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB) -o $@ $(LIBS)
 $(BUILD)/bench/real_report: bench/real/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
@@ -197,7 +204,7 @@ bench-results: $(BENCH_PROGRAMS)
 
 # Memory and time of compressing a model of eight billion weights: one of its layers, 3 GB of disk.
 # SHAPE=1b LAYERS=0: all of one in the shape of Llama 3.2 1B.
-bench-memory: $(BUILD)/bitstack
+bench-memory: $(BUILD)/bitstack bench/shapes.h
 	@mkdir -p $(BUILD)/bench
 	$(CC) $(FLAGS) bench/memory.c -o $(BUILD)/bench/memory
 	$(BUILD)/bench/memory $(BUILD)/bench $(or $(SHAPE),8b) $(or $(LAYERS),1) --compress-embeddings no --memory 4GB

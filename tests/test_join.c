@@ -104,7 +104,7 @@ int main(void) {
     save_model(MODEL, 3);
 
     TEST("four processes at once, one of them killed half-way and started again, make what one makes");
-    CHECK(run(command_compress, MODEL " -o " FOLDER "whole.bitstack" OPTIONS) == 0, "one run");
+    CHECK(run(command_compress, MODEL " -o " FOLDER "whole.bitstack --tune 0" OPTIONS) == 0, "one run");
     make_parts(OPTIONS, 4, 1, 9, &killed); /* of the second, third ... layer's matrices: after the second of layer 5 */
     CHECK(run(command_join, MODEL " -o " FOLDER "out.bitstack --quiet") == 1, "joined without all");
     CHECK(says("part-2-of-4: has 9 of 14 matrices") && access(out, F_OK) != 0, "not said which");
@@ -114,7 +114,7 @@ int main(void) {
     CHECK(access(FOLDER "out.bitstack.part-2-of-4", F_OK) != 0, "parts are left");
 
     TEST("so do two, and the order that the paper measures");
-    CHECK(run(command_compress, MODEL " -o " FOLDER "whole.bitstack --order paper" OPTIONS) == 0, "one run");
+    CHECK(run(command_compress, MODEL " -o " FOLDER "whole.bitstack --order paper --tune 0" OPTIONS) == 0, "one run");
     make_parts(" --order paper" OPTIONS, 2, -1, 0, &fine);
     CHECK(run(command_join, MODEL " -o " FOLDER "out.bitstack --keep --quiet") == 0 && same_files(out, FOLDER "whole.bitstack"), "other bytes");
     CHECK(access(FOLDER "out.bitstack.part-2-of-2", F_OK) == 0, "parts were to be kept");

@@ -4,6 +4,7 @@
 #include "encode.h"
 #include "assemble.h"
 #include "estimate.h"
+#include "memory.h"
 #include "mix.h"
 #include "report.h"
 #include "summary.h"
@@ -46,7 +47,7 @@ static const char help[] =
     "  --probe N              tokens a row of the four rows that losses are measured on; 128\n"
     "  --effort fast|normal|best   how long to look for a good code\n"
     "  --focus A..B           levels that count most; all\n"
-    "  --tune N               at the end, N steps of bitstack tune on the same text; 48, with --effort fast 0, best 96\n"
+    "  --tune N               at the end, N steps of bitstack tune on the same text; with --effort fast none, best twice as many\n"
     "  --resume               keep finished matrices in OUT.bitstack.journal, and go on from what is there\n"
     "  --part K/N             only every N-th layer, into OUT.bitstack.part-K-of-N; one that was stopped goes on where it\n"
     "                         was: see bitstack join --help, with examples for GNU parallel and Slurm\n"
@@ -545,10 +546,9 @@ int command_compress(int argc, char **argv) {
     c.weighted = weights[0] == 'y', c.labels = labels[0] == 'g' ? LLM_LABELS_GIVEN : LLM_LABELS_DRAWN;
     c.shrink = shrinking;
     c.memory = memory;
+    memory_keep_none();
     c.probe_length = probe_tokens + 1;
     if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
-    static const uint32_t usual[] = {TUNE_STEPS, 0, 2 * TUNE_STEPS}; /* normal, fast, best */
-    c.tune = c.parts || c.options.method != BITSTACK_NESTED ? 0 : steps != UINT32_MAX ? steps : usual[c.options.effort];
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
     if (special && (!text || strcmp(text, "none") == 0))
         return cli_usage("compress", "--special needs a text: --calibrate");
@@ -569,10 +569,15 @@ int command_compress(int argc, char **argv) {
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
     else if ((status = cli_check_model(&c.model.source)) == CLI_OK) c.embeddings = choose_vocabulary(&c);
     machine speed = machine_assumed(c.threads);
+    static const uint32_t times[] = {1, 0, 2}; /* normal, fast, best */
+    const int tuned = !c.parts && c.options.method == BITSTACK_NESTED; /* of a part there is no model yet: see bitstack tune */
+    const uint32_t passes = tuned ? times[c.options.effort] : 0;
+    c.tune = steps != UINT32_MAX ? (tuned ? steps : 0) : passes * tune_steps(text ? CALIBRATION_ROWS : MIX_DEFAULT_SELF / (CALIBRATION_LENGTH - 1)); /* about */
     estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2, c.tune); /* only for their proportions */
     c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all, c.encoded = (e.all - e.tuning) / e.all;
     report_phase(&c.report, "writing", 0, c.written);
     if (status == CLI_OK) status = mix_rows(&mixed, &c.model, report_show, &c.report, &rows);
+    if (steps == UINT32_MAX) c.tune = passes * tune_steps(rows.count);
     if (status == CLI_OK && make_probe(&c, &rows, &probe) != 0) status = cli_failed("%s: out of memory", path);
     char *journal_path = c.parts ? part_path(a.out, c.part, c.parts) : malloc(strlen(a.out) + 16);
     if (!journal_path) status = cli_failed("%s: out of memory", path);

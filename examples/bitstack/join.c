@@ -21,6 +21,7 @@ static const char help[] =
     "  #SBATCH --array=1-8 --cpus-per-task=16 --mem=8G --requeue\n"
     "  bitstack compress MODEL -o OUT.bitstack --threads $SLURM_CPUS_PER_TASK --part $SLURM_ARRAY_TASK_ID/8\n\n"
     "and, when the array is done (sbatch --dependency=afterok:JOB), bitstack join MODEL -o OUT.bitstack.\n\n"
+    "The result is what compress --tune 0 writes: bitstack tune OUT.bitstack --model MODEL --calibrate TEXT is the rest.\n\n"
     "  --parts N   how many there are; found out by their names\n"
     "  --keep      do not remove them when OUT.bitstack is complete\n"
     "  --threads N that order the blocks where that takes measuring (--order paper)\n";

@@ -14,12 +14,18 @@ static const char help[] =
     "full precision. The file keeps its size and its order. compress ends with this; it is of use for stacks\n"
     "that were made without, joined from parts, or made for another kind of text.\n\n"
     "  --calibrate TEXT[,...] as of compress; --self-share, --calibrate-self, --special as well\n"
-    "  --steps N              each goes forward and back over 1024 tokens; 48\n"
+    "  --steps N              each goes forward and back over four rows of 256 tokens; so many that the text is gone\n"
+    "                         through one and a half times, 48 at most\n"
     "  --from B, --to B       at sizes of B bits a weight; 2.2 and 4.6\n"
     "  --levels N             blocks above this level stay as they are; 4\n"
-    "  --rate R               how far a logarithm goes in one of the first steps at level 1, half of it at level 2 and so on; 0.02\n"
+    "  --rate R               how far a logarithm goes in one of the first steps at level 1, two thirds of it at level 2\n"
+    "                         and so on; 0.02\n"
     "  --memory SIZE          for what is learned, as far as it goes; 2GB\n"
     "  --seed N, --threads N, --quiet\n";
+
+uint32_t tune_steps(size_t rows) {
+    return (uint32_t)((double)rows * TUNE_PASSES / TUNE_TEXTS + 0.5);
+}
 
 int tune_stack(const char *path, llm_model *full, const llm_rows *rows, llm_tuning *t, report *r) {
     llm_error error;
@@ -28,14 +34,14 @@ int tune_stack(const char *path, llm_model *full, const llm_rows *rows, llm_tuni
 }
 
 void tune_defaults(llm_tuning *t) {
-    *t = (llm_tuning){.steps = TUNE_STEPS, .texts = TUNE_TEXTS, .from = 2.2, .to = 4.6, .levels = 4, .rate = 0.02, .bytes = 2000000000u, .threads = llm_processors()};
+    *t = (llm_tuning){.texts = TUNE_TEXTS, .from = 2.2, .to = 4.6, .levels = 4, .rate = 0.02, .bytes = 2000000000u, .threads = llm_processors()};
 }
 
 int command_tune(int argc, char **argv) {
     llm_tuning t;
     tune_defaults(&t);
     const char *path, *model_path = NULL, *text = NULL;
-    uint32_t steps = (uint32_t)t.steps, self = 0, threads = (uint32_t)t.threads;
+    uint32_t steps = UINT32_MAX, self = 0, threads = (uint32_t)t.threads;
     uint64_t seed = 0;
     double self_share = 0.5;
     int quiet = 0, special = 0;
@@ -47,14 +53,14 @@ int command_tune(int argc, char **argv) {
     int stop = cli_parse(argc, argv, "tune", help, table, &path, 1);
     if (stop) return stop - 1;
     if (!model_path) return cli_usage("tune", "--model is missing");
-    if (steps < 1 || steps > 100000) return cli_usage("tune", "--steps: expected 1 to 100000");
+    if (steps != UINT32_MAX && (steps < 1 || steps > 100000)) return cli_usage("tune", "--steps: expected 1 to 100000");
     if (!(t.from > 0) || !(t.to >= t.from)) return cli_usage("tune", "--from, --to: expected 0 < B <= B");
     if (t.levels < 1 || t.levels > 8) return cli_usage("tune", "--levels: expected 1 to 8");
     if (!(t.rate > 0 && t.rate <= 1)) return cli_usage("tune", "--rate: expected above 0, to 1");
     if (!(self_share >= 0 && self_share < 1)) return cli_usage("tune", "--self-share: expected 0 to below 1");
     if (text && strcmp(text, "none") == 0) return cli_usage("tune", "--calibrate: tuning needs text");
     if (special && !text) return cli_usage("tune", "--special needs a text: --calibrate");
-    t.steps = steps, t.seed = seed, t.threads = threads ? (int)threads : 1;
+    t.seed = seed, t.threads = threads ? (int)threads : 1;
 
     llm_model full;
     llm_model_options load;
@@ -71,6 +77,7 @@ int command_tune(int argc, char **argv) {
     report_phase(&r, "writing", 0, 0.1);
     if (status == CLI_OK) status = mix_rows(&mixed, &full, report_show, &r, &rows);
     report_phase(&r, "tuning", 0.1, 1);
+    t.steps = steps != UINT32_MAX ? steps : tune_steps(rows.count);
     if (status == CLI_OK) status = tune_stack(path, &full, &rows, &t, &r);
     report_end(&r);
     if (status == CLI_OK && !quiet) printf("%s: divergence %.4f, %.4f at the end, nats a token, over sizes of %.2f to %.2f bits\n", path, t.before, t.after, t.from, t.to);

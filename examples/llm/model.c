@@ -281,6 +281,9 @@ static void multiply_rows(void *context, size_t part) {
     float *unpacked = p->unpacked + part * UNPACK_ROWS * cols;
     if (end > linear->rows) end = linear->rows;
     if (begin >= end) return;
+    if (linear->packed && p->count >= LLM_PACKED_LEAST &&
+        llm_gemm_packed(linear->packed + begin * (llm_packed_floats(32, cols) / 32), end - begin, cols, p->x, cols, p->y + begin,
+                        linear->rows, p->count, NULL)) return;
     if (linear->dense) llm_gemm(linear->dense + (size_t)begin * cols, end - begin, cols, p->x, cols, p->y + begin, linear->rows, p->count);
     else
         for (uint32_t i = begin, most = p->count < FEW ? FEW_ROWS : UNPACK_ROWS; i < end; i += most) {
@@ -288,6 +291,11 @@ static void multiply_rows(void *context, size_t part) {
             llm_tensor_read(linear->tensor, i, some, unpacked);
             llm_gemm(unpacked, some, cols, p->x, cols, p->y + i, linear->rows, p->count);
         }
+}
+
+static void add_bias(const llm_linear *linear, float *y, uint32_t count) {
+    for (uint32_t t = 0; t < count; t++, y += linear->rows)
+        for (uint32_t i = 0; i < linear->rows; i++) y[i] += linear->bias[i];
 }
 
 /* y = x W^T + bias for `count` rows of x. `unpacked`: room for UNPACK_ROWS rows of the matrix a thread. */
@@ -299,13 +307,26 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
     else if (!linear->dense && linear->matrix >= 0) bitstack_gemm(m->source.stack, linear->matrix, x, cols, y, rows, count);
     else {
         size_t parts = (size_t)rows * cols * count > 1 << 16 ? (size_t)parts_of(m) : 1;
-        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 7) / 8 * 8};
+        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 31) / 32 * 32};
         share_out(m, multiply_rows, &p, parts);
         if (m->forget && !linear->dense) llm_tensor_forget(&m->source, linear->tensor);
     }
-    if (!linear->bias) return;
-    for (uint32_t t = 0; t < count; t++)
-        for (uint32_t i = 0; i < rows; i++) y[(size_t)t * rows + i] += linear->bias[i];
+    if (linear->bias) add_bias(linear, y, count);
+}
+
+/* Products of up to LLM_LINEARS matrices with the same inputs: of a single vector with matrices of the stack in one call of the
+ * threads. */
+static void multiply_several(const llm_model *m, const llm_linear *const *linears, int several, const float *x, float *const *y, uint32_t count,
+                             float *unpacked) {
+    int matrices[LLM_LINEARS], together = count == 1;
+    for (int i = 0; i < several; i++) {
+        matrices[i] = linears[i]->matrix;
+        together &= matrices[i] >= 0 && !linears[i]->dense && !linears[i]->gemv;
+    }
+    if (together) bitstack_gemv_several(m->source.stack, matrices, several, x, y);
+    for (int i = 0; i < several; i++)
+        if (!together) multiply(m, linears[i], x, y[i], count, unpacked);
+        else if (linears[i]->bias) add_bias(linears[i], y[i], 1);
 }
 
 /* ---- running ---- */
@@ -501,9 +522,8 @@ static void attention(const llm_model *m, llm_state *s, uint32_t l, uint32_t cou
     unsigned char *keys = (unsigned char *)(s->keys + l * layer_floats), *values = (unsigned char *)(s->values + l * layer_floats);
     attending a = {m, layer, s, {{keys, values, m->keep, c->kv_heads, c->head_width}, c->heads / c->kv_heads, s->position,
                    l >= c->window_first ? c->window : 0, q, (float)(1 / sqrt((double)c->head_width))}, s->texts ? 1 : count, 0, 0};
-    multiply(m, &layer->linears[LLM_Q], s->normed, s->q, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_K], s->normed, s->k, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_V], s->normed, s->v, count, s->unpacked);
+    multiply_several(m, (const llm_linear *const[]){&layer->linears[LLM_Q], &layer->linears[LLM_K], &layer->linears[LLM_V]}, 3, s->normed,
+                     (float *const[]){s->q, s->k, s->v}, count, s->unpacked);
     by_tokens(m, turn_tokens, &a, count, q + 2 * kv);
     a.pieces = llm_attention_pieces(&a.blocks, a.count);
     share_out(m, attend_pieces, &a, (size_t)count * q * (s->position + count / 2) > 1 << 16 ? (size_t)parts_of(m) : 1);
@@ -560,8 +580,8 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
 
     norm(m, layer->hidden_norm, x, count, s->normed);
     observed(s, l, LLM_IN_HIDDEN, s->normed, count, c->width);
-    multiply(m, &layer->linears[LLM_GATE], s->normed, s->gate, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_UP], s->normed, s->up, count, s->unpacked);
+    multiply_several(m, (const llm_linear *const[]){&layer->linears[LLM_GATE], &layer->linears[LLM_UP]}, 2, s->normed,
+                     (float *const[]){s->gate, s->up}, count, s->unpacked);
     streaming a = {c, NULL, s->gate, NULL, s->up};
     by_tokens(m, gate_tokens, &a, count, c->hidden);
     observed(s, l, LLM_IN_DOWN, s->up, count, c->hidden);
