@@ -27,7 +27,7 @@ COMMAND = $(patsubst examples/bitstack/%.c,$(BUILD)/command/%.o,$(wildcard examp
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
 
-all: $(BUILD)/bitstack $(BUILD)/demo $(EXAMPLES)
+all: $(BUILD)/bitstack$(EXE) $(BUILD)/demo $(EXAMPLES)
 
 # The headers are their own source: no third file.
 $(BUILD)/bitstack.o: bitstack.h
