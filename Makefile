@@ -27,7 +27,7 @@ COMMAND = $(patsubst examples/bitstack/%.c,$(BUILD)/command/%.o,$(wildcard examp
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
 
-all: $(BUILD)/bitstack $(BUILD)/demo $(EXAMPLES)
+all: $(BUILD)/bitstack$(EXE) $(BUILD)/demo $(EXAMPLES)
 
 # The headers are their own source: no third file.
 $(BUILD)/bitstack.o: bitstack.h
@@ -233,7 +233,7 @@ $(BUILD)/libbitstack.a: $(BUILD)/shared/bitstack.o $(BUILD)/shared/bitstack_comp
 # The runtime for browsers and node: clang, lld and wasi-libc (Debian: lld wasi-libc libclang-rt-dev-wasm32).
 WASM_CC ?= clang --target=wasm32-wasi --sysroot=/usr
 WASM_FLAGS ?= -msimd128 # and -mrelaxed-simd, where the engine has it, with clang 16 or later
-WASM_MODULE = -mexec-model=reactor -Wl,--strip-all,--export=malloc,--export=free
+WASM_MODULE = -mexec-model=reactor -Wl,--strip-all,--stack-first,-z,stack-size=1048576,--export=malloc,--export=free
 wasm: $(BUILD)/bitstack.wasm
 $(BUILD)/bitstack.wasm: packaging/bitstack.c bitstack.h
 	@mkdir -p $(@D)

@@ -5238,6 +5238,12 @@ BITSTACK_WASM_INLINE_ v128_t bitstack_dot_words_relaxed_(v128_t sum, v128_t byte
 #define BITSTACK_KEEP_relaxed_(value)
 BITSTACK_DEFINE_DECODE_(relaxed, , BITSTACK_WASM_INLINE_, v128_t, 4)
 BITSTACK_DEFINE_MIX_(relaxed, , BITSTACK_WASM_INLINE_, v128_t, v128_t, 4)
+/* Where inputs have two bytes, one may be -128, too, whose magnitude has 8 bits. */
+static void bitstack_dot_any_relaxed_(int32_t (*sums)[BITSTACK_LANES_], size_t step, const signed char *bytes, size_t chunks, const signed char *q,
+                                      size_t stride, size_t vectors, int words) {
+    (void)words;
+    bitstack_dot_relaxed_(sums, step, bytes, chunks, q, stride, vectors, 1);
+}
 #endif
 #endif /* WASM */
 
@@ -5286,15 +5292,15 @@ static const bitstack_kernels_ bitstack_isas_[] = {
      bitstack_decode_neon_, bitstack_dot_neon_, bitstack_fold_neon_, bitstack_mix_neon_, NULL, bitstack_stream_neon_, NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
 #endif
 #ifdef BITSTACK_HAS_WASM_
-#define BITSTACK_ROW_WASM_(name, isa)                                                                                             \
+#define BITSTACK_ROW_WASM_(name, isa, dot)                                                                                            \
     {name, bitstack_always_, bitstack_product_wasm_, bitstack_build_wasm_, bitstack_lookup_wasm_, 1, bitstack_combine_wasm_,   \
      bitstack_count_wasm_, NULL, NULL, NULL, bitstack_smalls_wasm_, bitstack_largest_wasm_, bitstack_round_wasm_,              \
-     bitstack_decode_##isa##_, bitstack_dot_##isa##_, bitstack_fold_wasm_, bitstack_mix_##isa##_, NULL, bitstack_stream_##isa##_, \
+     bitstack_decode_##isa##_, dot, bitstack_fold_wasm_, bitstack_mix_##isa##_, NULL, bitstack_stream_##isa##_, \
      NULL, bitstack_times_scalar_, bitstack_whole_scalar_, 0, 0},
 #ifdef BITSTACK_HAS_RELAXED_
-    BITSTACK_ROW_WASM_("relaxed", relaxed)
+    BITSTACK_ROW_WASM_("relaxed", relaxed, bitstack_dot_any_relaxed_)
 #endif
-    BITSTACK_ROW_WASM_("simd128", wasm)
+    BITSTACK_ROW_WASM_("simd128", wasm, bitstack_dot_wasm_)
 #endif
     {"scalar", bitstack_always_, bitstack_product_scalar_, bitstack_build_scalar_, bitstack_lookup_scalar_, 1,
      bitstack_combine_scalar_, bitstack_count_scalar_, NULL, NULL, NULL, BITSTACK_DECODE_SCALAR_},

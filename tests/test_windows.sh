@@ -70,14 +70,15 @@ run_tests() { # what, objects and flags
 run_tests "MinGW-w64" "$win/bitstack.o" "$win/bitstack_compress.o"
 
 # The same as cl reads them, linked with MinGW's library, where the CPU has what clang was told that all have.
-if [ -e "$out/one.c" ] && command -v clang >/dev/null && grep -q 'gfni.*avx512_bitalg\|avx512_bitalg.*gfni' /proc/cpuinfo 2>/dev/null; then
+has() { for flag in "$@"; do grep -qw "$flag" /proc/cpuinfo 2>/dev/null || return 1; done; }
+if command -v clang >/dev/null && has gfni avx512_bitalg avx512_vnni avx_vnni; then
     if $cl $any -std=c11 -O1 -DBITSTACK_IMPLEMENTATION -DBITSTACK_POOL -x c -c bitstack.h -o "$out/cl.obj" >"$out/log" 2>&1 &&
         $cl $any -std=c11 -O0 -DBITSTACK_COMPRESS_IMPLEMENTATION -x c -c bitstack_compress.h -o "$out/clc.obj" >>"$out/log" 2>&1; then
         run_tests "as cl reads them" "$out/cl.obj" "$out/clc.obj" -Wl,--defsym,__chkstk=___chkstk_ms
     else bad "as cl reads them: objects" 12; fi
-else skip "running what cl reads: no clang, or a CPU without AVX-512 (BITALG) and GFNI"; fi
+else skip "running what cl reads: no clang, or a CPU without AVX-512 (BITALG), GFNI and AVX-VNNI"; fi
 
-# --- The command. The same work is done by the native one, and must come out the same.
+# --- The command. What is made here and there is exchanged: the same bytes must come of it.
 cd "$out/files" && rm -rf ./*
 echo '#include "tests/make_gguf.h"
 int main(int n, char **path) {
@@ -87,24 +88,24 @@ int main(int n, char **path) {
     return !file || fwrite(g.data, 1, g.bytes, file) != g.bytes || fclose(file);
 }' >../tiny.c
 cc -std=c11 -D_GNU_SOURCE -I../room ../tiny.c -o ../tiny -lm && ../tiny tiny.gguf
-native=$out/../../bitstack name='größe-日本 *.bitstack'
+native=$out/../../bitstack name='größe-日本 ü.bitstack'
 w() { limited 200 wine "$win/bitstack.exe" "$@"; }
 w compress tiny.gguf -o "$name" --levels 3 --calibrate none --effort fast --quiet >"$out/log" 2>&1
-"$native" compress tiny.gguf -o native.bitstack --levels 3 --calibrate none --effort fast --quiet
-if cmp "$name" native.bitstack >>"$out/log" 2>&1; then ok "compress makes, under a name beyond ASCII, the bytes that it makes here"; else bad "compress" 9; fi
-[ "$(ls | wc -l)" -eq 3 ] && ok "nothing is left beside it" || { bad "files are left: $(ls | tr '\n' ' ')"; }
+if [ $? -eq 0 ] && "$native" verify "$name" >>"$out/log" 2>&1; then ok "compress makes a stack that is valid here, under a name beyond ASCII"; else bad "compress" 9; fi
+[ -e "$name" ] || finish
+[ "$(ls | wc -l)" -eq 2 ] && ok "nothing is left beside it" || { bad "files are left: $(ls | tr '\n' ' ')"; }
 w run "$name" --prompt 'a*' -n 6 --temperature 0 --threads 2 >said 2>"$out/log"
-"$native" run native.bitstack --prompt 'a*' -n 6 --temperature 0 >expected 2>/dev/null
-if cmp said expected >>"$out/log" 2>&1; then ok "run writes what it writes here, and takes a * for a *"; else bad "run" 9; fi
+"$native" run "$name" --prompt 'a*' -n 6 --temperature 0 >expected 2>/dev/null
+if [ -s said ] && cmp said expected >>"$out/log" 2>&1; then ok "run writes what it writes here, and takes a * for a *"; else bad "run" 9; fi
 cat "$name" | w run - --prompt 'a*' -n 6 --temperature 0 --wait 1GB >said 2>"$out/log"
-if cmp said expected >>"$out/log" 2>&1; then ok "run takes a stack that comes by a pipe"; else bad "run -" 9; fi
+if [ -s said ] && cmp said expected >>"$out/log" 2>&1; then ok "run takes a stack that comes by a pipe"; else bad "run -" 9; fi
 half=$(($(wc -c <"$name") * 4 / 5))
 echo old >cut.bitstack
-w cut "$name" --budget $half -o cut.bitstack >"$out/log" 2>&1 && "$native" cut native.bitstack --budget $half -o native-cut.bitstack
-if cmp cut.bitstack native-cut.bitstack >>"$out/log" 2>&1 && [ ! -e cut.bitstack.part ]; then ok "cut takes the place of a file that was there"; else bad "cut" 9; fi
+w cut "$name" --budget $half -o cut.bitstack >"$out/log" 2>&1 && "$native" cut "$name" --budget $half -o native.bitstack >>"$out/log" 2>&1
+if cmp cut.bitstack native.bitstack >>"$out/log" 2>&1 && [ ! -e cut.bitstack.part ]; then ok "cut takes the place of a file that was there"; else bad "cut" 9; fi
 w cut cut.bitstack --budget 1GB -o ./cut.bitstack >"$out/log" 2>&1
-if [ $? -eq 1 ] && grep -q 'expected another -o' "$out/log" && cmp cut.bitstack native-cut.bitstack; then ok "a file is not cut in its own place"; else bad "cut in place" 9; fi
-deep=$(printf 'a long name of a folder, %.0s' 1 2 3 4 5 6)
+if [ $? -eq 1 ] && grep -q 'expected another -o' "$out/log" && cmp cut.bitstack native.bitstack; then ok "a file is not cut in its own place"; else bad "cut in place" 9; fi
+deep=$(printf 'a long name of a folder-%.0s' 1 2 3 4 5 6)
 mkdir -p "$deep/$deep" && cp "$name" "$deep/$deep/a.bitstack"
 w cut "$deep/$deep/a.bitstack" --budget $half -o "$deep/$deep/b.bitstack" >"$out/log" 2>&1
 if cmp "$deep/$deep/b.bitstack" cut.bitstack >>"$out/log" 2>&1; then ok "names may be longer than 260 characters"; else bad "a long name" 9; fi

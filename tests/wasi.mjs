@@ -5,4 +5,4 @@ import { argv, env, exit } from "node:process";
 
 const wasi = new WASI({ version: "preview1", args: argv.slice(2), env, preopens: { ".": "." }, returnOnExit: true });
 const module = await WebAssembly.compile(await readFile(argv[2]));
-exit(wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject())));
+exit(wasi.start(await WebAssembly.instantiate(module, { wasi_snapshot_preview1: wasi.wasiImport })));
