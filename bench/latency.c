@@ -7,6 +7,7 @@
  * file's pages, which it need not do. A token's wait is what it took beyond the median of those at either end of the resize,
  * whichever is slower. */
 #define BITSTACK_POOL
+#include "bitstack/follow.h"
 #include "bitstack/resize.h"
 #include "llm/generate.h"
 #include "../tests/random_stack.h"
@@ -70,13 +71,15 @@ static double plain_read(const char *path) {
     return bytes / (seconds(CLOCK_MONOTONIC) - start);
 }
 
+/* As the command loads it. */
 static int load_all(const char *path, int cold, int skip) {
     bitstack *stack;
-    bitstack_error error;
+    follow *f;
+    llm_error error;
     bitstack_options options = {0};
     options.load_nothing = 1, options.skip_checksums = skip;
     options.allocator = memory_allocator();
-    if (bitstack_open_file(&stack, path, &options, &error) != BITSTACK_OK) return fprintf(stderr, "%s\n", error.message), 1;
+    if (follow_open(&f, &stack, path, 0, &options, &error) != 0) return fprintf(stderr, "%s\n", error.message), 1;
     if (cold) drop_pages(path);
     double start = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
     bitstack_set_budget(stack, 0, NULL);
@@ -84,6 +87,7 @@ static int load_all(const char *path, int cold, int skip) {
     printf("budget, %s, checksums %s: %.2f GB/s, %.2f s of processor a GB\n", cold ? "cold" : "warm", skip ? "skipped" : "verified",
            bytes / (seconds(CLOCK_MONOTONIC) - start) / 1e9, (seconds(CLOCK_THREAD_CPUTIME_ID) - cpu) / bytes * 1e9);
     bitstack_close(stack);
+    follow_close(f);
     return 0;
 }
 
