@@ -6,7 +6,7 @@
  *     #define BITSTACK_IMPLEMENTATION
  *     #include "bitstack.h"
  *
- * and everywhere else just include it. No compiler flags are needed: every kernel the compiler can
+ * and everywhere else just include it. gcc, clang, or cl from 2019 on. No compiler flags are needed: every kernel the compiler can
  * build is built, and the fastest one that this CPU has is chosen at run time.
  *
  *     bitstack *stack;
@@ -417,7 +417,8 @@ typedef struct bitstack_view {
  * A block whose checksum fails is left out together with the later blocks of its matrix; opening
  * still succeeds, *error then says which (code BITSTACK_ERROR_CHECKSUM; _FORMAT where a table or unit
  * is not valid), and bitstack_blocks_missing how many
- * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had. */
+ * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had.
+ * Paths are UTF-8 on Windows, too, and may be longer than 260 characters there. */
 #ifndef BITSTACK_NO_STDIO
 BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options, bitstack_error *error);
 #endif

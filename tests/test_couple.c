@@ -77,7 +77,7 @@ static void demo(void) {
     llm_model full, model;
     llm_error error;
     llm_rows rows = {NULL, 0, 0};
-    llm_reference reference = {&full, NULL};
+    llm_reference reference = {&full, NULL, 0};
     char line[700], here[500];
     CHECK(getcwd(here, sizeof here), "no folder");
     snprintf(line, sizeof line, "compress '%s/" MODEL "' -o m.bitstack --levels 2 --effort fast --calibrate-self 1024 --compress-embeddings no --quiet", here);

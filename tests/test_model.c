@@ -91,11 +91,14 @@ int main(void) {
         CHECK(fabs(exp(q.nll - 4.44808) - 1) < 1e-3, "nll %.6f, not 4.44808", q.nll);
         CHECK(q.tokens == 32 * 256, "%llu tokens", (unsigned long long)q.tokens);
         rows.count = 3;
-        llm_reference itself = {&m, NULL};
+        llm_reference itself = {&m, NULL, 0};
         CHECK(llm_evaluate(&m, &itself, &rows, 1, NULL, NULL, &q1) == 0 && llm_evaluate(&m, &itself, &rows, 2, NULL, NULL, &q2) == 0, "no memory");
         free(itself.logits);
         CHECK(q1.nll == q2.nll, "%.17g on one thread, %.17g on two", q1.nll, q2.nll);
         CHECK(q1.kl == 0 && q2.kl == 0, "divergence %g and %g from itself", q1.kl, q2.kl);
+        llm_reference made_again = {&m, NULL, 1};
+        CHECK(llm_evaluate(&m, &made_again, &rows, 2, NULL, NULL, &q2) == 0 && !made_again.logits, "logits are kept");
+        CHECK(q1.nll == q2.nll && q2.kl == 0, "%.17g, and %.17g where logits are not kept; divergence %g", q1.nll, q2.nll, q2.kl);
         free(rows.ids);
     }
 
@@ -104,6 +107,24 @@ int main(void) {
     double nll = 0, kl = 0;
     llm_score(a, b, 2, 1, &nll, &kl);
     CHECK(fabs(nll - log(2)) < 1e-6 && fabs(kl - (0.75 * log(1.5) + 0.25 * log(0.5))) < 1e-6, "nll %g kl %g", nll, kl);
+
+    TEST("both are what sums of doubles give, over more logits than are taken at once and with the greatest ones last");
+    enum { MANY = 20011 };
+    float *own = (float *)malloc(MANY * sizeof *own), *other = (float *)malloc(MANY * sizeof *other);
+    double sums[2] = {0, 0}, expected = 0;
+    for (int i = 0; i < MANY; i++) {
+        other[i] = (float)(i * 7919 % 1009) * 0.008f + (float)i * 0.0004f, own[i] = other[i] + 30 + (float)(i * 31 % 17) * 0.02f;
+        sums[0] += exp((double)own[i]), sums[1] += exp((double)other[i]);
+    }
+    for (int i = 0; i < MANY; i++) {
+        double p = exp((double)other[i]) / sums[1];
+        expected += p * log(p / (exp((double)own[i]) / sums[0]));
+    }
+    nll = kl = 0;
+    llm_score(own, other, MANY, 5, &nll, &kl);
+    CHECK(fabs(nll - (log(sums[0]) - (double)own[5])) < 1e-6 * nll && fabs(kl - expected) < 1e-7,
+          "nll %.9g, not %.9g; kl %.9g, not %.9g", nll, log(sums[0]) - (double)own[5], kl, expected);
+    free(own), free(other);
 
     TEST("sampling: greedy takes the best, a seed repeats, top-p keeps to the likely ones, temperature spreads");
     llm_sampler greedy = {0, 1, 1}, narrow = {1, 0.6f, 3}, wide = {1, 1, 3};

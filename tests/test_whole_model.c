@@ -13,7 +13,7 @@ int main(int argc, char **argv) {
     llm_error error;
     llm_rows rows = {NULL, 0, 0};
     llm_quality dense;
-    llm_reference reference = {&full, NULL};
+    llm_reference reference = {&full, NULL, 0};
     char line[1200], path[600];
     const char *slash = strrchr(argv[0], '/');
     int directory = slash ? (int)(slash - argv[0]) : 1;

@@ -47,15 +47,23 @@ texts() {
   venv/bin/python "$here/prepare.py" texts .
 }
 llama() {
-  [ -x bin/ggml_quantize ] && [ -x bin/llama-bench ] && return
+  [ -x bin/ggml_quantize ] && [ -x bin/llama-bench ] && [ -s tiles.h ] && return
   [ -s llama_cpp_python-0.3.36.tar.gz ] || tools scikit_build_core==1.1.2
   tools ninja==1.13.2 cmake==4.4.5
   pypi llama_cpp_python-0.3.36.tar.gz 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e llama-cpp-python==0.3.36 --no-binary :all:
   [ -d llama_cpp_python-0.3.36 ] || tar xzf llama_cpp_python-0.3.36.tar.gz
+  rm -f bin/llama-bench
+  # GCC's own says that it reads 8 bytes of the 64, so that the stores of the others are left out and ggml's AMX faults.
+  cat >tiles.h <<'END'
+#ifdef __AMX_TILE__
+#include <immintrin.h>
+#define _tile_loadconfig(config) __asm__ volatile("ldtilecfg %0" : : "m"(*(const char(*)[64])(config)))
+#endif
+END
   cd llama_cpp_python-0.3.36/vendor/llama.cpp
   export PATH=$top/venv/bin:$PATH
-  [ -f build/build.ninja ] || cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF \
-    -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_UI=OFF -DBUILD_SHARED_LIBS=OFF >/dev/null
+  cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS="-include '$top/tiles.h'" -DGGML_NATIVE=ON -DLLAMA_CURL=OFF \
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_UI=OFF -DBUILD_SHARED_LIBS=OFF >/dev/null
   ninja -j "${JOBS:-$(nproc)}" -C build llama-quantize llama-imatrix llama-bench >build.log
   mkdir -p "$top/bin"; cp build/bin/llama-* "$top/bin/"
   g++ -O2 -fopenmp -Iggml/include "$here/ggml_quantize.cpp" -o "$top/bin/ggml_quantize" build/ggml/src/libggml-base.a -lpthread -lm

@@ -5,6 +5,7 @@
 #   QUICK=1   a few sizes on few tokens, no llama.cpp unless it is there; into build/real/quick.csv
 #   OURS=1    forgets the stack's rows and measures only them again; SPEED=1 the same with all rows of speed
 #   PARTS     some of: fetch peers files ours speed; all
+#   ROUNDS    of the speed part, 3; a trial needs one
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build} dir=${REAL_DIR:-$build/real} shared=${SHARED:-../shared/real} csv=bench/results/real.csv
@@ -56,7 +57,7 @@ if has files && [ -z "${QUICK:-}" ] && [ -x "$dir/bin/llama-quantize" ]; then
     # Its IQ types are unpacked by ggml's own Python package; the judge is the same program for all.
     [ -s "$dir/$t-half.gguf" ] || { "$dir/venv/bin/pip" -q install --disable-pip-version-check numpy==2.4.6 gguf==0.19.0 >&2
       "$dir/venv/bin/python" bench/real/prepare.py half "$dir/$t.gguf" "$dir/$t-half.part" && mv "$dir/$t-half.part" "$dir/$t-half.gguf"; }
-    files+=(file="llama.cpp,$t,$(stat -c %s "$dir/$t.gguf"),$dir/$t-half.gguf")
+    files+=(file="llama.cpp,$t,$(stat -L -c %s "$dir/$t.gguf"),$dir/$t-half.gguf")
   done
   measure "${files[@]}"
 fi
@@ -69,35 +70,38 @@ if has ours; then
   done
   budgets=
   for mb in 50 55 61.2 65 71 76 80 85; do budgets="$budgets,${mb}MB:$(awk "BEGIN { print $mb * 1000000 }")"; done
-  for t in $types; do [ ! -s "$dir/$t.gguf" ] || budgets="$budgets,$t:$(stat -c %s "$dir/$t.gguf")"; done
+  for t in $types; do [ ! -s "$dir/$t.gguf" ] || budgets="$budgets,$t:$(stat -L -c %s "$dir/$t.gguf")"; done
   file=$stack-file
   [ $stack = ours ] || file=$stack-layer
   measure full layers="$dir/$stack-layer.bitstack" stack="$dir/$file.bitstack$budgets"
 fi
-# Speed: llama-bench and our stack at the same bytes by turns, three times; the median of each.
+# Speed: llama-bench and our stack at the same bytes by turns, some rounds; the median of each. Rows are replaced when
+# there are new ones, not before.
 bench_file() { [ -s "$dir/$1.gguf" ] || "$dir/bin/llama-quantize" "$dir/model-f16.gguf" "$dir/$1.gguf" "$1" "$threads" >"$dir/$1.log" 2>&1; }
 bench_runs() { # on some machines it dies in its own kernels; a weaker build of it would be no peer
   bench_file Q4_0
-  "$dir/bin/llama-bench" -m "$dir/Q4_0.gguf" -t 1 -p 16 -n 1 -r 1 >/dev/null 2>&1 && return
+  "$dir/bin/llama-bench" -m "$dir/Q4_0.gguf" -t 1 -p 512 -n 1 -r 1 >/dev/null 2>&1 && return
   say "llama-bench fails on this machine: rows of speed are left as they are"; return 1
 }
 if has speed && [ -z "${QUICK:-}" ] && [ -x "$dir/bin/llama-bench" ] && [ -s "$dir/ours-file.bitstack" ] && bench_runs; then
-  [ -z "${SPEED:-}" ] || forget '^speed,'
-  for t in Q4_0 $types; do
-    case $t in Q4_0 | Q4_K_M | IQ4_XS | Q6_K) ;; *) continue ;; esac
+  counts=1
+  [ "$threads" = 1 ] || counts="1 $threads"
+  for t in Q4_0 IQ4_XS Q4_K_M Q6_K; do
     bench_file "$t"
-    bytes=$(stat -c %s "$dir/$t.gguf")
-    for n in 1 "$threads"; do
-      ! grep -q "^speed,file,llama.cpp,$t,.*,$n,[0-9.]*$" "$csv" || continue
+    bytes=$(stat -L -c %s "$dir/$t.gguf")
+    for n in $counts; do
+      [ -n "${SPEED:-}" ] || ! grep -q "^speed,file,llama.cpp,$t,.*,$n,[0-9.]*$" "$csv" || continue
       : >"$dir/speed.txt"
-      for round in 1 2 3; do
-        "$dir/bin/llama-bench" -m "$dir/$t.gguf" -t "$n" -p 128,512,2048 -n 64 -r 1 -o csv 2>/dev/null | tr -d '"' |
+      for ((round = 1; round <= ${ROUNDS:-3}; round++)); do
+        say "speed: $t, $n threads, round $round"
+        "$dir/bin/llama-bench" -m "$dir/$t.gguf" -t "$n" -p 128,512,2048 -n 64 -r 1 -o csv 2>"$dir/speed.log" | tr -d '"' |
           awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i; next } { print "llama.cpp", ($c["n_gen"] > 0 ? "decode" : "prompt-" $c["n_prompt"]), $c["avg_ts"] }' >>"$dir/speed.txt"
         "$build/bench/speed" "$dir/ours-file.bitstack" "$bytes" "$n" 64 128 512 2048 | sed 's/^/BitStack /' >>"$dir/speed.txt"
       done
+      forget "^speed,file,[^,]*,(stack-at-)?$t,.*,$n,[0-9.]*$"
       for what in decode prompt-128 prompt-512 prompt-2048; do
         for method in llama.cpp BitStack; do
-          value=$(awk -v m="$method" -v w="$what" '$1 == m && $2 == w { print $3 }' "$dir/speed.txt" | sort -g | sed -n 2p)
+          value=$(awk -v m="$method" -v w="$what" '$1 == m && $2 == w { print $3 }' "$dir/speed.txt" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
           setting=$t any=0
           [ $method = llama.cpp ] || { setting=stack-at-$t any=1; }
           echo "speed,file,$method,$setting,$any,,,$bytes,$what,,,,$n,$value" >>"$csv"

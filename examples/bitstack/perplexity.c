@@ -83,7 +83,7 @@ int command_perplexity(int argc, char **argv) {
     load.unpack_bytes = (uint64_t)2 << 30;
     load.stack.precision = exact ? BITSTACK_EXACT : BITSTACK_FAST;
     if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
-    llm_reference reference = {&full, NULL};
+    llm_reference reference = {&full, NULL, !budgets || !strchr(budgets, ',')};
     int status = CLI_OK, opened = 0;
     if (budgets && !model.source.stack) status = cli_failed("%s: --budgets needs a stack, this is a GGUF model", path);
     if (!context) context = model.config.context < 256 ? model.config.context : 256;

@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
         llm_model_close(&full);
         return 1;
     }
-    llm_reference reference = {&full, NULL};
+    llm_reference reference = {&full, NULL, 0};
     bitstack *stack = model.source.stack;
     if (!stack || llm_generate_rows(&rows, &full, ROWS, LENGTH, 2026, threads, NULL, NULL) != 0) {
         fprintf(stderr, "demo: %s: expected a stack, and enough memory\n", argv[2]);

@@ -15,8 +15,7 @@ enum {
     TILE_TOKENS = 256,  /* of a product's share of work, and at most so many outputs */
     TILE_ROWS = 2048,
     HEAD_TOKENS = 256,  /* logits held at a time, at most, */
-    HEAD_LEAST = 16,    /* and at least */
-    PACKED_TOKENS = 24  /* from so many on a matrix is packed */
+    HEAD_LEAST = 16     /* and at least */
 };
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -74,7 +73,7 @@ static void pack_turned_piece(void *user, size_t index, int thread) {
 
 /* Floats of a row of a packed matrix, where there is such a thing, it pays, and it fits. */
 static size_t packed_row(size_t rows, size_t cols, size_t tokens, size_t room) {
-    size_t all = tokens < PACKED_TOKENS ? 0 : llm_packed_floats(rows, cols);
+    size_t all = tokens < LLM_PACKED_LEAST ? 0 : llm_packed_floats(rows, cols);
     return all && all <= room ? llm_packed_floats(32, cols) / 32 : 0;
 }
 

@@ -292,9 +292,9 @@ void llm_pack(const float *w, size_t stride, int turned, size_t rows, size_t col
     llm_x86_pack(w, stride, turned, rows, cols, packed);
 }
 
-void llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
-                     size_t count, float *room) {
-    llm_x86_gemm_packed(packed, rows, cols, x, x_stride, y, y_stride, count, room);
+int llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                    size_t count, float *room) {
+    return llm_x86_gemm_packed(packed, rows, cols, x, x_stride, y, y_stride, count, room);
 }
 
 void llm_attend_tokens(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {

@@ -17,9 +17,11 @@ size_t llm_packed_floats(size_t rows, size_t cols);
 /* Rows may be packed share by share, from multiples of 32 on, each row taking as many floats as a 32nd of 32 rows. w's
  * rows are `stride` apart; `turned`: w is the transpose, cols x rows. packed: aligned to 64 bytes. */
 void llm_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *packed);
-/* As llm_gemm, the same outputs for 24 vectors and more. room: for the vectors, aligned to 64 bytes. */
-void llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
-                     size_t count, float *room);
+/* As llm_gemm, the same outputs for so many vectors and more. room: for the vectors, aligned to 64 bytes; NULL: the
+ * thread's own, and 0 where there is no memory for it. */
+enum { LLM_PACKED_LEAST = 24 };
+int llm_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                    size_t count, float *room);
 
 /* Attention, sum over t of softmax_t(scale q.k_t) v_t, of the heads that share keys and values. Token t of a batch is at position
  * position + t and sees the keys up to its own, `window` of them at most (0: all). */

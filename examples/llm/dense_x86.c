@@ -411,16 +411,16 @@ AMX static void pack_amx(const float *w, size_t stride, int turned, size_t rows,
 
 void llm_x86_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *to) { pack_amx(w, stride, turned, rows, cols, to); }
 
-void llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
-                         size_t count, float *space) {
-    gemm_amx(NULL, packed, rows, cols, x, x_stride, y, y_stride, count, (unsigned char *)(void *)space);
+int llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                        size_t count, float *space) {
+    return gemm_amx(NULL, packed, rows, cols, x, x_stride, y, y_stride, count, (unsigned char *)(void *)space);
 }
 
 /* Which one depends on the columns and the vectors only, never on how rows are shared out. */
 int llm_x86_gemm(const float *w, size_t rows, size_t cols, const float *x, size_t x_stride, float *y,
                  size_t y_stride, size_t count) {
     int has = count < 8 ? 0 : llm_dense_limit(-1);
-    if (has >= LLM_DENSE_AMX && count >= 24 && cols >= 64)
+    if (has >= LLM_DENSE_AMX && count >= LLM_PACKED_LEAST && cols >= 64)
         return gemm_amx(w, NULL, rows, cols, x, x_stride, y, y_stride, count, NULL);
     if (has >= LLM_DENSE_AVX512) return gemm_avx512(w, rows, cols, x, x_stride, y, y_stride, count);
     return 0;
@@ -538,9 +538,10 @@ size_t llm_x86_packed(size_t rows, size_t cols) {
 void llm_x86_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *to) {
     (void)w, (void)stride, (void)turned, (void)rows, (void)cols, (void)to;
 }
-void llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
-                         size_t count, float *space) {
+int llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                        size_t count, float *space) {
     (void)packed, (void)rows, (void)cols, (void)x, (void)x_stride, (void)y, (void)y_stride, (void)count, (void)space;
+    return 0;
 }
 int llm_x86_attend(const llm_attention *a, float *out, const float *q, size_t first, size_t count) {
     (void)a, (void)out, (void)q, (void)first, (void)count;

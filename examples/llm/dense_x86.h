@@ -10,8 +10,8 @@ int llm_x86_gemm(const float *w, size_t rows, size_t cols, const float *x, size_
 /* As llm_packed_floats and its kin in dense.h. */
 size_t llm_x86_packed(size_t rows, size_t cols);
 void llm_x86_pack(const float *w, size_t stride, int turned, size_t rows, size_t cols, float *to);
-void llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
-                         size_t count, float *room);
+int llm_x86_gemm_packed(const float *packed, size_t rows, size_t cols, const float *x, size_t x_stride, float *y, size_t y_stride,
+                        size_t count, float *room);
 int llm_x86_attend(const llm_attention *a, float *out, const float *q, size_t first, size_t count);
 
 #endif

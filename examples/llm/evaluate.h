@@ -22,10 +22,12 @@ typedef struct llm_quality {
 typedef void (*llm_progress)(void *user, double fraction);
 
 /* What to compare with: the full-precision model, and its logits on the rows once they are known, if they take
- * less than two gigabytes. Start with {model, NULL}; evaluate the same rows each time; free the logits. */
+ * less than two gigabytes and are wanted again. Start with {model, NULL, once}; evaluate the same rows each time; free
+ * the logits. */
 typedef struct llm_reference {
     const llm_model *model;
     float *logits;
+    int once;
 } llm_reference;
 
 /* `against` may be NULL (kl is then 0). Rows are shared out over the threads where that comes out even, else all

@@ -281,6 +281,9 @@ static void multiply_rows(void *context, size_t part) {
     float *unpacked = p->unpacked + part * UNPACK_ROWS * cols;
     if (end > linear->rows) end = linear->rows;
     if (begin >= end) return;
+    if (linear->packed && p->count >= LLM_PACKED_LEAST &&
+        llm_gemm_packed(linear->packed + begin * (llm_packed_floats(32, cols) / 32), end - begin, cols, p->x, cols, p->y + begin,
+                        linear->rows, p->count, NULL)) return;
     if (linear->dense) llm_gemm(linear->dense + (size_t)begin * cols, end - begin, cols, p->x, cols, p->y + begin, linear->rows, p->count);
     else
         for (uint32_t i = begin, most = p->count < FEW ? FEW_ROWS : UNPACK_ROWS; i < end; i += most) {
@@ -304,7 +307,7 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
     else if (!linear->dense && linear->matrix >= 0) bitstack_gemm(m->source.stack, linear->matrix, x, cols, y, rows, count);
     else {
         size_t parts = (size_t)rows * cols * count > 1 << 16 ? (size_t)parts_of(m) : 1;
-        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 7) / 8 * 8};
+        product p = {linear, x, y, unpacked, count, (uint32_t)((rows + parts - 1) / parts + 31) / 32 * 32};
         share_out(m, multiply_rows, &p, parts);
         if (m->forget && !linear->dense) llm_tensor_forget(&m->source, linear->tensor);
     }
@@ -416,7 +419,7 @@ static int allocate(llm_state *s, const llm_model *m, uint32_t context, uint32_t
                                &s->attending, &s->rope, &s->unpacked};
     state_parts(m, context, s->batch, texts ? texts : 1, parts);
     for (int i = 0; i < STATE_PARTS; i++)
-        if (!(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64))) {
+        if (!(*at[i] = platform_aligned((parts[i] / 16 + 1) * 64))) {
             llm_state_free(s);
             return -1;
         }
@@ -433,8 +436,9 @@ int llm_state_init_texts(llm_state *s, const llm_model *m, uint32_t context, uin
 }
 
 void llm_state_free(llm_state *s) {
-    free(s->keys), free(s->values), free(s->x), free(s->normed), free(s->q), free(s->k), free(s->v), free(s->attended);
-    free(s->up), free(s->gate), free(s->attending), free(s->rope), free(s->unpacked);
+    float *const all[STATE_PARTS] = {s->keys, s->values, s->x, s->normed, s->q, s->k, s->v, s->attended, s->up, s->gate,
+                                     s->attending, s->rope, s->unpacked};
+    for (int i = 0; i < STATE_PARTS; i++) platform_aligned_free(all[i]);
     memset(s, 0, sizeof *s);
 }
 

@@ -43,6 +43,7 @@ typedef struct llm_linear {
     const llm_gains *gains;   /* of that; or NULL */
     const llm_tensor *tensor; /* unpacked on the fly, a few rows at a time */
     float *owned;             /* what `dense` points to, if it was made on loading */
+    const float *packed;      /* `dense` as llm_pack makes it, for products of many vectors; or NULL */
     float *bias;              /* rows floats to add to the product; or NULL */
     /* y = W x (bias apart) by somebody else's kernel, used for single vectors before all of these; or NULL */
     void (*gemv)(const void *user, const float *x, float *y);
