@@ -7,6 +7,7 @@
  * file's pages, which it need not do. A token's wait is what it took beyond the median of those at either end of the resize,
  * whichever is slower. */
 #define BITSTACK_POOL
+#include "bitstack/follow.h"
 #include "bitstack/resize.h"
 #include "llm/generate.h"
 #include "../tests/random_stack.h"
@@ -70,13 +71,15 @@ static double plain_read(const char *path) {
     return bytes / (seconds(CLOCK_MONOTONIC) - start);
 }
 
+/* As the command loads it. */
 static int load_all(const char *path, int cold, int skip) {
     bitstack *stack;
-    bitstack_error error;
+    follow *f;
+    llm_error error;
     bitstack_options options = {0};
     options.load_nothing = 1, options.skip_checksums = skip;
     options.allocator = memory_allocator();
-    if (bitstack_open_file(&stack, path, &options, &error) != BITSTACK_OK) return fprintf(stderr, "%s\n", error.message), 1;
+    if (follow_open(&f, &stack, path, 0, &options, &error) != 0) return fprintf(stderr, "%s\n", error.message), 1;
     if (cold) drop_pages(path);
     double start = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
     bitstack_set_budget(stack, 0, NULL);
@@ -84,6 +87,7 @@ static int load_all(const char *path, int cold, int skip) {
     printf("budget, %s, checksums %s: %.2f GB/s, %.2f s of processor a GB\n", cold ? "cold" : "warm", skip ? "skipped" : "verified",
            bytes / (seconds(CLOCK_MONOTONIC) - start) / 1e9, (seconds(CLOCK_THREAD_CPUTIME_ID) - cpu) / bytes * 1e9);
     bitstack_close(stack);
+    follow_close(f);
     return 0;
 }
 
@@ -152,24 +156,35 @@ static int resize(const char *path, int threads) {
     return 0;
 }
 
-static void nothing(void *context, size_t index) { (void)context, (void)index; }
+typedef struct meeting {
+    int there, all;
+} meeting;
 
-/* Calls that do nothing, one after the other as products are, and after a pause as between tokens. */
+/* Ends when all threads are there. */
+static void meet(void *context, size_t index) {
+    meeting *m = context;
+    (void)index;
+    __atomic_fetch_add(&m->there, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&m->there, __ATOMIC_ACQUIRE) < m->all) {}
+}
+
+/* How long until all of the pool's threads are at work: one call after the other as products are, and after a pause. */
 static void wake(int threads) {
-    enum { CALLS = 2000 };
+    enum { CALLS = 1000 };
     static double times[CALLS];
     bitstack_pool *pool;
     if (threads < 2 || bitstack_pool_open(&pool, threads, NULL) != BITSTACK_OK) return;
     for (int pause = 0; pause <= 200; pause += 200) {
         for (int i = 0; i < CALLS; i++) {
+            meeting m = {0, bitstack_pool_threads(pool)};
             if (pause) usleep((useconds_t)pause);
             double start = seconds(CLOCK_MONOTONIC);
-            bitstack_pool_run(pool, nothing, NULL, (size_t)threads);
+            bitstack_pool_run(pool, meet, &m, (size_t)m.all);
             times[i] = seconds(CLOCK_MONOTONIC) - start;
         }
         double half = share_of(times, CALLS, 0.5);
-        printf("pool of %d, %s: a call that does nothing takes %.2f us (median), %.2f us (90 %%)\n", threads,
-               pause ? "200 us after the last one" : "one call after the other", 1e6 * half, 1e6 * share_of(times, CALLS, 0.9));
+        printf("pool of %d, %s: all at work after %.2f us (median), %.2f us (90 %%)\n", threads,
+               pause ? "200 us after the last call" : "one call after the other", 1e6 * half, 1e6 * share_of(times, CALLS, 0.9));
     }
     bitstack_pool_close(pool);
 }

@@ -133,6 +133,7 @@ int main(int argc, char **argv) {
     CHECK(fails("run tiny.gguf", 2, "--prompt"), "prompt");
     CHECK(fails("run tiny.gguf --prompt a --budget 3XB", 2, "--budget: expected a size"), "size");
     CHECK(fails("run tiny.gguf --prompt a --top-p 2", 2, "--top-p"), "top-p");
+    CHECK(fails("run tiny.gguf --prompt a --kv f64", 2, "--kv: expected f32, f16 or 8") && fails("chat tiny.gguf --kv 9", 2, "--kv: expected"), "kv");
     CHECK(fails("perplexity tiny.gguf", 2, "--text or --tokens"), "text");
     CHECK(fails("perplexity tiny.gguf --tokens ids.u16 --special", 2, "--special needs a text"), "marks among ids");
     CHECK(fails("compress tiny.gguf -o x.bitstack --special", 2, "--special needs a text"), "marks in no text");

@@ -136,7 +136,7 @@ int main(int argc, char **argv) {
     CHECK(fabs(after(command_err, "model's ") - all) < 0.01 &&
               fabs(before(command_err, " of memory are free") - 80) < 0.01 && fabs(margin - 2 * 16.78) < 0.02,
           "%s", command_err);
-    CHECK(context > 512 * LAYERS * 2 * WIDTH * 4 / 1e6 &&
+    CHECK(context > 512 * LAYERS * 2 * WIDTH * 2 / 1e6 && context < 1.2 * 512 * LAYERS * 2 * WIDTH * 2 / 1e6 &&
               fabs(chosen - ((double)base / 1e6 + 80 - margin - context)) < 0.02,
           "%s", command_err);
     CHECK(command_shell("BITSTACK_CGROUP=g \"$B\" plan big.bitstack --json") == 0 &&

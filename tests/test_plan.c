@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     for (int l = 1; l <= 8; l++) { /* planes, a byte of scale for 64 weights, and column factors of less than 1 % */
         double want = layers / 8 * l + layers / 64 + 2 * vocabulary, got = value(l - 1, "model_bytes"), context = value(l - 1, "context_bytes");
         CHECK(got > want && got < 1.01 * want + 2e6, "level %d: %.0f bytes, not %.0f", l, got, want);
-        CHECK(context > 4096.0 * 32 * 2 * 1024 * 4 && context < 1.2 * 4096.0 * 32 * 2 * 1024 * 4, "%.0f bytes for the context", context);
+        CHECK(context > 4096.0 * 32 * 2 * 1024 * 2 && context < 1.2 * 4096.0 * 32 * 2 * 1024 * 2, "%.0f bytes for the context", context); /* halves */
         CHECK(value(l - 1, "fits") == (got + context <= 6e9) && value(l - 1, "ram_bytes") == 6e9, "level %d: fits is %g", l, value(l - 1, "fits"));
         CHECK(l == 1 || value(l - 1, "predicted_kl") < value(l - 2, "predicted_kl"), "quality does not grow");
     }

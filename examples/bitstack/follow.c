@@ -6,18 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAIT_MS = 10 };
+enum { WAIT_MS = 10, AHEAD = 16 << 20 }; /* AHEAD: bytes that the system is asked to fetch before they are read */
 
 struct follow {
     int fd, piped, started;
     pthread_t thread; /* takes the standard input to the file */
     uint64_t arrived, limit;
+    uint64_t end, asked; /* of the last read; of what was asked for beforehand */
     int stop, ended; /* ended: 1, or 1 + errno */
 };
 
+/* Blocks are loaded in the order of the file. Where a read goes on after the last one, half as much again is asked for whenever
+ * half of what was asked for is used up. */
+static void ask_ahead(follow *f, uint64_t offset, uint64_t end) {
+    uint64_t last = __atomic_exchange_n(&f->end, end, __ATOMIC_RELAXED), asked = __atomic_load_n(&f->asked, __ATOMIC_RELAXED);
+    uint64_t from = asked > end && asked - end <= AHEAD ? asked : end;
+    if (offset != last || from - end > AHEAD / 2) return;
+    platform_ahead(f->fd, from, AHEAD / 2);
+    __atomic_store_n(&f->asked, from + AHEAD / 2, __ATOMIC_RELAXED);
+}
+
 static int read_at(void *user, uint64_t offset, void *to, size_t bytes) {
-    const follow *f = user;
+    follow *f = user;
     char *at = to;
+    ask_ahead(f, offset, offset + bytes);
     while (bytes) {
         int64_t got = platform_read_at(f->fd, at, bytes, offset);
         if (got <= 0) return -1;

@@ -328,6 +328,7 @@ int command_plan(int argc, char **argv) {
     }
     if (status == CLI_OK) {
         static const memory_policy policy;
+        model.keep = LLM_KEEP_F16; /* as run and chat have it */
         p.state = llm_generator_bytes(NULL, &model, context, UINT32_MAX);
         p.rate = speed_measured(p.threads);
         p.choice.all = UINT64_MAX;

@@ -61,6 +61,7 @@ void platform_folder_close(platform_folder *folder);
 int platform_reader(const char *path);                /* a number, or -1 */
 int platform_scratch(void);                           /* one without a name, to write and read */
 int64_t platform_read_at(int file, void *to, size_t bytes, uint64_t offset); /* as read: fewer at the end */
+void platform_ahead(int file, uint64_t offset, uint64_t bytes); /* these will be read soon: a hint, several reads may be under way */
 int64_t platform_write_at(int file, const void *from, size_t bytes, uint64_t offset);
 int64_t platform_size(int file);
 void platform_shut(int file);

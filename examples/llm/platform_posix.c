@@ -172,6 +172,14 @@ int64_t platform_read_at(int file, void *to, size_t bytes, uint64_t offset) {
     return got;
 }
 
+void platform_ahead(int file, uint64_t offset, uint64_t bytes) {
+#ifdef POSIX_FADV_WILLNEED
+    (void)posix_fadvise(file, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+#else
+    (void)file, (void)offset, (void)bytes;
+#endif
+}
+
 int64_t platform_write_at(int file, const void *from, size_t bytes, uint64_t offset) {
     ssize_t put;
     do put = pwrite(file, from, bytes, (off_t)offset);

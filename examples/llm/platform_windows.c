@@ -299,6 +299,8 @@ int64_t platform_read_at(int file, void *to, size_t bytes, uint64_t offset) {
     return GetLastError() == ERROR_HANDLE_EOF ? 0 : fail(GetLastError());
 }
 
+void platform_ahead(int file, uint64_t offset, uint64_t bytes) { (void)file, (void)offset, (void)bytes; } /* the system reads ahead itself */
+
 int64_t platform_write_at(int file, const void *from, size_t bytes, uint64_t offset) {
     OVERLAPPED at = {.Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
     DWORD put = 0;
