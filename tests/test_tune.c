@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
     llm_model full;
     llm_error error;
     llm_rows rows = {NULL, 0, 0}, others = {NULL, 0, 0};
-    llm_reference reference = {&full, NULL};
+    llm_reference reference = {&full, NULL, 0};
     double before[BUDGETS] = {0}, after[BUDGETS] = {0};
     char line[1200], here[500];
     (void)argc;

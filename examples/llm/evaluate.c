@@ -2,6 +2,7 @@
 #include "evaluate.h"
 #include "dense.h"
 #include "parallel.h"
+#include "platform.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -187,7 +188,7 @@ static void pack(prepared *p, int threads) {
         const llm_linear *linear = linear_of(m, i);
         if (linear->dense) floats += llm_packed_floats(linear->rows, linear->cols);
     }
-    if (floats && floats <= PACKED_BYTES / sizeof(float)) p->packed = aligned_alloc(64, (floats + 15) / 16 * 16 * sizeof(float));
+    if (floats && floats <= PACKED_BYTES / sizeof(float)) p->packed = platform_aligned((floats + 15) / 16 * 64);
     if (!layers || !p->packed) {
         free(layers);
         return;
@@ -218,7 +219,7 @@ static const llm_model *prepare(const llm_model *m, bitstack_pool *pool, int thr
 
 static void release(prepared *p) {
     if (p->packed) free(p->copy.layers);
-    free(p->packed);
+    platform_aligned_free(p->packed);
 }
 
 int llm_evaluate(const llm_model *model, llm_reference *against, const llm_rows *rows, int threads,
