@@ -4,6 +4,7 @@
 # make demo       compress the small model in examples/models, then run it at many sizes
 # make bench      kernels: CSV and table
 # make embedded   a network in flash on a bare Cortex-M4, in qemu
+# make wasm       the runtime as build/bitstack.wasm, for examples/minimal.mjs
 # make install    headers, library, command, manual page to PREFIX (/usr/local), below DESTDIR; make uninstall; make shared
 # Variables: CC, CXX, CFLAGS, BUILD; JOBS, of the tests' builds.
 CC ?= cc
@@ -15,6 +16,7 @@ LIBS = -lm -pthread
 ifneq ($(findstring mingw,$(CC)),) # make CC=x86_64-w64-mingw32-gcc build/bitstack.exe
 EXE = .exe
 LIBS = -lm -static -pthread -lpsapi
+FLAGS += -Wa,-muse-unaligned-vector-move # as the headers do for themselves: GCC's bug 54412
 endif
 HEADERS = bitstack.h bitstack_compress.h
 
@@ -156,6 +158,13 @@ $(BUILD)/bench/real: bench/real/measure.c bench/peers/peer.h $(PEERS) $(LLM) $(L
 $(BUILD)/bench/speed: bench/real/speed.c $(LLM) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+# Models of random weights in the shapes of real ones; loading and resizing: bench/README.md.
+$(BUILD)/bench/shapes: bench/shapes.c bench/shapes.h $(wildcard tests/*.h) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(LIB) -o $@ $(LIBS)
+$(BUILD)/bench/latency: bench/latency.c $(wildcard tests/*.h) $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $< $(filter-out %/main.o,$(COMMAND)) $(LLM) $(LIB) -o $@ $(LIBS)
 $(BUILD)/bench/real_report: bench/real/report.c bench/svg.h
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $< -o $@ -lm
@@ -195,7 +204,7 @@ bench-results: $(BENCH_PROGRAMS)
 
 # Memory and time of compressing a model of eight billion weights: one of its layers, 3 GB of disk.
 # SHAPE=1b LAYERS=0: all of one in the shape of Llama 3.2 1B.
-bench-memory: $(BUILD)/bitstack
+bench-memory: $(BUILD)/bitstack bench/shapes.h
 	@mkdir -p $(BUILD)/bench
 	$(CC) $(FLAGS) bench/memory.c -o $(BUILD)/bench/memory
 	$(BUILD)/bench/memory $(BUILD)/bench $(or $(SHAPE),8b) $(or $(LAYERS),1) --compress-embeddings no --memory 4GB
@@ -221,6 +230,15 @@ $(BUILD)/libbitstack.so: $(BUILD)/shared/bitstack.o $(BUILD)/shared/bitstack_com
 $(BUILD)/libbitstack.a: $(BUILD)/shared/bitstack.o $(BUILD)/shared/bitstack_compress.o
 	@rm -f $@
 	ar rcs $@ $^
+# The runtime for browsers and node: clang, lld and wasi-libc (Debian: lld wasi-libc libclang-rt-dev-wasm32).
+WASM_CC ?= clang --target=wasm32-wasi --sysroot=/usr
+WASM_FLAGS ?= -msimd128 # and -mrelaxed-simd, where the engine has it, with clang 16 or later
+WASM_MODULE = -mexec-model=reactor -Wl,--strip-all,--export=malloc,--export=free
+wasm: $(BUILD)/bitstack.wasm
+$(BUILD)/bitstack.wasm: packaging/bitstack.c bitstack.h
+	@mkdir -p $(@D)
+	$(WASM_CC) -std=c11 $(WARN) -O2 $(WASM_FLAGS) -I. -DBITSTACK_NO_THREADS -DBITSTACK_NO_STDIO $(WASM_MODULE) \
+	    $$(sed -n 's/^BITSTACK_API[^(]*[ *]\(bitstack_[a-z0-9_]*\)(.*/-Wl,--export-if-defined=\1/p' bitstack.h | sort -u) $< -o $@
 $(BUILD)/minimal_cpp: examples/minimal.cpp bitstack.h
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 -Wall -Wextra -Wpedantic $(CFLAGS) -I. $< -o $@ -pthread
@@ -246,4 +264,4 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: install uninstall shared all tests sanitized test test-full test-table demo bench bench-results quality compare real readme readme-check clean
+.PHONY: install uninstall shared wasm all tests sanitized test test-full test-table demo bench bench-results quality compare real readme readme-check clean

@@ -6,7 +6,7 @@
  *     #define BITSTACK_IMPLEMENTATION
  *     #include "bitstack.h"
  *
- * and everywhere else just include it. No compiler flags are needed: every kernel the compiler can
+ * and everywhere else just include it. gcc, clang, or cl from 2019 on. No compiler flags are needed: every kernel the compiler can
  * build is built, and the fastest one that this CPU has is chosen at run time.
  *
  *     bitstack *stack;
@@ -417,7 +417,8 @@ typedef struct bitstack_view {
  * A block whose checksum fails is left out together with the later blocks of its matrix; opening
  * still succeeds, *error then says which (code BITSTACK_ERROR_CHECKSUM; _FORMAT where a table or unit
  * is not valid), and bitstack_blocks_missing how many
- * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had. */
+ * are. A block that cannot be read makes opening fail: load_nothing and set_budget take what can be had.
+ * Paths are UTF-8 on Windows, too, and may be longer than 260 characters there. */
 #ifndef BITSTACK_NO_STDIO
 BITSTACK_API bitstack_result bitstack_open_file(bitstack **out, const char *path, const bitstack_options *options, bitstack_error *error);
 #endif
@@ -535,6 +536,9 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
  * Weighted popcount by nibble lookup: Mula's SIMD popcount; T-MAC, arXiv 2407.00088. */
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
+/* The products of `count` matrices, all of as many columns, with one x: y[i] = W_i x, as bitstack_gemv with the same bits,
+ * but options.parallel is called once for up to eight of them: its threads are woken once, and none waits between. */
+BITSTACK_API bitstack_result bitstack_gemv_several(const bitstack *stack, const int *matrices, int count, const float *x, float *const *y);
 /* Y = X W^T: `count` vectors at x, x + x_stride, ...; outputs at y, y + y_stride, ... (strides in
  * floats, at least cols and rows). As bitstack_gemv, with the same bits, while that is the faster way.
  * For many vectors and planes * rank above 5 it is not: then weights are rebuilt tile by tile and
@@ -5970,6 +5974,51 @@ BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *vi
     return BITSTACK_OK;
 }
 
+/* Products of several matrices with one vector. */
+enum { BITSTACK_SEVERAL_ = 8 };
+typedef struct bitstack_several_ {
+    bitstack_view views[BITSTACK_SEVERAL_];
+    float *y[BITSTACK_SEVERAL_];
+    size_t rows[BITSTACK_SEVERAL_], end[BITSTACK_SEVERAL_]; /* rows a part; index behind a matrix's last part */
+    bitstack_precision precision;
+    const float *x;
+} bitstack_several_;
+
+static void bitstack_do_several_(void *context, size_t index) {
+    const bitstack_several_ *s = (const bitstack_several_ *)context;
+    size_t i = 0, begin, left;
+    while (index >= s->end[i]) i++;
+    begin = (index - (i ? s->end[i - 1] : 0)) * s->rows[i];
+    left = s->views[i].rows - begin;
+    bitstack_view_gemm_rows(&s->views[i], s->precision, s->x, 0, s->y[i] + begin, 0, 1, (uint32_t)begin,
+                            (uint32_t)(left < s->rows[i] ? left : s->rows[i]));
+}
+
+/* Parts of at least 64 KiB of signs, as above, each matrix as many as its share of the work asks for. */
+static void bitstack_run_several_(bitstack_several_ *s, int count, const bitstack_parallel *parallel) {
+    size_t tiles[BITSTACK_SEVERAL_], work[BITSTACK_SEVERAL_], all = 0, parts = 1, own;
+    int i;
+    for (i = 0; i < count; i++) {
+        tiles[i] = ((size_t)s->views[i].rows + BITSTACK_TILE_ - 1) / BITSTACK_TILE_;
+        work[i] = tiles[i] * bitstack_tile_bytes_(&s->views[i]) * s->views[i].level / 1024;
+        all += work[i];
+    }
+    if (parallel->run && parallel->threads > 1) {
+        parts = all / 2048 > (size_t)parallel->threads ? 2 * (size_t)parallel->threads : (size_t)parallel->threads;
+        if (parts > all / 64) parts = all / 64;
+    }
+    for (i = 0; i < count; i++) {
+        own = all ? (work[i] * parts + all / 2) / all : 1;
+        if (own > tiles[i]) own = tiles[i];
+        if (own < 1) own = 1;
+        s->rows[i] = (tiles[i] + own - 1) / own * BITSTACK_TILE_;
+        s->end[i] = (i ? s->end[i - 1] : 0) + (s->views[i].rows + s->rows[i] - 1) / s->rows[i];
+    }
+    if (parts > 1) parallel->run(parallel->user, bitstack_do_several_, s, s->end[count - 1]);
+    else
+        for (own = 0; own < s->end[count - 1]; own++) bitstack_do_several_(s, own);
+}
+
 #ifdef BITSTACK_POOL
 #ifdef _WIN32
 #ifndef WIN32_LEAN_AND_MEAN
@@ -6204,6 +6253,31 @@ BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matri
 }
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y) {
     BITSTACK_ON_STACK_(bitstack_view_gemm_parallel(&view, stack->precision, x, 0, y, 0, 1, &stack->parallel));
+}
+BITSTACK_API bitstack_result bitstack_gemv_several(const bitstack *stack, const int *matrices, int count, const float *x,
+                                                   float *const *y) {
+    bitstack_several_ s;
+    bitstack_result result = BITSTACK_OK;
+    unsigned ticket;
+    int i, some, from;
+    if (count < 0 || (count && (!matrices || !y))) return BITSTACK_ERROR_ARGUMENT;
+    for (i = 0; i < count; i++) { /* shapes do not change: nothing is written unless all are right */
+        if (matrices[i] < 0 || (uint32_t)matrices[i] >= stack->matrices || !x || !y[i] ||
+            stack->states[matrices[i]].shape.cols != stack->states[matrices[0]].shape.cols)
+            return BITSTACK_ERROR_ARGUMENT;
+    }
+    s.precision = stack->precision, s.x = x;
+    ticket = bitstack_enter_(stack);
+    for (from = 0; from < count && result == BITSTACK_OK; from += some) {
+        some = count - from < BITSTACK_SEVERAL_ ? count - from : BITSTACK_SEVERAL_;
+        for (i = 0; i < some && result == BITSTACK_OK; i++) {
+            result = bitstack_matrix_view(stack, matrices[from + i], &s.views[i]);
+            s.y[i] = y[from + i];
+        }
+        if (result == BITSTACK_OK) bitstack_run_several_(&s, some, &stack->parallel);
+    }
+    bitstack_leave_(stack, ticket);
+    return result;
 }
 BITSTACK_API bitstack_result bitstack_gemm(const bitstack *stack, int matrix, const float *x, size_t x_stride, float *y,
                                            size_t y_stride, size_t count) {

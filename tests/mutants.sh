@@ -1,6 +1,7 @@
 #!/bin/sh
 # Every bug of tests/mutants.txt, planted alone into a copy of the sources, is noticed by the test that it names;
 # without it that test passes. tests/mutants.sh PATTERN does those only whose "FILE: DESCRIPTION" it matches (grep -E).
+# MUTANT_LIMIT: seconds that a test may take, 300; a busy machine needs more.
 pass=0 fail=0 skip=0 only=$1
 out=${BUILD:-build}/mutants
 rm -rf "$out" && mkdir -p "$out/build/tests" "$out/plain" || exit 1
@@ -52,7 +53,7 @@ build_and_run() {
         grep -q examples/bitstack "tests/$test.c" && needs="$(echo "$made" | tr ' ' '\n' | grep -v '/bitstack\.main\.' | tr '\n' ' ') $needs"
     fi
     (cd "$out" && $command "tests/$test.c" $needs $objects -o build/tests/program -lm) >"$out/log" 2>&1 || return 2
-    (cd "$out" && BITSTACK_RESIZES=60 timeout 300 $still $runner build/tests/program) >"$out/log" 2>&1
+    (cd "$out" && BITSTACK_RESIZES=60 timeout "${MUTANT_LIMIT:-300}" $still $runner build/tests/program) >"$out/log" 2>&1
 }
 
 mutant() {

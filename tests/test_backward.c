@@ -3,7 +3,7 @@
 #include "architectures.h"
 #include "../examples/llm/backward.h"
 
-enum { TEXTS = 3, LENGTH = TOKENS - 1 };
+enum { TEXTS = 3, LENGTH = TOKENS - 1, LONG = 300, WINDOWED = 7 };
 
 /* Gradients of everything, as they come. */
 typedef struct gradients {
@@ -21,7 +21,7 @@ static void keep(void *user, uint32_t layer, int place, const float *g, const fl
         if (!k->inputs[layer][place]) k->inputs[layer][place] = malloc(tokens * m->cols * sizeof *x);
         memcpy(k->inputs[layer][place], x, tokens * m->cols * sizeof *x);
     }
-    if (!*at) *at = calloc(TEXTS * TOKENS * rows, sizeof **at);
+    if (!*at) *at = calloc((TEXTS * TOKENS > LONG ? TEXTS * TOKENS : LONG) * rows, sizeof **at);
     memcpy(*at + first * rows, g, tokens * rows * sizeof *g);
     k->rows[layer][place] = rows;
     k->calls++;
@@ -70,6 +70,50 @@ static void against_differences(const architecture *a, const gradients *k, int l
         if (!(off <= worst)) worst = off;
     }
     CHECK(worst < 1e-3 && size > 1e-4, "layer %d, matrix %d: off by %g of their root mean square %g", layer, place, worst, size);
+}
+
+/* The sum of a text's gradients of one output is the loss's derivative by its bias: by differences of the losses. */
+static void long_text(const char *path, uint64_t *random) {
+    llm_model m;
+    llm_backward b;
+    llm_error error;
+    gradients k, unused;
+    gguf_maker g;
+    uint32_t ids[LONG + 1];
+    const float by = 0.02f;
+    memset(&k, 0, sizeof k), memset(&unused, 0, sizeof unused);
+    for (int i = 0; i <= LONG; i++) ids[i] = (uint32_t)(test_random(random) % VOCABULARY);
+    make_weights(&architectures[WINDOWED]);
+    write_gguf(&architectures[WINDOWED], &g);
+    FILE *file = fopen(path, "wb");
+    CHECK(file && fwrite(g.data, 1, g.bytes, file) == g.bytes, "cannot write %s", path);
+    if (file) fclose(file);
+    free(g.data);
+    int opened = llm_model_open(&m, path, NULL, &error) == 0;
+    CHECK(opened && m.config.window && m.config.window_first == 1 && llm_backward_init(&b, &m, 1, LONG, 1, 2) == 0, "not the model meant");
+    if (!opened) return;
+    llm_backward_run(&b, ids, 1, LONG + 1, LLM_LABELS_GIVEN, 0, keep, &k);
+    for (uint32_t l = 0; l < LAYERS; l++)
+        for (int i = LLM_Q; i <= LLM_V; i++) {
+            double worst = 0, largest = 0;
+            for (uint32_t n = 0, rows = k.rows[l][i]; n < 6; n++) {
+                uint32_t row = n * (rows / 6);
+                double sum = 0, loss[2];
+                float *bias = &m.layers[l].linears[i].bias[row], was = *bias;
+                for (int t = 0; t < LONG; t++) sum += (double)k.at[l][i][(uint32_t)t * rows + row];
+                for (int way = 0; way < 2; way++) {
+                    *bias = was + (way ? by : -by);
+                    loss[way] = LONG * llm_backward_run(&b, ids, 1, LONG + 1, LLM_LABELS_GIVEN, 0, keep, &unused);
+                }
+                *bias = was;
+                double off = fabs(sum - (loss[1] - loss[0]) / (2 * (double)by));
+                worst = off > worst ? off : worst, largest = fabs(sum) > largest ? fabs(sum) : largest;
+            }
+            CHECK(worst < 0.02 * largest, "layer %u, matrix %d: off by %g of %g", l, i, worst, largest);
+        }
+    drop(&k), drop(&unused);
+    llm_backward_free(&b);
+    llm_model_close(&m);
 }
 
 /* Gradients times inputs, summed over the tokens, are those of the loss with respect to weights. */
@@ -215,6 +259,9 @@ int main(int argc, char **argv) {
     CHECK(fabs(found - expected) < 5 * sqrt(spread) && expected > 50, "%g labels among the first ten, expected %g, deviation %g", found, expected, sqrt(spread));
     drop(&k);
     llm_model_close(&m);
+
+    TEST("in a text longer than what is looked back over at once, gradients of queries, keys and values add up to those of their biases");
+    long_text(path, &random);
     while (matrix_count) free(matrices[--matrix_count].values);
     return TEST_DONE();
 }

@@ -238,6 +238,13 @@ int main(int argc, char **argv) {
 
     TEST("odd shapes, factors and remainders of every type, several files: exact at every level");
     CHECK(make_checkpoint() == 0 && command_run("import own -o own.bitstack") == 0, "%s", command_err);
+    struct stat made;
+    unsigned long long told = 0;
+    CHECK(command_run("import own -o told.bitstack --json") == 0 && stat(command_file("told.bitstack"), &made) == 0 &&
+              strstr(command_out, "\"bytes\": ") && sscanf(strstr(command_out, "\"bytes\": ") + 9, "%llu", &told) == 1 &&
+              told == (unsigned long long)made.st_size && strstr(command_out, "{\"file\": \"told.bitstack\", \"matrices\": 7, ") == command_out &&
+              command_shell("cmp own.bitstack told.bitstack") == 0,
+          "%s%s", command_out, command_err);
     if ((stack = open_stack("own.bitstack"))) {
         for (int l = 0; l < 7; l++)
             for (uint32_t b = 0; b < LEVELS; b++) {

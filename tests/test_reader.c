@@ -158,6 +158,13 @@ int main(void) {
         bitstack_gemv(stack, 0, x, whole);
         CHECK(bitstack_gemv_rows(stack, 0, x, part, 9, 50) == BITSTACK_OK && !memcmp(part, whole + 9, sizeof(float) * 50) && part[50] == 0, "some rows");
         CHECK(bitstack_gemv_rows(stack, 0, x, part, 9, 62) == BITSTACK_ERROR_ARGUMENT && bitstack_gemv(stack, 3, x, part) == BITSTACK_ERROR_ARGUMENT, "rows that are not there");
+        const int two[2] = {0, 0}, none[2] = {0, 3}, unlike[2] = {0, 2};
+        float other[70], *const to[2] = {part, other}, *const nowhere[2] = {part, NULL};
+        CHECK(bitstack_gemv_several(stack, two, 2, x, to) == BITSTACK_OK && !memcmp(part, whole, sizeof whole) && !memcmp(other, whole, sizeof whole), "several products");
+        memset(part, 0, sizeof part);
+        CHECK(bitstack_gemv_several(stack, none, 2, x, to) == BITSTACK_ERROR_ARGUMENT && bitstack_gemv_several(stack, unlike, 2, x, to) == BITSTACK_ERROR_ARGUMENT &&
+              bitstack_gemv_several(stack, two, 2, x, nowhere) == BITSTACK_ERROR_ARGUMENT && bitstack_gemv_several(stack, two, -1, x, to) == BITSTACK_ERROR_ARGUMENT &&
+              bitstack_gemv_several(stack, NULL, 0, NULL, NULL) == BITSTACK_OK && part[0] == 0 && part[69] == 0, "several products that cannot be");
         CHECK(bitstack_find_matrix(stack, "c") == -1 && bitstack_find_matrix(stack, "c.weights") == -1 && bitstack_find_tensor(stack, "nor") == -1 && bitstack_find_meta(stack, "test.") == -1, "a part of a name, or more");
         CHECK(bitstack_find_matrix(stack, "nope") == -1 && bitstack_get_matrix(stack, 3, &m) == BITSTACK_ERROR_ARGUMENT && bitstack_get_matrix(stack, -1, &m) == BITSTACK_ERROR_ARGUMENT, "absent");
     }

@@ -28,7 +28,13 @@ static void *multiply(void *argument) {
             same = !memcmp(y[0], y[1], sizeof y[0]) && !memcmp(y[0], y[2], sizeof y[0]);
         } else if (how == 1) bitstack_dequantize_rows(stack, m, 77, 1, w, COLS);
         else if (how == 2) same = bitstack_gemv_rows(stack, m, x, y[0], 0, 70) == BITSTACK_OK;
-        else bitstack_gemv(stack, m, x, y[0]);
+        else if (how == 3) { /* of two matrices, each of one level */
+            const int both[2] = {m, (m + 1) % MATRICES};
+            float *const to[2] = {y[0], y[1]};
+            same = bitstack_gemv_several(stack, both, 2, x, to) == BITSTACK_OK;
+            for (level = 0; level <= LEVELS && memcmp(y[1], expected[both[1]][level], sizeof y[1]) != 0; level++) {}
+            same &= level <= LEVELS;
+        } else bitstack_gemv(stack, m, x, y[0]);
         for (level = 0; level <= LEVELS; level++)
             if (how == 1 ? !memcmp(w, row[m][level], sizeof w) : !memcmp(y[0], expected[m][level], how == 2 ? 70 * sizeof(float) : sizeof y[0])) break;
         if (level > LEVELS || !same) r->wrong++;

@@ -3,6 +3,7 @@
 #define BITSTACK_POOL
 #endif
 #include "bitstack.h"
+#include "random_stack.h"
 #include "tables.h"
 #include <pthread.h>
 #include <unistd.h>
@@ -66,7 +67,41 @@ static int nested_done;
 static void count_nested(void *context, size_t index) { (void)context, (void)index, __atomic_fetch_add(&nested_done, 1, __ATOMIC_RELAXED); }
 static void nest(void *context, size_t index) { (void)index, bitstack_pool_run(nested_pool, count_nested, context, 5); }
 
-int main(void) {
+/* All matrices of a stack that have as many columns as the first: more than are shared out at once. */
+static void several_agree(const char *program) {
+    enum { WIDTH = 1024, MOST = 64 };
+    static float in[WIDTH], one[MOST][2 * WIDTH], all[MOST][2 * WIDTH];
+    char path[600];
+    int matrices[MOST], count = 0;
+    float *to[MOST];
+    bitstack *stack;
+    bitstack_error error;
+    snprintf(path, sizeof path, "%s.bitstack", program);
+    CHECK(random_stack(path, WIDTH, 2 * WIDTH, 2, 4, 64, NULL) == 0, "cannot write %s", path);
+    for (int j = 0; j < WIDTH; j++) in[j] = (float)(j % 17) - 8;
+    for (int threads = 1; threads <= 4 && !test_bad_; threads++) {
+        bitstack_options options = {0};
+        bitstack_pool *pool = NULL;
+        if (threads > 1 && bitstack_pool_open(&pool, threads, NULL) == BITSTACK_OK) options.parallel = bitstack_pool_parallel(pool);
+        CHECK(bitstack_open_file(&stack, path, &options, &error) == BITSTACK_OK, "%s", error.message);
+        if (test_bad_) return;
+        for (int way = 0; way < 2; way++) {
+            bitstack_matrix m;
+            if (way) bitstack_set_budget(stack, (bitstack_base_bytes(stack) + bitstack_total_bytes(stack)) / 2, NULL);
+            for (int i = count = 0; i < bitstack_matrix_count(stack) && count < MOST; i++)
+                if (bitstack_get_matrix(stack, i, &m) == BITSTACK_OK && m.shape.cols == WIDTH) to[count] = all[count], matrices[count++] = i;
+            for (int i = 0; i < count; i++) CHECK(bitstack_gemv(stack, matrices[i], in, one[i]) == BITSTACK_OK, "matrix %d", matrices[i]);
+            CHECK(count > 8 && bitstack_gemv_several(stack, matrices, count, in, to) == BITSTACK_OK && !memcmp(one, all, sizeof one), "%d matrices on %d threads",
+                  count, threads);
+        }
+        bitstack_close(stack);
+        bitstack_pool_close(pool);
+    }
+    remove(path);
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
     uint64_t seed = 12;
     bitstack_pool *pool;
     tables_view tables;
@@ -160,5 +195,7 @@ int main(void) {
     CHECK(bitstack_view_gemm_parallel(view, BITSTACK_FAST, x, 3, expected, ROWS, 2, &own) == BITSTACK_ERROR_ARGUMENT, "a stride");
     for (int p = 0; p < LEVELS; p++)
         free((void *)(uintptr_t)planes[p].signs), free((void *)(uintptr_t)planes[p].coefficients), free((void *)(uintptr_t)planes[p].columns);
+    TEST("several matrices in one call of the threads give what single calls give, however many there are and at whatever levels");
+    several_agree(argv[0]);
     return TEST_DONE();
 }

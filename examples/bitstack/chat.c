@@ -15,7 +15,7 @@
 static const char help[] =
     "usage: bitstack chat FILE [--budget SIZE | --memory SIZE | --auto [--min SIZE] [--max SIZE] [--reserve SIZE]] [--follow]\n"
     "                     [--system TEXT] [--form NAME] [--special] [--context N] [-n TOKENS] [--temperature T]\n"
-    "                     [--top-p P] [--seed S] [--live]\n\n"
+    "                     [--top-p P] [--seed S] [--live] [--kv TYPE]\n\n"
     "Answers the lines of the standard input, each with all that was said before. Lines that begin with a colon:\n\n"
     "  :budget SIZE     from now on with so much memory for the weights; :budget all, :budget auto\n"
     "  :trim 1|2|3      give back a quarter, half or all of the weights' blocks\n"
@@ -36,6 +36,7 @@ static const char help[] =
     "  --form NAME      how turns are written, where the model's chat template does not tell: chatml, llama3, ...\n"
     "  --special        marks such as <|im_end|> in what you say count as marks, not as text\n"
     "  --context N      room for so many tokens; when it is full the oldest turns are forgotten\n"
+    "  --kv TYPE        how keys and values of the context are kept: f32, f16 or 8 (bits, and a scale a head); f16\n"
     "  -n TOKENS        at most so many tokens an answer; 512\n"
     "  --threads N      that work on it; all processors\n"
     "  --temperature T, --top-p P, --seed S   as in bitstack run\n"
@@ -102,7 +103,7 @@ typedef struct chat {
 static void info(const chat *c) {
     const llm_conversation *t = &c->talk;
     const llm_config *m = &c->s.model.config;
-    uint64_t kv = 2ull * m->layers * m->kv_heads * m->head_width * sizeof(float),
+    uint64_t kv = 2ull * m->layers * llm_kept_bytes(c->s.model.keep, m->kv_heads, m->head_width, 16) / 16,
              state = llm_generator_bytes(&t->generator, &c->s.model, 0, 0);
     resizer_state now;
     if (c->s.resizer) {
@@ -321,7 +322,7 @@ static int converse(chat *c, int live) {
 
 int command_chat(int argc, char **argv) {
     static chat c;
-    const char *path, *system = NULL, *form = NULL;
+    const char *path, *system = NULL, *form = NULL, *kv = "f16";
     uint32_t context = 0, threads = (uint32_t)llm_processors();
     uint64_t seed = 1;
     double temperature = 0.8, top_p = 0.95;
@@ -342,6 +343,7 @@ int command_chat(int argc, char **argv) {
                                   {"--follow", CLI_FLAG, &open.growing},
                                   {"--system", CLI_TEXT, &system},
                                   {"--context", CLI_WHOLE, &context},
+                                  {"--kv", CLI_TEXT, &kv},
                                   {"-n", CLI_WHOLE, &c.most},
                                   {"--threads", CLI_WHOLE, &threads},
                                   {"--temperature", CLI_NUMBER, &temperature},
@@ -363,12 +365,14 @@ int command_chat(int argc, char **argv) {
         return cli_usage("chat", "--min, --max and --reserve need --auto");
     if (policy->most && policy->most < policy->least) return cli_usage("chat", "expected --min up to --max");
     if (context > 1 << 24 || (context && context < 16)) return cli_usage("chat", "--context: expected 16 to 16777216");
+    if (session_keep(kv) < 0) return cli_usage("chat", "--kv: expected f32, f16 or 8, got '%s'", kv);
 
     c.sampler.temperature = (float)temperature;
     c.sampler.top_p = (float)top_p;
     c.sampler.state = seed;
     open.threads = threads < 1024 ? (int)threads : 1024;
     open.context = context;
+    open.keep = session_keep(kv);
     open.choose = !open.size.budget && !open.size.automatic && !open.memory && !open.growing;
     open.size.group = getenv("BITSTACK_CGROUP"); /* a folder like a control group's, for tests */
     if (session_open(&c.s, path, &open, &error) != 0) return cli_failed("%s", error.message);

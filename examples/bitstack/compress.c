@@ -4,6 +4,7 @@
 #include "encode.h"
 #include "assemble.h"
 #include "estimate.h"
+#include "memory.h"
 #include "mix.h"
 #include "report.h"
 #include "summary.h"
@@ -545,6 +546,7 @@ int command_compress(int argc, char **argv) {
     c.weighted = weights[0] == 'y', c.labels = labels[0] == 'g' ? LLM_LABELS_GIVEN : LLM_LABELS_DRAWN;
     c.shrink = shrinking;
     c.memory = memory;
+    memory_keep_none();
     c.probe_length = probe_tokens + 1;
     if ((status = read_encoder(effort_name, focus, &c)) != CLI_OK || (part && (status = read_part(part, &c)) != CLI_OK)) return status;
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");

@@ -177,6 +177,12 @@ void memory_give_back(void) {
 #endif
 }
 
+void memory_keep_none(void) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 18);
+#endif
+}
+
 bitstack_allocator memory_allocator(void) {
     bitstack_allocator allocator = {take, give, NULL};
     return allocator;

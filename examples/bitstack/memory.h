@@ -44,5 +44,8 @@ uint64_t memory_budget(memory_policy *policy, const memory_reading *reading, uin
 bitstack_allocator memory_allocator(void);
 /* Gives the machine what small pieces left behind, where the C library can. */
 void memory_give_back(void);
+/* From now on every large piece is the system's again as soon as it is freed. Else the C library keeps pieces as large as
+ * the largest that was ever freed, and holes of one phase's work stay while the next one's grows. */
+void memory_keep_none(void);
 
 #endif

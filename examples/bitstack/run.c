@@ -11,7 +11,7 @@
 
 static const char help[] =
     "usage: bitstack run FILE --prompt TEXT [-n TOKENS] [--budget SIZE | --memory SIZE] [--follow] [--wait SIZE]\n"
-    "                    [--temperature T] [--top-p P] [--seed S] [--special] [--context N]\n\n"
+    "                    [--temperature T] [--top-p P] [--seed S] [--special] [--context N] [--kv TYPE]\n\n"
     "Prints the prompt and its continuation. FILE: a stack, a GGUF model to compare with, or - for a stack that\n"
     "comes in by the standard input. Then, and with --follow, it starts as soon as the stack's resident part is\n"
     "there, and takes up blocks as they arrive; what is written before the first ones came makes little sense.\n\n"
@@ -25,7 +25,8 @@ static const char help[] =
     "  --top-p P        draw among the likeliest tokens that hold this much probability; 0.95\n"
     "  --seed S         the same seed gives the same text; 1\n"
     "  --special        marks such as <|im_end|> in the prompt count as marks, not as text\n"
-    "  --context N      room for so many tokens; as many as the model was made for, but no more than 4096\n";
+    "  --context N      room for so many tokens; as many as the model was made for, but no more than 4096\n"
+    "  --kv TYPE        how keys and values of the context are kept: f32, f16 or 8 (bits, and a scale a head); f16\n";
 
 
 /* Until so much is loaded, or all there is. */
@@ -93,7 +94,7 @@ static int write_on(session *s, const char *prompt, int special, uint32_t contex
 }
 
 int command_run(int argc, char **argv) {
-    const char *path, *prompt = NULL;
+    const char *path, *prompt = NULL, *kv = "f16";
     uint32_t tokens = 128, context = 0, threads = (uint32_t)llm_processors();
     uint64_t budget = 0, memory = 0, seed = 1, least = 0;
     int growing = 0, special = 0;
@@ -101,13 +102,15 @@ int command_run(int argc, char **argv) {
     const cli_option options[] = {{"--prompt", CLI_TEXT, &prompt}, {"-n", CLI_WHOLE, &tokens}, {"--budget", CLI_SIZE, &budget}, {"--memory", CLI_SIZE, &memory},
                                   {"--follow", CLI_FLAG, &growing}, {"--wait", CLI_SIZE, &least},
                                   {"--threads", CLI_WHOLE, &threads}, {"--temperature", CLI_NUMBER, &temperature}, {"--top-p", CLI_NUMBER, &top_p},
-                                  {"--seed", CLI_LONG, &seed}, {"--special", CLI_FLAG, &special}, {"--context", CLI_WHOLE, &context}, {NULL, CLI_FLAG, NULL}};
+                                  {"--seed", CLI_LONG, &seed}, {"--special", CLI_FLAG, &special}, {"--context", CLI_WHOLE, &context},
+                                  {"--kv", CLI_TEXT, &kv}, {NULL, CLI_FLAG, NULL}};
     int stop = cli_parse(argc, argv, "run", help, options, &path, 1);
     if (stop) return stop - 1;
     if (!prompt) return cli_usage("run", "--prompt is missing");
     if (budget && memory) return cli_usage("run", "expected --budget or --memory, not both");
     if (top_p > 1) return cli_usage("run", "--top-p: expected a number from 0 to 1");
     if (context > 1 << 24 || (context && context < 16)) return cli_usage("run", "--context: expected 16 to 16777216");
+    if (session_keep(kv) < 0) return cli_usage("run", "--kv: expected f32, f16 or 8, got '%s'", kv);
 
     session s;
     session_options open;
@@ -118,6 +121,7 @@ int command_run(int argc, char **argv) {
     open.growing = growing;
     open.memory = memory;
     open.context = context;
+    open.keep = session_keep(kv);
     open.choose = !budget && !memory && !growing && strcmp(path, "-") != 0;
     open.size.group = getenv("BITSTACK_CGROUP"); /* a folder like a control group's, for tests */
     open.threads = threads < 1024 ? (int)threads : 1024;

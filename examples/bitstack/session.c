@@ -15,6 +15,13 @@ static int is_stack(const char *path, int growing) {
     return memcmp(magic, "BITSTACK", got) == 0 && (growing || got == sizeof magic);
 }
 
+int session_keep(const char *word) {
+    static const char *const words[] = {[LLM_KEEP_F32] = "f32", [LLM_KEEP_F16] = "f16", [LLM_KEEP_8] = "8"};
+    for (int i = 0; i < (int)(sizeof words / sizeof *words); i++)
+        if (strcmp(word, words[i]) == 0) return i;
+    return -1;
+}
+
 /* The model's threads serve the stack as well, which is opened before them. */
 static void with_threads(void *user, void (*task)(void *context, size_t index), void *context, size_t count) {
     const bitstack_parallel *threads = user;
@@ -118,6 +125,7 @@ static int open_stack(session *s, const char *path, const session_options *optio
     memset(&load, 0, sizeof load);
     memset(&open, 0, sizeof open);
     load.threads = options->threads;
+    load.keep = options->keep;
     open.parallel.run = with_threads;
     open.parallel.user = &s->model.parallel;
     open.parallel.threads = options->threads;
@@ -144,6 +152,7 @@ int session_open(session *s, const char *path, const session_options *options, l
     llm_model_options load;
     memset(&load, 0, sizeof load);
     load.threads = options->threads;
+    load.keep = options->keep;
     memset(s, 0, sizeof *s);
     int good = (stack ? open_stack(s, path, options, error) : llm_model_open(&s->model, path, &load, error)) == 0;
     if (good && !stack &&

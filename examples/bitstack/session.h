@@ -11,6 +11,7 @@ typedef struct session_options {
     resizer_options size; /* all but `arrived` */
     int growing;          /* the file may still be arriving; "-" always is */
     int threads;          /* that multiply; 0 or 1: the calling one */
+    int keep;             /* see llm_model_options */
     uint32_t context;     /* tokens that there is to be room for; 0: as llm_generator_init */
     uint64_t
         memory; /* one budget for all: weights, keys and values, room to work in, tokenizer; 0: see size */
@@ -32,6 +33,8 @@ typedef struct session {
     session_choice choice;           /* if it was chosen */
 } session;
 
+/* The LLM_KEEP_ of "f32", "f16" or "8"; -1 for another word. */
+int session_keep(const char *word);
 /* What a stack has so far is loaded up to the budget when this returns; automatic ones begin at the least. */
 int session_open(session *session, const char *path, const session_options *options, llm_error *error);
 /* Bytes that are neither the stack's resident ones nor those of a generator: tokenizer, tables, the stack's handle. */

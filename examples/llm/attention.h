@@ -33,8 +33,8 @@ typedef struct llm_attention_blocks {
 } llm_attention_blocks;
 
 /* The work on `count` tokens in pieces that may be done in any order, by any threads. A token's outputs are the same
- * bits whatever tokens are beside it; against the same softmax in double precision, of what is kept, they are off by
- * at most 2^-20 of the largest value plus 2^-19 of the largest scale |q| |k| times it. */
+ * bits whatever tokens are beside it. Against the softmax of what is kept in exact arithmetic they are off by at most
+ * (size + 96 + keys / 64) 2^-23 (1 + S) V: S is the largest scale sum |q k|, V the largest value; mostly by far less. */
 size_t llm_attention_pieces(const llm_attention_blocks *a, size_t count);
 /* q and out: of token 0. room: llm_attention_room() floats. */
 void llm_attention_piece(const llm_attention_blocks *a, size_t piece, size_t count, const float *q, float *out, float *room);

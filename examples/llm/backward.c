@@ -293,83 +293,124 @@ static void attend_group(void *user, size_t index, int thread) {
     const attending *a = user;
     const llm_backward *b = a->b;
     const llm_config *c = &b->model->config;
-    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width, heads = c->heads / c->kv_heads;
-    size_t group = index % c->kv_heads, start = index / c->kv_heads * b->length, from = start * kv + group * c->head_width;
-    size_t to = start * q + group * heads * c->head_width;
-    llm_attention attention = {b->k + from, b->v + from, c->head_width, kv, heads, 0, a->window, q, (float)(1 / sqrt((double)c->head_width)),
-                               scratch_of(b, thread)};
-    llm_attend_tokens(&attention, b->attended + to, b->q + to, 0, b->length);
+    size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width, heads = c->heads / c->kv_heads, size = c->head_width;
+    size_t group = index % c->kv_heads, start = index / c->kv_heads * b->length, from = start * kv + group * size, to = start * q + group * heads * size;
+    size_t bytes = llm_kept_bytes(LLM_KEEP_F32, 1, size, b->length);
+    unsigned char *room = (unsigned char *)scratch_of(b, thread);
+    llm_kept kept = {room, room + bytes, LLM_KEEP_F32, 1, size};
+    llm_attention_blocks blocks = {kept, heads, 0, a->window, q, (float)(1 / sqrt((double)size))};
+    for (size_t t = 0; t < b->length; t++) llm_keep(&kept, t, 1, b->k + from + t * kv, b->v + from + t * kv);
+    for (size_t i = 0, pieces = llm_attention_pieces(&blocks, b->length); i < pieces; i++)
+        llm_attention_piece(&blocks, i, b->length, b->q + to, b->attended + to, (float *)(void *)(room + 2 * bytes));
 }
 
 /* Copies a head out of rows `stride` floats apart, and turned. */
-static void take_head(const float *from, size_t stride, size_t length, size_t size, float *to, float *turned) {
-    for (size_t t = 0; t < length; t++)
+static void take_head(const float *from, size_t stride, size_t count, size_t size, float *to, float *turned) {
+    for (size_t t = 0; t < count; t++)
         for (size_t i = 0; i < size; i++) {
             to[t * size + i] = from[t * stride + i];
-            if (turned) turned[i * length + t] = from[t * stride + i];
+            if (turned) turned[i * count + t] = from[t * stride + i];
         }
 }
 
-/* p = the softmax over those that a position looks at, of scale * p; 0 elsewhere. */
-static void soften(float *p, size_t length, size_t window, float scale) {
-    for (size_t t = 0; t < length; t++) {
+/* Products of positions [begin, end) with those from `base` up to the last become the softmax of scale * product over those that
+ * a position looks at; 0 elsewhere. */
+static void soften(float *p, size_t begin, size_t end, size_t base, size_t window, float scale) {
+    for (size_t t = begin; t < end; t++, p += end - base) {
         size_t first = window && t + 1 > window ? t + 1 - window : 0, count = t + 1 - first;
-        float *row = p + t * length, *seen = row + first, most = llm_greatest(seen, count), sum = 0;
+        float *seen = p + first - base, most = llm_greatest(seen, count), sum = 0;
         for (size_t s = 0; s < count; s++) seen[s] = scale * (seen[s] - most);
         llm_exp(seen, count);
         for (size_t s = 0; s < count; s++) sum += seen[s];
         for (size_t s = 0; s < count; s++) seen[s] /= sum;
-        memset(row, 0, first * sizeof *row);
-        memset(row + t + 1, 0, (length - t - 1) * sizeof *row);
+        memset(p, 0, (first - base) * sizeof *p);
+        memset(seen + count, 0, (end - t - 1) * sizeof *p);
     }
 }
 
-static void turn_square(const float *from, size_t length, float *to) {
-    for (size_t i0 = 0; i0 < length; i0 += 8)
-        for (size_t j0 = 0; j0 < length; j0 += 8)
-            for (size_t i = i0; i < least(i0 + 8, length); i++)
-                for (size_t j = j0; j < least(j0 + 8, length); j++) to[j * length + i] = from[i * length + j];
+static void turn(const float *from, size_t rows, size_t cols, float *to) {
+    for (size_t i0 = 0; i0 < rows; i0 += 8)
+        for (size_t j0 = 0; j0 < cols; j0 += 8)
+            for (size_t i = i0; i < least(i0 + 8, rows); i++)
+                for (size_t j = j0; j < least(j0 + 8, cols); j++) to[j * rows + i] = from[i * cols + j];
 }
 
-static size_t attend_floats(size_t length, size_t size) { return 3 * length * length + 9 * length * size; }
+enum { LOOKING = 128 }; /* positions whose looking back is worked on at once */
 
-/* Of one text, a head of keys and values with the queries that look at it: with P the softmax and dO the gradient of
- * its outputs, dV = P^T dO; dP = dO V^T; dS = scale P (dP - the row's mean of dP under P); dQ = dS K; dK = dS^T Q. */
+static size_t attend_floats(size_t length, size_t size) {
+    size_t rows = least(length, LOOKING), back = 3 * rows * length + 5 * length * size + 4 * rows * size;
+    size_t forward = 2 * llm_kept_bytes(LLM_KEEP_F32, 1, size, length) / sizeof(float) + llm_attention_room(size);
+    return back > forward ? back : forward;
+}
+
+/* A head of keys and values, their gradients, and `more` room like them; of up to LOOKING positions the queries and the gradients of
+ * the outputs, as they are and turned, P, the gradient of it, and one of these turned. */
+typedef struct looking {
+    float *k, *v, *to_k, *to_v, *more, *q, *q_turned, *o, *o_turned, *p, *d, *turned;
+    size_t size, window;
+    float scale;
+} looking;
+
+static looking looking_of(float *room, size_t length, size_t size, size_t window) {
+    looking w = {.size = size, .window = window, .scale = (float)(1 / sqrt((double)size))};
+    size_t rows = least(length, LOOKING);
+    float **long_ones[5] = {&w.k, &w.v, &w.to_k, &w.to_v, &w.more}, **some[4] = {&w.q, &w.q_turned, &w.o, &w.o_turned}, **looks[3] = {&w.p, &w.d, &w.turned};
+    for (int i = 0; i < 5; i++, room += length * size) *long_ones[i] = room;
+    for (int i = 0; i < 4; i++, room += rows * size) *some[i] = room;
+    for (int i = 0; i < 3; i++, room += rows * length) *looks[i] = room;
+    return w;
+}
+
+/* to += turned A, where A is rows x cols: `to` is cols x size, and x the transpose of rows x size. */
+static void add_turned(const looking *w, const float *x, size_t rows, size_t cols, float *to) {
+    llm_gemm(x, w->size, rows, w->turned, rows, w->more, w->size, cols);
+    for (size_t i = 0; i < cols * w->size; i++) to[i] += w->more[i];
+}
+
+/* Positions [begin, end) of a head: q and o are `begin`'s query and gradient of its outputs, `stride` floats before the next.
+ * With P the softmax and dO that gradient, dV += P^T dO; dP = dO V^T; dS = scale P (dP - the row's mean of dP under P);
+ * dQ = dS K takes q's place; dK += dS^T Q. */
+static void look_back(const looking *w, size_t begin, size_t end, float *q, const float *o, size_t stride) {
+    size_t size = w->size, count = end - begin, base = w->window && begin + 1 > w->window ? begin + 1 - w->window : 0, seen = end - base;
+    take_head(q, stride, count, size, w->q, w->q_turned);
+    take_head(o, stride, count, size, w->o, w->o_turned);
+    llm_gemm(w->k + base * size, seen, size, w->q, size, w->p, seen, count);
+    soften(w->p, begin, end, base, w->window, w->scale);
+    llm_gemm(w->v + base * size, seen, size, w->o, size, w->d, seen, count);
+    turn(w->p, count, seen, w->turned);
+    add_turned(w, w->o_turned, count, seen, w->to_v + base * size);
+    for (size_t t = 0; t < count; t++) {
+        const float *p = w->p + t * seen;
+        float *d = w->d + t * seen;
+        double mean = 0;
+        for (size_t s = 0; s < seen; s++) mean += (double)p[s] * (double)d[s];
+        for (size_t s = 0; s < seen; s++) d[s] = w->scale * p[s] * (d[s] - (float)mean);
+    }
+    turn(w->d, count, seen, w->turned);
+    add_turned(w, w->q_turned, count, seen, w->to_k + base * size);
+    turn(w->k + base * size, seen, size, w->more);
+    llm_gemm(w->more, size, seen, w->d, seen, w->q, size, count);
+    for (size_t t = 0; t < count; t++) memcpy(q + t * stride, w->q + t * size, size * sizeof *q);
+}
+
+/* Of one text, a head of keys and values with the queries that look at it. */
 static void attend_back_head(void *user, size_t index, int thread) {
     const attending *a = user;
     llm_backward *b = a->b;
     const llm_config *c = &b->model->config;
     size_t q = (size_t)c->heads * c->head_width, kv = (size_t)c->kv_heads * c->head_width, n = b->length, size = c->head_width;
     size_t group = c->heads / c->kv_heads, head = index % c->kv_heads, start = index / c->kv_heads * n;
-    float *p = scratch_of(b, thread), *d = p + n * n, *turned = d + n * n, *ks = turned + n * n, *kt = ks + n * size,
-          *vs = kt + n * size, *qs = vs + n * size, *qt = qs + n * size, *os = qt + n * size, *ot = os + n * size,
-          *to_k = ot + n * size, *to_v = to_k + n * size, scale = (float)(1 / sqrt((double)size));
-    take_head(b->k + start * kv + head * size, kv, n, size, ks, kt);
-    take_head(b->v + start * kv + head * size, kv, n, size, vs, NULL);
-    memset(to_k, 0, 2 * n * size * sizeof *to_k);
-    for (size_t h = head * group; h < (head + 1) * group; h++) {
-        take_head(b->q + start * q + h * size, q, n, size, qs, qt);
-        take_head(b->attended + start * q + h * size, q, n, size, os, ot);
-        llm_gemm(ks, n, size, qs, size, p, n, n);
-        soften(p, n, a->window, scale);
-        llm_gemm(vs, n, size, os, size, d, n, n);
-        turn_square(p, n, turned);
-        llm_gemm(ot, size, n, turned, n, os, size, n); /* dV */
-        for (size_t i = 0; i < n * size; i++) to_v[i] += os[i];
-        for (size_t t = 0; t < n; t++) {
-            double mean = 0;
-            for (size_t s = 0; s <= t; s++) mean += (double)p[t * n + s] * (double)d[t * n + s];
-            for (size_t s = 0; s < n; s++) d[t * n + s] = scale * p[t * n + s] * (d[t * n + s] - (float)mean);
-        }
-        llm_gemm(kt, size, n, d, n, os, size, n); /* dQ */
-        for (size_t t = 0; t < n; t++) memcpy(b->q + (start + t) * q + h * size, os + t * size, size * sizeof *os);
-        turn_square(d, n, turned);
-        llm_gemm(qt, size, n, turned, n, os, size, n); /* dK */
-        for (size_t i = 0; i < n * size; i++) to_k[i] += os[i];
-    }
+    looking w = looking_of(scratch_of(b, thread), n, size, a->window);
+    float *k = b->k + start * kv + head * size, *v = b->v + start * kv + head * size;
+    take_head(k, kv, n, size, w.k, NULL);
+    take_head(v, kv, n, size, w.v, NULL);
+    memset(w.to_k, 0, n * size * sizeof *k), memset(w.to_v, 0, n * size * sizeof *v);
+    for (size_t h = head * group; h < (head + 1) * group; h++)
+        for (size_t t = 0; t < n; t += LOOKING)
+            look_back(&w, t, least(t + LOOKING, n), b->q + (start + t) * q + h * size, b->attended + (start + t) * q + h * size, q);
     for (size_t t = 0; t < n; t++) {
-        memcpy(b->k + (start + t) * kv + head * size, to_k + t * size, size * sizeof *to_k);
-        memcpy(b->v + (start + t) * kv + head * size, to_v + t * size, size * sizeof *to_v);
+        memcpy(k + t * kv, w.to_k + t * size, size * sizeof *k);
+        memcpy(v + t * kv, w.to_v + t * size, size * sizeof *v);
     }
 }
 

@@ -142,7 +142,7 @@ static int write_side_by_side(writer *w, uint32_t *ids, size_t first, size_t cou
 int llm_write_rows(llm_rows *rows, const llm_model *m, size_t count, size_t length, const llm_writing *how, llm_progress progress,
                    void *user) {
     llm_model shared = *m; /* the same one with threads that share the work of a token */
-    uint64_t each = 8ull * m->config.layers * m->config.kv_heads * m->config.head_width * (length + 1);
+    uint64_t each = 2ull * m->config.layers * llm_kept_bytes(m->keep, m->config.kv_heads, m->config.head_width, length + 1);
     uint64_t at_once = (how->bytes ? how->bytes : 1000000000u) / each;
     size_t most = at_once < 1 ? 1 : at_once > SIDE_BY_SIDE ? SIDE_BY_SIDE : (size_t)at_once;
     if (most > count) most = count;

@@ -293,6 +293,11 @@ static void multiply_rows(void *context, size_t part) {
         }
 }
 
+static void add_bias(const llm_linear *linear, float *y, uint32_t count) {
+    for (uint32_t t = 0; t < count; t++, y += linear->rows)
+        for (uint32_t i = 0; i < linear->rows; i++) y[i] += linear->bias[i];
+}
+
 /* y = x W^T + bias for `count` rows of x. `unpacked`: room for UNPACK_ROWS rows of the matrix a thread. */
 static void multiply(const llm_model *m, const llm_linear *linear, const float *x, float *y, uint32_t count,
                      float *unpacked) {
@@ -306,9 +311,22 @@ static void multiply(const llm_model *m, const llm_linear *linear, const float *
         share_out(m, multiply_rows, &p, parts);
         if (m->forget && !linear->dense) llm_tensor_forget(&m->source, linear->tensor);
     }
-    if (!linear->bias) return;
-    for (uint32_t t = 0; t < count; t++)
-        for (uint32_t i = 0; i < rows; i++) y[(size_t)t * rows + i] += linear->bias[i];
+    if (linear->bias) add_bias(linear, y, count);
+}
+
+/* Products of up to LLM_LINEARS matrices with the same inputs: of a single vector with matrices of the stack in one call of the
+ * threads. */
+static void multiply_several(const llm_model *m, const llm_linear *const *linears, int several, const float *x, float *const *y, uint32_t count,
+                             float *unpacked) {
+    int matrices[LLM_LINEARS], together = count == 1;
+    for (int i = 0; i < several; i++) {
+        matrices[i] = linears[i]->matrix;
+        together &= matrices[i] >= 0 && !linears[i]->dense && !linears[i]->gemv;
+    }
+    if (together) bitstack_gemv_several(m->source.stack, matrices, several, x, y);
+    for (int i = 0; i < several; i++)
+        if (!together) multiply(m, linears[i], x, y[i], count, unpacked);
+        else if (linears[i]->bias) add_bias(linears[i], y[i], 1);
 }
 
 /* ---- running ---- */
@@ -401,7 +419,7 @@ static int allocate(llm_state *s, const llm_model *m, uint32_t context, uint32_t
                                &s->attending, &s->rope, &s->unpacked};
     state_parts(m, context, s->batch, texts ? texts : 1, parts);
     for (int i = 0; i < STATE_PARTS; i++)
-        if (!(*at[i] = aligned_alloc(64, (parts[i] / 16 + 1) * 64))) {
+        if (!(*at[i] = platform_aligned((parts[i] / 16 + 1) * 64))) {
             llm_state_free(s);
             return -1;
         }
@@ -418,8 +436,9 @@ int llm_state_init_texts(llm_state *s, const llm_model *m, uint32_t context, uin
 }
 
 void llm_state_free(llm_state *s) {
-    free(s->keys), free(s->values), free(s->x), free(s->normed), free(s->q), free(s->k), free(s->v), free(s->attended);
-    free(s->up), free(s->gate), free(s->attending), free(s->rope), free(s->unpacked);
+    float *const all[STATE_PARTS] = {s->keys, s->values, s->x, s->normed, s->q, s->k, s->v, s->attended, s->up, s->gate,
+                                     s->attending, s->rope, s->unpacked};
+    for (int i = 0; i < STATE_PARTS; i++) platform_aligned_free(all[i]);
     memset(s, 0, sizeof *s);
 }
 
@@ -503,9 +522,8 @@ static void attention(const llm_model *m, llm_state *s, uint32_t l, uint32_t cou
     unsigned char *keys = (unsigned char *)(s->keys + l * layer_floats), *values = (unsigned char *)(s->values + l * layer_floats);
     attending a = {m, layer, s, {{keys, values, m->keep, c->kv_heads, c->head_width}, c->heads / c->kv_heads, s->position,
                    l >= c->window_first ? c->window : 0, q, (float)(1 / sqrt((double)c->head_width))}, s->texts ? 1 : count, 0, 0};
-    multiply(m, &layer->linears[LLM_Q], s->normed, s->q, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_K], s->normed, s->k, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_V], s->normed, s->v, count, s->unpacked);
+    multiply_several(m, (const llm_linear *const[]){&layer->linears[LLM_Q], &layer->linears[LLM_K], &layer->linears[LLM_V]}, 3, s->normed,
+                     (float *const[]){s->q, s->k, s->v}, count, s->unpacked);
     by_tokens(m, turn_tokens, &a, count, q + 2 * kv);
     a.pieces = llm_attention_pieces(&a.blocks, a.count);
     share_out(m, attend_pieces, &a, (size_t)count * q * (s->position + count / 2) > 1 << 16 ? (size_t)parts_of(m) : 1);
@@ -562,8 +580,8 @@ void llm_layer_forward(const llm_model *m, llm_state *s, uint32_t l, float *x, u
 
     norm(m, layer->hidden_norm, x, count, s->normed);
     observed(s, l, LLM_IN_HIDDEN, s->normed, count, c->width);
-    multiply(m, &layer->linears[LLM_GATE], s->normed, s->gate, count, s->unpacked);
-    multiply(m, &layer->linears[LLM_UP], s->normed, s->up, count, s->unpacked);
+    multiply_several(m, (const llm_linear *const[]){&layer->linears[LLM_GATE], &layer->linears[LLM_UP]}, 2, s->normed,
+                     (float *const[]){s->gate, s->up}, count, s->unpacked);
     streaming a = {c, NULL, s->gate, NULL, s->up};
     by_tokens(m, gate_tokens, &a, count, c->hidden);
     observed(s, l, LLM_IN_DOWN, s->up, count, c->hidden);
