@@ -18,8 +18,8 @@ static const char help[] =
     "                         through one and a half times, 48 at most\n"
     "  --from B, --to B       at sizes of B bits a weight; 2.2 and 4.6\n"
     "  --levels N             blocks above this level stay as they are; 4\n"
-    "  --rate R               how far a logarithm goes in one of the first steps at level 1, two thirds of it at level 2\n"
-    "                         and so on; 0.02\n"
+    "  --rate R               how far a logarithm goes in one of the first steps at level 1, less at\n"
+    "                         those above; 0.02\n"
     "  --memory SIZE          for what is learned, as far as it goes; 2GB\n"
     "  --seed N, --threads N, --quiet\n";
 

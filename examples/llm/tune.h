@@ -14,7 +14,7 @@ typedef struct llm_tuning {
     size_t steps, texts; /* steps; texts of a step */
     double from, to;     /* bits a weight, over all matrices of the stack */
     uint32_t levels;     /* blocks of levels above this one stay as they are */
-    double rate;         /* how far a logarithm goes in one of the first steps at level 1; two thirds of it at the next, and so on; falls to 0 */
+    double rate;         /* how far a logarithm goes in one of the first steps at level 1; less at those above; falls to 0 */
     uint64_t seed;
     uint64_t bytes;      /* of memory for what is learned; matrices that find no room stay as they are */
     int threads;
