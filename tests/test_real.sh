@@ -46,6 +46,20 @@ sed 's/\(gptq-4,.*readme,[0-9]*,\)/\11/' "$out/before" >"$csv"
 ! report --check
 check "a figure that is not the file's is noticed"
 
+{
+    head -1 "$out/before"
+    while read -r who bytes x y; do
+        printf 'quality,file,%s,4,,%s,x,9,1,%s,,\nquality,file,%s,4,,%s,y,9,1,%s,,\n' "$who" "$bytes" "$x" "$who" "$bytes" "$y"
+    done <<END
+BitStack,mine,1 1000 0.2 0.2
+near,best,0 1004 0.3 0.1
+near,other,0 900 0.1 0.9
+near,larger,0 1006 0.01 0.01
+END
+} >"$csv"
+report && grep -q '| near best, 0.0 MB | 0.3000 (1.0) | 0.1000 (1.0) | | \*\*behind\*\* on x (other), y (best) |' "$out/a.md"
+check "a size says on which texts any peer of as many bytes is better, and whose"
+
 QUICK=1 PARTS=peers REAL_DIR="$out/empty" BUILD="$build" bench/real/run.sh >"$out/missing" 2>&1
 [ $? -ne 0 ] && grep -q "model-f16.gguf is missing" "$out/missing"
 check "a missing input is named"

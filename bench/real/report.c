@@ -88,13 +88,16 @@ static double merit(const row *r) {
     return product;
 }
 
-/* The best setting of no more bytes among the peers, or of ours; NULL: there is none. */
-static const row *best(int file, double bytes, int of_ours) {
+/* Budgets and settings rarely meet to the byte: so much more still counts as the same size. */
+static const double SAME = 1.005;
+
+/* The best setting of as many bytes at most among the peers; NULL: there is none. */
+static const row *best(int file, double bytes) {
     const row *found = NULL;
     double least = HUGE_VAL;
     for (int i = 0; i < count; i++) {
         const row *r = &rows[i];
-        if (!r->quality || r->file != file || ours(r) != of_ours || r->memory > bytes ||
+        if (!r->quality || r->file != file || ours(r) || r->memory > SAME * bytes ||
             strcmp(r->on, texts[0]) != 0)
             continue;
         double m = merit(r);
@@ -122,19 +125,39 @@ static void say_quality(const row *r) {
     }
 }
 
-/* Where ours is worse, by text. */
-static void say_verdict(const row *a, const row *b) {
-    int worse = 0;
-    if (!a || !b) {
-        say(" |");
-        return;
+static int by_memory(const void *a, const void *b) {
+    const row *x = *(const row *const *)a, *y = *(const row *const *)b;
+    return x->memory < y->memory ? -1 : x->memory > y->memory;
+}
+
+/* Rows of a scope on the first text whose method is `method` (NULL: every peer), by memory. */
+static int list(const row **out, int file, const char *method) {
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        const row *r = &rows[i];
+        if (!r->quality || r->file != file || strcmp(r->on, texts[0]) != 0 || !strcmp(r->setting, "F16"))
+            continue;
+        if (method ? !strcmp(r->method, method) : !ours(r)) out[n++] = r;
     }
+    qsort(out, (size_t)n, sizeof *out, by_memory);
+    return n;
+}
+
+/* Where a peer of as many bytes at most is better, by text: any of them, not only the one that is best on the whole. */
+static void say_verdict(const row *a) {
+    const row *line[MOST];
+    int worse = 0, any = 0, n = list(line, a->file, NULL);
     for (int t = 0; t < shown; t++) {
-        const row *x = quality_of(a->file, a->setting, texts[t]),
-                  *y = quality_of(b->file, b->setting, texts[t]);
-        if (x && y && x->kl > y->kl) say("%s%s", worse++ ? ", " : " **behind** on ", texts[t]);
+        const row *own = quality_of(a->file, a->setting, texts[t]), *least = NULL;
+        for (int i = 0; i < n && line[i]->memory <= SAME * a->memory; i++) {
+            const row *q = quality_of(a->file, line[i]->setting, texts[t]);
+            if (q && (!least || q->kl < least->kl)) least = q;
+        }
+        any |= least != NULL;
+        if (own && least && own->kl > least->kl)
+            say("%s%s (%s)", worse++ ? ", " : " **behind** on ", texts[t], least->setting);
     }
-    say(worse ? " |" : " ahead |");
+    say(worse ? " |" : any ? " ahead |" : " |");
 }
 
 static void say_texts(const char *whose) {
@@ -167,35 +190,17 @@ static void say_speed(double value) {
     else say(" %.0f |", value);
 }
 
-static int by_memory(const void *a, const void *b) {
-    const row *x = *(const row *const *)a, *y = *(const row *const *)b;
-    return x->memory < y->memory ? -1 : x->memory > y->memory;
-}
-
-/* Rows of a scope on the first text whose method is `method` (NULL: every peer), by memory. */
-static int list(const row **out, int file, const char *method) {
-    int n = 0;
-    for (int i = 0; i < count; i++) {
-        const row *r = &rows[i];
-        if (!r->quality || r->file != file || strcmp(r->on, texts[0]) != 0 || !strcmp(r->setting, "F16"))
-            continue;
-        if (method ? !strcmp(r->method, method) : !ours(r)) out[n++] = r;
-    }
-    qsort(out, (size_t)n, sizeof *out, by_memory);
-    return n;
-}
-
 static void files_table(void) {
     const row *line[MOST];
     double threads = most_threads();
     int n = list(line, 1, "BitStack");
     const row *full = quality_of(1, "F16", texts[0]);
     say("| in memory | bits a weight |"), say_texts("KL (perplexity)"),
-        say(" tokens/s | best fixed size in no more bytes |");
+        say(" tokens/s | best fixed size in as many bytes |");
     say_texts("its KL (perplexity)"), say(" tokens/s | |"), say_rule(2 * shown + 6);
     for (int i = 0; i < n; i++) {
         if (i && line[i]->memory == line[i - 1]->memory) continue; /* two budgets, the same blocks */
-        const row *peer = best(1, line[i]->memory, 0);
+        const row *peer = best(1, line[i]->memory);
         char at[64];
         snprintf(at, sizeof at, "stack-at-%s", peer ? peer->setting : "");
         double own = speed_of("BitStack", line[i]->setting, "decode", threads);
@@ -207,17 +212,16 @@ static void files_table(void) {
         else say(" |");
         say_quality(peer);
         say_speed(peer ? speed_of(peer->method, peer->setting, "decode", threads) : NAN),
-            say_verdict(line[i], peer), say("\n");
+            say_verdict(line[i]), say("\n");
     }
     if (full)
         say("| %.1f MB | 16 |", full->memory / 1e6), say_quality(full), say(" | full precision |"),
             say_quality(NULL), say(" | |\n");
     say("\n");
     if (n) say("One file of %.1f MB on disk is all sizes of BitStack. ", line[0]->disk / 1e6);
-    say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f threads, "
-        "empty where that was not "
-        "measured or the method's kernels are not ours to run.\n",
-        full ? full->count : 0, threads);
+    say("%d tokens a text; KL in nats a token from full precision; tokens/s: decoding with %.0f thread%s, empty where that "
+        "was not measured or the method's kernels are not ours to run.\n",
+        full ? full->count : 0, threads, threads > 1 ? "s" : "");
 }
 
 static void layers_table(void) {
@@ -225,15 +229,15 @@ static void layers_table(void) {
     int n = list(line, 0, "BitStack");
     say("Layer matrices alone, embeddings in half precision; every byte that belongs to the matrices "
         "counted:\n\n");
-    say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in no more bytes | bits |"),
+    say("| bits a weight |"), say_texts("KL (perplexity)"), say(" best fixed size in as many bytes | bits |"),
         say_texts("its KL (perplexity)"), say(" |");
     say_rule(2 * shown + 4);
     for (int i = 0; i < n; i++) {
-        const row *peer = best(0, line[i]->memory, 0);
+        const row *peer = best(0, line[i]->memory);
         say("| %.2f |", line[i]->bits), say_quality(line[i]);
         if (peer) say(" %s %s | %.2f |", peer->method, peer->setting, peer->bits);
         else say(" | |");
-        say_quality(peer), say_verdict(line[i], peer), say("\n");
+        say_quality(peer), say_verdict(line[i]), say("\n");
     }
     say("\nEvery fixed size that was measured:\n\n| method | setting | bits a weight |"),
         say_texts("KL (perplexity)"), say_rule(shown + 3);

@@ -2,6 +2,7 @@
 #include "evaluate.h"
 #include "dense.h"
 #include "parallel.h"
+#include "platform.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -187,7 +188,7 @@ static void pack(prepared *p, int threads) {
         const llm_linear *linear = linear_of(m, i);
         if (linear->dense) floats += llm_packed_floats(linear->rows, linear->cols);
     }
-    if (floats && floats <= PACKED_BYTES / sizeof(float)) p->packed = platform_aligned((floats + 15) / 16 * 16 * sizeof(float));
+    if (floats && floats <= PACKED_BYTES / sizeof(float)) p->packed = platform_aligned((floats + 15) / 16 * 64);
     if (!layers || !p->packed) {
         free(layers);
         return;
