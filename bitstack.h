@@ -537,7 +537,7 @@ BITSTACK_API const char *bitstack_meta_next_string(const bitstack_meta *meta, ui
 BITSTACK_API bitstack_result bitstack_gemv(const bitstack *stack, int matrix, const float *x, float *y);
 BITSTACK_API bitstack_result bitstack_gemv_rows(const bitstack *stack, int matrix, const float *x, float *y, uint32_t begin, uint32_t count);
 /* The products of `count` matrices, all of as many columns, with one x: y[i] = W_i x, as bitstack_gemv with the same bits,
- * but options.parallel is called once for up to eight of them: its threads are woken once, and none waits between. */
+ * but options.parallel is called once for up to three of them: its threads are woken once, and none waits between. */
 BITSTACK_API bitstack_result bitstack_gemv_several(const bitstack *stack, const int *matrices, int count, const float *x, float *const *y);
 /* Y = X W^T: `count` vectors at x, x + x_stride, ...; outputs at y, y + y_stride, ... (strides in
  * floats, at least cols and rows). As bitstack_gemv, with the same bits, while that is the faster way.
@@ -5981,7 +5981,7 @@ BITSTACK_API bitstack_result bitstack_view_gemm_parallel(const bitstack_view *vi
 }
 
 /* Products of several matrices with one vector. */
-enum { BITSTACK_SEVERAL_ = 8 };
+enum { BITSTACK_SEVERAL_ = 3 };
 typedef struct bitstack_several_ {
     bitstack_view views[BITSTACK_SEVERAL_];
     float *y[BITSTACK_SEVERAL_];
