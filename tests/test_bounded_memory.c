@@ -63,11 +63,12 @@ static void forward(const char *path) {
 }
 
 static char program[600];
+static const char *steps = "0"; /* of tuning */
 static void compress(const char *path) {
     char out[700];
     snprintf(out, sizeof out, "%s.bitstack", path);
     execl(program, program, "compress", path, "-o", out, "--levels", "1", "--rank", "1", "--probe", "4", "--compress-embeddings", "no", "--memory", "100MB", "--threads", "1",
-          "--calibrate-self", "2048", (char *)NULL);
+          "--calibrate-self", "2048", "--tune", steps, (char *)NULL);
     _exit(127);
 }
 
@@ -100,6 +101,19 @@ int main(int argc, char **argv) {
     }
     if (!bytes) SKIP("no file of that size can be made");
     else CHECK(few > 0 && many > 0 && many < 45e6 && many < few + 4e6, "%.1f MB resident with one layer, %.1f with three", few / 1e6, many / 1e6);
+
+    /* Tuning goes forward and back with 1024 tokens at once, through both models; its head is unpacked, 20 MB each, as are
+     * logits of both. */
+    TEST("and with tuning as much in any layers, as it holds one at a time");
+    steps = "2";
+    for (uint64_t layers = 1; layers <= 3; layers += 2) {
+        bytes = make(path, 256, 768, layers, 20000);
+        used = peak(compress, path);
+        if (layers == 1) few = used;
+        else many = used;
+    }
+    if (!bytes) SKIP("no file of that size can be made");
+    else CHECK(few > 0 && many > 0 && many < 140e6 && many < few + 8e6, "%.1f MB resident with one layer, %.1f with three", few / 1e6, many / 1e6);
     remove(path);
     strcat(path, ".bitstack");
     remove(path);

@@ -141,7 +141,7 @@ int main(int argc, char **argv) {
           "%s", command_err);
     CHECK(command_shell("BITSTACK_CGROUP=g \"$B\" plan big.bitstack --json") == 0 &&
               fabs(after(command_out, "\"budget_bytes\": ") / 1e6 - chosen) < 0.006,
-          "plan says otherwise: %s%s", command_out, command_err);
+          "run: %.4f; plan says otherwise: %s%s", chosen, command_out, command_err);
     CHECK(
         command_shell(
             "echo 2000000000 >g/memory.max && BITSTACK_CGROUP=g \"$B\" run big.bitstack --prompt a -n 2 --temperature 0 >all && \"$B\" run big.bitstack "

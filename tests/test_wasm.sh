@@ -68,9 +68,9 @@ for newer in clang-19 clang-18 clang-17 clang-16 clang; do command -v $newer >/d
 if echo '#if __clang_major__ >= 16
 yes
 #endif' | $newer -E - 2>/dev/null | grep -q yes; then
-    relaxed=""
-    "$node" --v8-options 2>/dev/null | grep -q 'no-experimental-wasm-relaxed-simd' && relaxed=--experimental-wasm-relaxed-simd
-    try "relaxed SIMD" $newer "-msimd128 -mrelaxed-simd" "$relaxed" "$tests" relaxed
+    # node 20 has it behind a switch only, and there its dot product is not what the standard says
+    if "$node" --v8-options 2>/dev/null | grep -q 'no-experimental-wasm-relaxed-simd'; then skip "relaxed SIMD: an experiment in this node (NODE names another)"
+    else try "relaxed SIMD" $newer "-msimd128 -mrelaxed-simd" "" "$tests" relaxed; fi
 else skip "relaxed SIMD: no clang 16 or later"; fi
 
 # The module.

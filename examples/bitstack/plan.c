@@ -310,6 +310,7 @@ int command_plan(int argc, char **argv) {
     memset(&load, 0, sizeof load);
     load.unpack_bytes = 1; /* nothing is */
     load.stack.load_nothing = 1;
+    load.threads = a.threads ? (int)a.threads : 1; /* each has room of its own, which counts */
     if (llm_model_open(&model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     if (!context) context = model.config.context < 4096 ? model.config.context : 4096;
     planned p = {.model = &model,
