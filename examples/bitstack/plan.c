@@ -210,9 +210,9 @@ static void print_table(const planned *p) {
 }
 
 static const char *clock_time(double seconds) {
-    static char texts[4][32];
+    static char texts[8][32];
     static int slot;
-    char *text = texts[slot = (slot + 1) % 4];
+    char *text = texts[slot = (slot + 1) % 8];
     if (seconds >= 5400) snprintf(text, sizeof texts[0], "%.1f hours", seconds / 3600);
     else snprintf(text, sizeof texts[0], "%.0f:%02.0f", floor(seconds / 60), floor(fmod(seconds, 60)));
     return text;
