@@ -299,7 +299,6 @@ static int all_steps(tuner *u, llm_model *full, const llm_rows *rows, llm_progre
         u->rate = u->t->rate * (1 - (double)k / (double)u->t->steps) * (k ? 1 : 0.5);
         if ((status = set_bits(u, u->t->from + (u->t->to - u->t->from) * turn, error)) != 0) break;
         const double loss = step(u, full, &teacher, &b, hidden, ids, rows, &random);
-        if (getenv("TUNE_SAY")) fprintf(stderr, "%zu %.2f bits %.4f\n", k, u->t->from + (u->t->to - u->t->from) * turn, loss);
         if (k < quarter) u->t->before += loss / (double)quarter;
         if (k + quarter >= u->t->steps) u->t->after += loss / (double)quarter;
         if (progress) progress(user, (double)(k + 1) / (double)u->t->steps);
