@@ -54,7 +54,7 @@ static const char help[] =
     "  --quiet, --json        say nothing; or tell progress and result as JSON, one object a line\n\n"
     "Norms and the tokenizer are kept as they are and always resident.\n";
 
-enum { CALIBRATION_ROWS = 128, CALIBRATION_LENGTH = 257, PROBE_ROWS = 4 };
+enum { PROBE_ROWS = 4 };
 
 /* Matrices over the vocabulary stand behind a layer's in numbering. */
 enum { VOCABULARY = LLM_LINEARS, PLACES = LLM_LINEARS + 2 };
@@ -552,7 +552,7 @@ int command_compress(int argc, char **argv) {
     if (self_share >= 1) return cli_usage("compress", "--self-share: expected 0 to below 1");
     if (special && (!text || strcmp(text, "none") == 0))
         return cli_usage("compress", "--special needs a text: --calibrate");
-    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = CALIBRATION_ROWS, .seed = c.options.seed, .bytes = memory / 8,
+    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = MIX_ROWS, .seed = c.options.seed, .bytes = memory / 8,
                  .threads = c.threads, .special = special};
     if (cli_output(&a.out) != CLI_OK || cli_same_file(path, a.out) != CLI_OK || mix_same_file(&mixed, a.out) != CLI_OK) return CLI_FAILED;
     pthread_mutex_init(&c.lock, NULL);
@@ -565,14 +565,14 @@ int command_compress(int argc, char **argv) {
     load.unpack_bytes = memory / 8 + 1;
     if (llm_model_open(&c.model, path, &load, &error) != 0) return cli_failed("%s", error.message);
     report_begin(&c.report, quiet, json, c.threads);
-    mixed.length = c.model.config.context < CALIBRATION_LENGTH ? c.model.config.context + 1 : CALIBRATION_LENGTH;
+    mixed.length = c.model.config.context < MIX_LENGTH ? c.model.config.context + 1 : MIX_LENGTH;
     if (c.model.source.stack) status = cli_failed("%s: offset 0: expected a model, this is a stack already", path);
     else if ((status = cli_check_model(&c.model.source)) == CLI_OK) c.embeddings = choose_vocabulary(&c);
     machine speed = machine_assumed(c.threads);
     static const uint32_t times[] = {1, 0, 2}; /* normal, fast, best */
     const int tuned = !c.parts && c.options.method == BITSTACK_NESTED; /* of a part there is no model yet: see bitstack tune */
     const uint32_t passes = tuned ? times[c.options.effort] : 0;
-    c.tune = steps != UINT32_MAX ? (tuned ? steps : 0) : passes * tune_steps(text ? CALIBRATION_ROWS : MIX_DEFAULT_SELF / (CALIBRATION_LENGTH - 1)); /* about */
+    c.tune = steps != UINT32_MAX ? (tuned ? steps : 0) : passes * tune_steps(text ? MIX_ROWS : MIX_DEFAULT_SELF / (MIX_LENGTH - 1)); /* about */
     estimate e = estimate_time(&c.model, &speed, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF / 2, c.tune); /* only for their proportions */
     c.written = e.writing / e.all, c.learned = (e.writing + e.learning) / e.all, c.encoded = (e.all - e.tuning) / e.all;
     report_phase(&c.report, "writing", 0, c.written);

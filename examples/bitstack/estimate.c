@@ -118,7 +118,7 @@ estimate estimate_time(const llm_model *model, const machine *m, double tokens, 
     double vocabulary = (model->head.tensor == model->embedding.tensor ? 1 : 2) * head * (m->encode_weight + m->encode_column * c->width);
     e.encoding = gathering + probes + (encoding * c->layers + vocabulary) / m->threads;
     /* Forward with the model; forward twice, back and with respect to the weights with the stack. */
-    e.tuning = steps * TUNE_TEXTS * (TUNE_LENGTH - 1) * 2 * (4.75 * layers + 3 * head) / (0.5 * m->products);
+    e.tuning = steps * TUNE_TEXTS * (MIX_LENGTH - 1) * 2 * (4.75 * layers + 3 * head) / (0.5 * m->products);
     e.all = e.writing + e.learning + e.encoding + e.tuning;
     return e;
 }

@@ -15,7 +15,7 @@ typedef struct mix {
     int special;         /* marks such as <|im_end|> in the texts count as marks, not as text */
 } mix;
 
-enum { MIX_DEFAULT_SELF = 16384 };
+enum { MIX_DEFAULT_SELF = 16384, MIX_ROWS = 128, MIX_LENGTH = 257 }; /* of calibration and tuning alike: rows at most, ids of a row */
 
 /* The rows, those of all kinds taking turns: none for "none". CLI_OK, or CLI_FAILED after saying why. */
 int mix_rows(const mix *m, const llm_model *model, llm_progress progress, void *user, llm_rows *rows);

@@ -221,7 +221,7 @@ static const char *clock_time(double seconds) {
 /* Time of compress without further options: on text of the model's own. */
 static void print_time(const llm_model *m, const bitstack_encode_options *o, uint32_t threads, int json) {
     machine here = machine_measured((int)threads, o);
-    estimate e = estimate_time(m, &here, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF, o->method == BITSTACK_NESTED ? tune_steps(MIX_DEFAULT_SELF / (TUNE_LENGTH - 1)) : 0);
+    estimate e = estimate_time(m, &here, MIX_DEFAULT_SELF, MIX_DEFAULT_SELF, o->method == BITSTACK_NESTED ? tune_steps(MIX_DEFAULT_SELF / (MIX_LENGTH - 1)) : 0);
     if (json) {
         cli_json_begin();
         cli_json_number("compress_seconds", e.all);

@@ -70,8 +70,8 @@ int command_tune(int argc, char **argv) {
     memset(&load, 0, sizeof load);
     load.forget = 1;
     if (llm_model_open(&full, model_path, &load, &error) != 0) return cli_failed("%s", error.message);
-    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = TUNE_ROWS, .seed = seed, .bytes = t.bytes / 4, .threads = t.threads,
-                 .special = special, .length = full.config.context < TUNE_LENGTH ? full.config.context + 1 : TUNE_LENGTH};
+    mix mixed = {.texts = text, .self_share = self_share, .self = self, .rows = MIX_ROWS, .seed = seed, .bytes = t.bytes / 4, .threads = t.threads,
+                 .special = special, .length = full.config.context < MIX_LENGTH ? full.config.context + 1 : MIX_LENGTH};
     int status = full.source.stack ? cli_failed("%s: expected the model at full precision, this is a stack", model_path) : CLI_OK;
     report_begin(&r, quiet, 0, t.threads);
     report_phase(&r, "writing", 0, 0.1);

@@ -2,10 +2,11 @@
 #ifndef BITSTACK_COMMAND_TUNE_H
 #define BITSTACK_COMMAND_TUNE_H
 
+#include "mix.h"
 #include "report.h"
 #include "../llm/tune.h"
 
-enum { TUNE_ROWS = 128, TUNE_LENGTH = 257, TUNE_TEXTS = 4 };
+enum { TUNE_TEXTS = 4 };
 #define TUNE_PASSES 1.5 /* over the text */
 
 void tune_defaults(llm_tuning *t);

@@ -242,9 +242,10 @@ AMX static void pack_w(const float *w, size_t stride, size_t rows, size_t cols, 
     }
 }
 
-/* 32 vectors by 32 rows: sums[32][32], set or added to. Compilers do not know that tiles read memory. */
+/* 32 vectors by 32 rows: sums[32][32], set or added to. Compilers do not know that tiles read memory. `few`: of the
+ * high parts alone. */
 AMX static void tiles(const unsigned char *x0, const unsigned char *x1, const unsigned char *w0,
-                      const unsigned char *w1, size_t steps, float *sums, size_t stride, int add) {
+                      const unsigned char *w1, size_t steps, float *sums, size_t stride, int add, int few) {
     __asm__ volatile("" ::: "memory");
     if (add) {
         _tile_loadd(0, sums, stride * 4);
@@ -258,54 +259,25 @@ AMX static void tiles(const unsigned char *x0, const unsigned char *x1, const un
         _tile_zero(3);
     }
     for (size_t k = 0; k < steps; k++, x0 += 2048, x1 += 2048, w0 += 2048, w1 += 2048) {
-        _tile_loadd(4, x0 + 1024, 64);
-        _tile_loadd(5, x1 + 1024, 64);
         _tile_loadd(6, w0, 64);
         _tile_loadd(7, w1, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        if (!few) {
+            _tile_loadd(4, x0 + 1024, 64);
+            _tile_loadd(5, x1 + 1024, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
         _tile_loadd(4, x0, 64);
         _tile_loadd(5, x1, 64);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
+        if (few) continue;
         _tile_loadd(6, w0 + 1024, 64);
         _tile_loadd(7, w1 + 1024, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, sums, stride * 4);
-    _tile_stored(1, sums + TILE, stride * 4);
-    _tile_stored(2, sums + TILE * stride, stride * 4);
-    _tile_stored(3, sums + TILE * stride + TILE, stride * 4);
-    __asm__ volatile("" ::: "memory");
-}
-
-/* The same of the high parts alone. */
-AMX static void tiles_rough(const unsigned char *x0, const unsigned char *x1, const unsigned char *w0, const unsigned char *w1,
-                            size_t steps, float *sums, size_t stride, int add) {
-    __asm__ volatile("" ::: "memory");
-    if (add) {
-        _tile_loadd(0, sums, stride * 4);
-        _tile_loadd(1, sums + TILE, stride * 4);
-        _tile_loadd(2, sums + TILE * stride, stride * 4);
-        _tile_loadd(3, sums + TILE * stride + TILE, stride * 4);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (size_t k = 0; k < steps; k++, x0 += 2048, x1 += 2048, w0 += 2048, w1 += 2048) {
-        _tile_loadd(4, x0, 64);
-        _tile_loadd(6, w0, 64);
-        _tile_loadd(7, w1, 64);
-        _tile_loadd(5, x1, 64);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         _tile_dpbf16ps(2, 5, 6);
@@ -359,8 +331,7 @@ AMX static int gemm_amx(const float *w, const float *packed, size_t rows, size_t
            x_bytes = pairs * 2 * steps * 2048;
     unsigned char *packed_x = space ? space : room_of(x_bytes + 4 * DEPTH / DEEP * 1024), *packed_w = packed_x + x_bytes;
     float edge[32 * 32];
-    void (*const work)(const unsigned char *, const unsigned char *, const unsigned char *, const unsigned char *, size_t, float *, size_t, int) =
-        rough ? tiles_rough : tiles;
+    const int few = rough;
     if (!packed_x) return 0;
     for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.lines[i] = 16;
     pack_x(x, x_stride, count, cols, packed_x);
@@ -379,11 +350,11 @@ AMX static int gemm_amx(const float *w, const float *packed, size_t rows, size_t
                                     *x1 = x0 + steps * 2048;
                 float *to = y + t * y_stride + i;
                 if (wide == 2 * TILE && high == 2 * TILE)
-                    work(x0, x1, w0, w1, deep, to, y_stride, from > 0);
+                    tiles(x0, x1, w0, w1, deep, to, y_stride, from > 0, few);
                 else {
                     for (size_t r = 0; r < wide && from; r++)
                         memcpy(edge + 32 * r, to + r * y_stride, high * sizeof *to);
-                    work(x0, x1, w0, w1, deep, edge, 32, from > 0);
+                    tiles(x0, x1, w0, w1, deep, edge, 32, from > 0, few);
                     for (size_t r = 0; r < wide; r++)
                         memcpy(to + r * y_stride, edge + 32 * r, high * sizeof *to);
                 }

@@ -35,6 +35,7 @@ typedef struct tuner {
     FILE *file;
     place *places; /* layers x LLM_LINEARS */
     size_t count;
+    double weights; /* of all matrices of the stack */
     uint64_t used, dither;
     double rate; /* of this step */
     const llm_backward *backward;
@@ -45,7 +46,7 @@ typedef struct tuner {
     /* The product at hand. */
     const place *at;
     const float *g, *x;
-    size_t tokens, stride;
+    size_t tokens;
 } tuner;
 
 /* ---- what is learned ---- */
@@ -134,7 +135,7 @@ static void turn_share(void *user, size_t index, int thread) {
     const size_t cols = u->at->cols, begin = index * PIECE, end = begin + PIECE < cols ? begin + PIECE : cols;
     (void)thread;
     for (size_t t = 0; t < u->tokens; t++)
-        for (size_t j = begin; j < end; j++) u->turned[j * u->stride + t] = u->x[t * cols + j];
+        for (size_t j = begin; j < end; j++) u->turned[j * u->tokens + t] = u->x[t * cols + j];
 }
 
 /* Some rows of the gradient with respect to the weights, times the weights: summed over what has a code in common. */
@@ -142,11 +143,11 @@ static void rows_share(void *user, size_t index, int thread) {
     const tuner *u = user;
     const place *p = u->at;
     const size_t cols = p->cols, begin = index * PIECE, count = p->rows - begin < PIECE ? p->rows - begin : PIECE;
-    float *turned = u->room + (size_t)thread * u->room_floats, *dw = turned + PIECE * u->stride, *w = dw + PIECE * cols;
+    float *turned = u->room + (size_t)thread * u->room_floats, *dw = turned + PIECE * u->tokens, *w = dw + PIECE * cols;
     float *sums = u->column_sums + index * cols;
     for (size_t t = 0; t < u->tokens; t++)
-        for (size_t r = 0; r < count; r++) turned[r * u->stride + t] = u->g[t * p->rows + begin + r];
-    llm_gemm(u->turned, cols, u->stride, turned, u->stride, dw, cols, count);
+        for (size_t r = 0; r < count; r++) turned[r * u->tokens + t] = u->g[t * p->rows + begin + r];
+    llm_gemm(u->turned, cols, u->tokens, turned, u->tokens, dw, cols, count);
     llm_linear_rows(&u->student, p->linear, begin, count, w);
     memset(sums, 0, cols * sizeof *sums);
     for (size_t r = 0; r < count; r++)
@@ -172,7 +173,7 @@ static void take_gradient(void *user, uint32_t layer, int linear, const float *g
     if (u->divergence == 0) /* the head's gradient is made: losses are known */
         for (size_t k = 0; k < tokens; k++) u->divergence += u->backward->losses[k] / (double)tokens;
     const size_t pieces = (p->rows + PIECE - 1) / PIECE;
-    u->at = p, u->g = g, u->x = x, u->tokens = u->stride = tokens;
+    u->at = p, u->g = g, u->x = x, u->tokens = tokens;
     memset(u->gradient, 0, p->codes * sizeof *u->gradient);
     llm_parallel(u->t->threads, (p->cols + PIECE - 1) / PIECE, turn_share, u);
     llm_parallel(u->t->threads, pieces, rows_share, u);
@@ -193,14 +194,9 @@ static int set_bits(tuner *u, double bits, llm_error *error) {
     bitstack *stack = u->student.source.stack;
     bitstack_block b;
     bitstack_error why;
-    double weights = 0;
     uint64_t budget = bitstack_base_bytes(stack);
-    for (int i = 0; i < bitstack_matrix_count(stack); i++) {
-        bitstack_matrix m;
-        if (bitstack_get_matrix(stack, i, &m) == BITSTACK_OK) weights += (double)m.shape.rows * m.shape.cols;
-    }
     for (int i = 0; bitstack_get_block(stack, i, &b) == BITSTACK_OK; i++) {
-        if (8 * (double)(b.resident_after - bitstack_base_bytes(stack)) > bits * weights) break;
+        if (8 * (double)(b.resident_after - bitstack_base_bytes(stack)) > bits * u->weights) break;
         budget = b.resident_after;
     }
     if (bitstack_set_budget(stack, budget, &why) != BITSTACK_OK) return llm_fail(error, "%s", why.message);
@@ -242,6 +238,10 @@ static int open_places(tuner *u, size_t tokens) {
         if (p->cols > widest) widest = p->cols;
         if (p->codes > most_codes) most_codes = p->codes;
         if (sums > most_sums) most_sums = sums;
+    }
+    for (int i = 0; i < bitstack_matrix_count(u->student.source.stack); i++) {
+        bitstack_matrix m;
+        if (bitstack_get_matrix(u->student.source.stack, i, &m) == BITSTACK_OK) u->weights += (double)m.shape.rows * m.shape.cols;
     }
     u->room_floats = PIECE * tokens + 2 * PIECE * widest;
     u->turned = malloc((widest * tokens + 1) * sizeof *u->turned);
