@@ -1,6 +1,7 @@
 /* Attention in blocks is the softmax over what is kept, in every form that it is kept in and on every instruction set:
  * within the stated error of double precision, the same bits whatever is beside a token, and as large as it says */
 #include "test.h"
+#include "any_floats.h"
 #include "make_gguf.h"
 #include "bitstack.h"
 #include "../examples/llm/attention.h"
@@ -11,18 +12,6 @@
 typedef struct shape {
     size_t size, groups, heads, position, count, window;
 } shape;
-
-static uint32_t seed = 1;
-static float number(void) {
-    seed = seed * 1664525u + 1013904223u;
-    return (float)(seed >> 8) / 8388608.0f - 1;
-}
-
-static float *numbers(size_t count) {
-    float *to = (float *)malloc((count + 1) * sizeof *to);
-    for (size_t i = 0; i < count; i++) to[i] = number();
-    return to;
-}
 
 static void *room_of(size_t bytes) {
     void *to = aligned_alloc(64, bytes / 64 * 64 + 64);

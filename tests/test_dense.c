@@ -1,19 +1,8 @@
 /* The float kernels of the full-precision model are right on every instruction set that the machine has: products,
  * attention and exponentials against double precision, whatever the sizes, however the rows are shared out */
 #include "test.h"
+#include "any_floats.h"
 #include "../examples/llm/dense.h"
-
-static uint32_t seed = 1;
-static float number(void) {
-    seed = seed * 1664525u + 1013904223u;
-    return (float)(seed >> 8) / 8388608.0f - 1;
-}
-
-static float *numbers(size_t count) {
-    float *to = (float *)malloc((count + 1) * sizeof *to);
-    for (size_t i = 0; i < count; i++) to[i] = number();
-    return to;
-}
 
 /* Largest error as a share of sum |w x|; outputs behind the rows must stay as they were. */
 static double product_error(size_t rows, size_t cols, size_t count) {
