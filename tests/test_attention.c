@@ -1,13 +1,13 @@
 /* Attention in blocks is the softmax over what is kept, in every form that it is kept in and on every instruction set:
  * within the stated error of double precision, the same bits whatever is beside a token, and as large as it says */
 #include "test.h"
-#include "any_floats.h"
 #include "make_gguf.h"
 #include "bitstack.h"
 #include "../examples/llm/attention.h"
 #include "../examples/llm/dense.h"
 #include "../examples/llm/evaluate.h"
 #include "../examples/llm/gguf.h"
+#include "any_floats.h"
 
 typedef struct shape {
     size_t size, groups, heads, position, count, window;
